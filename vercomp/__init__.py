@@ -1,0 +1,1 @@
+"""vercomp: a verification compiler for neural networks."""
