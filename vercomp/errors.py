@@ -53,7 +53,7 @@ class InputDataError(VercompError):
 
 
 class ModelFileError(VercompError):
-    """A model file that cannot be read: truncated, of another format, or pointing outside itself."""
+    """A model file that cannot be read: truncated, of another format, or reaching outside."""
 
 
 class UnsupportedError(VercompError):

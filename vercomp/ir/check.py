@@ -1,0 +1,76 @@
+"""Well-formedness of a graph, as an executable specification. Runs between passes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from vercomp.errors import InternalError
+from vercomp.ir.graph import Activate, Affine, Graph, Input, Node
+
+
+def check(graph: Graph) -> Graph:
+    """Return the graph if it is well formed.
+
+    Raises:
+        InternalError: A node breaks a rule of the IR; the message names it and the rule. Front
+            ends refuse what users can get wrong before they make a graph.
+    """
+    seen: dict[str, Node] = {}
+    parameters: dict[str, object] = {}
+    for position, node in enumerate(graph.nodes):
+        _require(node.name not in seen, node, "its name is taken by an earlier node")
+        _require(
+            isinstance(node, Input) == (position == 0), node, "the input must be the first node"
+        )
+        for parent in node.parents:
+            _require(parent in seen, node, f"its parent {parent!r} does not come before it")
+        if isinstance(node, Affine):
+            _check_affine(node, seen)
+        elif isinstance(node, Activate):
+            _require(
+                node.shape == seen[node.parent].shape, node, "an activation must keep the shape"
+            )
+        seen[node.name] = node
+    for parameter in graph.parameters():
+        other = parameters.setdefault(parameter.name, parameter)
+        if other is not parameter:
+            raise InternalError("two parameters share one name", node=parameter.name)
+    if graph.output not in seen:
+        raise InternalError("the output is not a node", node=graph.output)
+    return graph
+
+
+def _check_affine(node: Affine, seen: dict[str, Node]) -> None:
+    _require(len(node.terms) > 0, node, "an affine node needs a term")
+    for term in node.terms:
+        source = seen[term.parent].shape
+        _require(
+            term.map.in_shape == source,
+            node,
+            f"{term.map} takes {term.map.in_shape}, but {term.parent!r} has shape {source}",
+        )
+        _require(
+            term.map.out_shape == node.shape,
+            node,
+            f"{term.map} gives {term.map.out_shape}, not {node.shape}",
+        )
+    for offset in node.offsets:
+        _require(
+            offset.map.out_shape == node.shape,
+            node,
+            f"the offset {offset.vector.name!r} arrives as {offset.map.out_shape}",
+        )
+        try:
+            torch.broadcast_shapes(offset.vector.shape, offset.map.in_shape)
+        except RuntimeError:
+            broadcasts = False
+        else:
+            broadcasts = math.prod(offset.vector.shape) <= math.prod(offset.map.in_shape)
+        _require(broadcasts, node, f"the offset {offset.vector.name!r} does not broadcast")
+
+
+def _require(condition: bool, node: Node, rule: str) -> None:
+    if not condition:
+        raise InternalError(f"ill-formed graph: {rule}", node=node.name)

@@ -1,0 +1,198 @@
+"""The graph: a network as a DAG of affine nodes and elementwise activations.
+
+    z_v = Σ_k A_vk a_k + b_v        affine, any number of parents (a skip connection is one more)
+    a_v = σ_v(z_v)                  elementwise activation
+
+Nodes are immutable data and refer to their parents by name. What analyses find out about a node
+lives in :mod:`vercomp.facts`, never on the node. Shapes leave the batch dimension out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import networkx as nx
+from torch import Tensor
+
+from vercomp.errors import InternalError
+from vercomp.ir.activation import Activation
+from vercomp.ir.linear_maps import LinearMap, Parameter, Shape
+
+
+@dataclass(frozen=True)
+class Input:
+    """The one input of a network."""
+
+    name: str
+    shape: Shape
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """No parents."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand A a of an affine node: the map and the name of the node that it reads."""
+
+    map: LinearMap
+    parent: str
+
+
+@dataclass(frozen=True)
+class Offset:
+    """One summand M p of a bias: merged affine chains carry biases through maps, symbolically.
+
+    ``vector`` may have any shape that broadcasts to what ``map`` takes.
+    """
+
+    map: LinearMap
+    vector: Parameter
+    negate: bool = False
+
+
+@dataclass(frozen=True)
+class Affine:
+    """z = Σ_k A_k a_k + Σ_j M_j p_j.
+
+    Args:
+        name: Unique name, from the source where it has one.
+        shape: Shape of z.
+        terms: The A_k with their parents; at least one.
+        offsets: The M_j p_j; their sum is the bias.
+        origin: Where it stands in the source, for messages.
+    """
+
+    name: str
+    shape: Shape
+    terms: tuple[Term, ...]
+    offsets: tuple[Offset, ...] = ()
+    origin: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The nodes that the terms read."""
+        return tuple(term.parent for term in self.terms)
+
+
+@dataclass(frozen=True)
+class Activate:
+    """a = σ(z), elementwise."""
+
+    name: str
+    shape: Shape
+    parent: str
+    function: Activation
+    origin: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The pre-activation."""
+        return (self.parent,)
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Anything else: the reference interpreter runs it, every analysis refuses it.
+
+    Args:
+        name: Unique name.
+        shape: Shape of the result.
+        parents: The nodes it reads.
+        operator: The operator as its framework spells it.
+        run: Batched inputs to batched result.
+        origin: Where it stands in the source.
+        reason: Why no analysis covers it.
+    """
+
+    name: str
+    shape: Shape
+    parents: tuple[str, ...]
+    operator: str
+    run: Callable[..., Tensor] = field(compare=False)
+    origin: str = ""
+    reason: str = ""
+
+
+Node = Input | Affine | Activate | Opaque
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network: nodes in topological order, the first one its input.
+
+    Args:
+        nodes: Every node after those that it reads.
+        output: Name of the node whose value are the logits.
+    """
+
+    nodes: tuple[Node, ...]
+    output: str
+
+    @property
+    def input(self) -> Input:
+        """The input node."""
+        first = self.nodes[0]
+        if not isinstance(first, Input):
+            raise InternalError("a graph's first node must be its input", node=first.name)
+        return first
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        shape = self.node(self.output).shape
+        return shape[0] if len(shape) == 1 else 0
+
+    def node(self, name: str) -> Node:
+        """The node of that name."""
+        return self._by_name[name]
+
+    def children(self, name: str) -> tuple[Node, ...]:
+        """The nodes that read ``name``, in graph order; once each."""
+        return self._children[name]
+
+    def affine(self) -> Iterator[Affine]:
+        """The affine nodes, in order."""
+        return (node for node in self.nodes if isinstance(node, Affine))
+
+    def activations(self) -> Iterator[Activate]:
+        """The activation nodes, in order."""
+        return (node for node in self.nodes if isinstance(node, Activate))
+
+    def opaque(self) -> Iterator[Opaque]:
+        """The opaque nodes, in order."""
+        return (node for node in self.nodes if isinstance(node, Opaque))
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Every parameter that a map or an offset reads, once, in order of first use."""
+        found: dict[str, Parameter] = {}
+        for node in self.affine():
+            for term in node.terms:
+                found.update({p.name: p for p in term.map.parameters()})
+            for offset in node.offsets:
+                found.update({p.name: p for p in offset.map.parameters()})
+                found[offset.vector.name] = offset.vector
+        return tuple(found.values())
+
+    def network(self) -> nx.DiGraph:
+        """The graph as networkx has it: names as nodes, an edge from parent to child."""
+        directed = nx.DiGraph()
+        directed.add_nodes_from(node.name for node in self.nodes)
+        directed.add_edges_from(
+            (parent, node.name) for node in self.nodes for parent in node.parents
+        )
+        return directed
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _children(self) -> dict[str, tuple[Node, ...]]:
+        return {
+            node.name: tuple(child for child in self.nodes if node.name in child.parents)
+            for node in self.nodes
+        }

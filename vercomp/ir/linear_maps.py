@@ -1,0 +1,253 @@
+"""Linear maps as symbols: immutable data over parameters, the A of an affine node.
+
+A map says what shape it takes and gives, which parameters it reads, and how it becomes an
+:mod:`operator <vercomp.runtime.operators>` once those have values: the operator applies it, its
+adjoint and its entrywise absolute value, and bounds its norm. So a merge of maps stays symbolic
+over the source's parameters, and every analysis is written once for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vercomp.runtime.operators import Dense as DenseOperator
+from vercomp.runtime.operators import Monomial, Operator
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """A tensor of the source model: a weight, a bias, or a constant such as a mean.
+
+    Args:
+        name: Its name in the source, unique within a graph. Any string: it is never pasted into
+            generated code.
+        value: Its value when the graph was made.
+        trainable: Whether training may change it; otherwise it becomes a buffer.
+    """
+
+    name: str
+    value: Tensor
+    trainable: bool = True
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the value."""
+        return tuple(self.value.shape)
+
+
+Read = Callable[[Parameter], Tensor]
+"""How an evaluation looks a parameter up: its stored value, a float64 copy, a live tensor."""
+
+
+class LinearMap(ABC):
+    """A linear map between tensors of fixed shapes (no batch dimension)."""
+
+    @property
+    @abstractmethod
+    def in_shape(self) -> Shape:
+        """Shape of what the map takes."""
+
+    @property
+    @abstractmethod
+    def out_shape(self) -> Shape:
+        """Shape of what the map gives."""
+
+    @abstractmethod
+    def bind(self, read: Read) -> Operator:
+        """The map as an operator on flat (row-major) vectors, with the parameters' values."""
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters that the map reads, in order."""
+        return ()
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """How the graph prints the map."""
+
+
+@dataclass(frozen=True)
+class Dense(LinearMap):
+    """x ↦ W x for a vector x; ``transposed`` says that the parameter holds Wᵀ.
+
+    Args:
+        weight: W of shape (m, n), or Wᵀ of shape (n, m).
+        transposed: Whether the parameter is stored as Wᵀ (ONNX MatMul).
+    """
+
+    weight: Parameter
+    transposed: bool = False
+
+    @property
+    def in_shape(self) -> Shape:
+        """(n,)."""
+        return (self.weight.shape[0 if self.transposed else 1],)
+
+    @property
+    def out_shape(self) -> Shape:
+        """(m,)."""
+        return (self.weight.shape[1 if self.transposed else 0],)
+
+    def bind(self, read: Read) -> Operator:
+        """A dense operator that shares the parameter's memory."""
+        weight = read(self.weight)
+        return DenseOperator(weight.T if self.transposed else weight)
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The weight."""
+        return (self.weight,)
+
+    def __str__(self) -> str:
+        return f"dense[{self.weight.name}{'ᵀ' if self.transposed else ''}]"
+
+
+@dataclass(frozen=True)
+class Scale(LinearMap):
+    """x ↦ x ⊙ s (or x ⊘ s) for a factor that broadcasts to the shape of x.
+
+    Division is kept as such: 1/s is not a float64 number, and a certificate is for the function
+    that divides.
+
+    Args:
+        shape: Shape of x.
+        factor: s, broadcastable to ``shape``.
+        divide: Divide by s instead.
+    """
+
+    shape: Shape
+    factor: Parameter
+    divide: bool = False
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape of x."""
+        return self.shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape of x."""
+        return self.shape
+
+    def bind(self, read: Read) -> Operator:
+        """A diagonal operator."""
+        return Monomial.scaling(read(self.factor), self.shape, divide=self.divide)
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The factor."""
+        return (self.factor,)
+
+    def __str__(self) -> str:
+        return f"scale[{'1/' if self.divide else ''}{self.factor.name}]"
+
+
+@dataclass(frozen=True)
+class Reshape(LinearMap):
+    """The same entries, row-major, under another shape."""
+
+    source: Shape
+    target: Shape
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape before."""
+        return self.source
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape after."""
+        return self.target
+
+    def bind(self, read: Read) -> Operator:
+        """The identity: operators act on flat vectors."""
+        return Monomial.identity(math.prod(self.source))
+
+    def __str__(self) -> str:
+        return f"reshape({'×'.join(map(str, self.target))})"
+
+
+@dataclass(frozen=True)
+class Permute(LinearMap):
+    """``x.permute(axes)`` of a tensor of ``source`` shape."""
+
+    source: Shape
+    axes: tuple[int, ...]
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape before."""
+        return self.source
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape after."""
+        return tuple(self.source[axis] for axis in self.axes)
+
+    def bind(self, read: Read) -> Operator:
+        """A permutation operator."""
+        return Monomial.permutation(self.source, self.axes)
+
+    def __str__(self) -> str:
+        return f"permute({', '.join(map(str, self.axes))})"
+
+
+@dataclass(frozen=True)
+class Composition(LinearMap):
+    """Maps one after the other, in order of application; never empty.
+
+    Composing flattens: a composition holds no composition, no identity reshape.
+    """
+
+    maps: tuple[LinearMap, ...]
+
+    @property
+    def in_shape(self) -> Shape:
+        """What the first map takes."""
+        return self.maps[0].in_shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """What the last map gives."""
+        return self.maps[-1].out_shape
+
+    def bind(self, read: Read) -> Operator:
+        """The operators multiplied out, from the left: A_k ⋯ A_2 A_1."""
+        operators = [part.bind(read) for part in self.maps]
+        product = operators[-1]
+        for operator in reversed(operators[:-1]):
+            product = product @ operator
+        return product
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters of all parts, in order of application."""
+        return tuple(parameter for part in self.maps for parameter in part.parameters())
+
+    def __str__(self) -> str:
+        return " · ".join(str(part) for part in reversed(self.maps))
+
+
+def identity(shape: Shape) -> LinearMap:
+    """The identity on tensors of ``shape``."""
+    return Reshape(shape, shape)
+
+
+def compose(outer: LinearMap, inner: LinearMap) -> LinearMap:
+    """outer ∘ inner, flattened, with reshapes merged and identities dropped."""
+    parts: list[LinearMap] = []
+    for part in (*_parts(inner), *_parts(outer)):
+        if isinstance(part, Reshape) and parts and isinstance(parts[-1], Reshape):
+            part = Reshape(parts.pop().in_shape, part.target)
+        if not (isinstance(part, Reshape) and part.source == part.target):
+            parts.append(part)
+    if not parts:
+        return identity(inner.in_shape)
+    return parts[0] if len(parts) == 1 else Composition(tuple(parts))
+
+
+def _parts(linear_map: LinearMap) -> tuple[LinearMap, ...]:
+    return linear_map.maps if isinstance(linear_map, Composition) else (linear_map,)

@@ -1,0 +1,41 @@
+"""The reference interpreter: what a graph computes. The oracle for everything else."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vercomp.ir.graph import Activate, Affine, Graph, Input
+from vercomp.ir.linear_maps import Parameter, Read
+
+
+def stored(parameter: Parameter) -> Tensor:
+    """The stored value of a parameter."""
+    return parameter.value
+
+
+def evaluate(graph: Graph, x: Tensor, read: Read = stored) -> dict[str, Tensor]:
+    """The value of every node for a batch x of shape (B, *input shape), by name."""
+    values: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        if isinstance(node, Input):
+            values[node.name] = x
+        elif isinstance(node, Affine):
+            z = sum(
+                term.map.bind(read).apply(values[term.parent].flatten(1)) for term in node.terms
+            )
+            values[node.name] = (z + bias(node, read)).reshape(-1, *node.shape)
+        elif isinstance(node, Activate):
+            values[node.name] = node.function.spelling(values[node.parent])
+        else:
+            values[node.name] = node.run(*(values[parent] for parent in node.parents))
+    return values
+
+
+def bias(node: Affine, read: Read = stored) -> Tensor | float:
+    """Σ_j M_j p_j of an affine node, flat; 0.0 where it has no offsets."""
+    total: Tensor | float = 0.0
+    for offset in node.offsets:
+        vector = read(offset.vector).expand(offset.map.in_shape).reshape(-1)
+        moved = offset.map.bind(read).apply(vector)
+        total = total - moved if offset.negate else total + moved
+    return total
