@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-
 from vercomp.errors import InternalError
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node
+from vercomp.ir.linear_maps import Shape
 
 
 def check(graph: Graph) -> Graph:
@@ -62,13 +59,19 @@ def _check_affine(node: Affine, seen: dict[str, Node]) -> None:
             node,
             f"the offset {offset.vector.name!r} arrives as {offset.map.out_shape}",
         )
-        try:
-            torch.broadcast_shapes(offset.vector.shape, offset.map.in_shape)
-        except RuntimeError:
-            broadcasts = False
-        else:
-            broadcasts = math.prod(offset.vector.shape) <= math.prod(offset.map.in_shape)
-        _require(broadcasts, node, f"the offset {offset.vector.name!r} does not broadcast")
+        _require(
+            broadcasts(offset.vector.shape, offset.map.in_shape),
+            node,
+            f"the offset {offset.vector.name!r} does not broadcast to {offset.map.in_shape}",
+        )
+
+
+def broadcasts(shape: Shape, target: Shape) -> bool:
+    """Whether a tensor of ``shape`` expands to ``target`` by the rules of numpy."""
+    padded = (1,) * (len(target) - len(shape)) + shape
+    return len(padded) == len(target) and all(
+        size in (1, wanted) for size, wanted in zip(padded, target, strict=True)
+    )
 
 
 def _require(condition: bool, node: Node, rule: str) -> None:

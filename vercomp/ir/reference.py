@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from vercomp.ir.graph import Activate, Affine, Graph, Input
@@ -20,10 +21,10 @@ def evaluate(graph: Graph, x: Tensor, read: Read = stored) -> dict[str, Tensor]:
         if isinstance(node, Input):
             values[node.name] = x
         elif isinstance(node, Affine):
-            z = sum(
-                term.map.bind(read).apply(values[term.parent].flatten(1)) for term in node.terms
-            )
-            values[node.name] = (z + bias(node, read)).reshape(-1, *node.shape)
+            z: Tensor | float = bias(node, read)
+            for term in node.terms:
+                z = z + term.map.bind(read).apply(values[term.parent].flatten(1))
+            values[node.name] = torch.as_tensor(z).reshape(-1, *node.shape)
         elif isinstance(node, Activate):
             values[node.name] = node.function.spelling(values[node.parent])
         else:
