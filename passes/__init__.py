@@ -1,1 +1,31 @@
-"""The built-in passes of vercomp."""
+"""The built-in passes of vercomp: one a file, registered like any plugin's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vercomp.registry import Registry
+
+
+def register(registry: Registry) -> None:
+    """Add the built-in passes, in the order in which they run."""
+    from passes.activation_constants import ActivationConstantsPass
+    from passes.curvature import Curvature
+    from passes.merge_affine import MergeAffine
+    from passes.normalize_input import NormalizeInput
+    from passes.strip_head import StripHead
+
+    registry.add_pass("rewrite", StripHead.name, lambda options: StripHead())
+    registry.add_pass(
+        "rewrite",
+        NormalizeInput.name,
+        lambda options: (
+            NormalizeInput(options.mean, options.std)
+            if options.mean is not None or options.std is not None
+            else None
+        ),
+    )
+    registry.add_pass("rewrite", MergeAffine.name, lambda options: MergeAffine())
+    registry.add_pass("analyse", ActivationConstantsPass.name, lambda _: ActivationConstantsPass())
+    registry.add_pass("analyse", Curvature.name, lambda _: Curvature())

@@ -152,7 +152,7 @@ class Monomial:
 
     def adjoint(self, s: Tensor) -> Tensor:
         """Aᵀ s for s of shape (..., m)."""
-        return self._scatter(s if self.factor is None else s * self.factor)
+        return self.scatter(s if self.factor is None else s * self.factor)
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """|A| x for x of shape (..., n), entrywise absolute value."""
@@ -161,7 +161,7 @@ class Monomial:
 
     def abs_adjoint(self, s: Tensor) -> Tensor:
         """|A|ᵀ s for s of shape (..., m)."""
-        return self._scatter(s if self.factor is None else s * self.factor.abs())
+        return self.scatter(s if self.factor is None else s * self.factor.abs())
 
     def apply_to_rows(self, jacobian: Tensor) -> Tensor:
         """A B for Jacobians B of shape (..., n, D)."""
@@ -197,7 +197,8 @@ class Monomial:
             factor = self.factor if factor is None else self.factor * factor
         return Monomial(index, inner.inputs, factor, error)
 
-    def _scatter(self, s: Tensor) -> Tensor:
+    def scatter(self, s: Tensor) -> Tensor:
+        """The sum of the entries of s, shape (..., m), that read each input: shape (..., n)."""
         zeros = torch.zeros((*s.shape[:-1], self.inputs), dtype=s.dtype, device=s.device)
         return zeros.index_add(-1, self.index.to(s.device), s)
 

@@ -1,0 +1,162 @@
+"""Curvature bounds on a DAG: Theorem 3 for the matrices, Theorem 4 for the paths.
+
+Lemma 1 gives the Hessian of f = c·z_out as a sum over the activation nodes a = σ(z):
+
+    ∇²f = Σ_a B_zᵀ diag(F_a ⊙ σ″(z)) B_z,     B_z = ∂z/∂x,   F_a = ∂f/∂a.
+
+Each factor is bounded over all x.
+
+* Jacobians, forward: ρ_input = 1; z = Σ_k A_k a_k has ‖B_z‖ ≤ r_z = Σ_k ‖A_k‖ ρ_k, and a = σ(z)
+  has ρ_a = g r_z (equation 5).
+* Coefficients, backward, as intervals: F_out = c exactly; through an activation F ⊙ [g_L, g_U];
+  through a map Aᵀ mid ± |A|ᵀ rad; paths that meet are added. So the coefficients of the last hidden
+  layer are exact, as in Theorem 3, and all others lie within Theorem 4's S (equation 6).
+* How far below zero a coefficient of the sum can fall: q_j = max(0, −min F_j σ″_j).
+* One summand then has λ_min ≥ −k_a with k_a the least of max_j q_j · r_z² (Theorem 4) and
+  (Σ_k ‖diag(√q) A_k‖ ρ_k)² (Theorem 3, exact in the weights where z reads the input).
+
+The program's result is κ = Σ_a k_a, so that ∇²f ≽ −κI. Applied to −c it bounds from above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from passes.activation_constants import CONSTANTS_KNOWN
+from passes.merge_affine import AFFINE_MERGED
+from vercomp.facts import CURVATURE
+from vercomp.ir.graph import Activate, Affine, Graph, Input, Node
+from vercomp.names import identifiers
+from vercomp.pass_manager import Property, State
+from vercomp.program import Builder, ConstantOf, MapOf, Program, Value
+
+CURVATURE_KNOWN = Property(
+    "the curvature program is known",
+    lambda state: None if state.facts.known(CURVATURE) else "there is none",
+)
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Emit the curvature program of a graph of affine nodes and activations."""
+
+    name: ClassVar[str] = "curvature"
+    requires: ClassVar[tuple[Property, ...]] = (AFFINE_MERGED, CONSTANTS_KNOWN)
+    establishes: ClassVar[tuple[Property, ...]] = (CURVATURE_KNOWN,)
+
+    def run(self, state: State) -> State:
+        """The same graph, with the program as a fact."""
+        return state.with_facts(state.facts.with_fact(CURVATURE, _Emitter(state.graph).program()))
+
+
+class _Emitter:
+    """The two recursions over a graph, forward for Jacobians and backward for coefficients."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.builder = Builder()
+        self.id = identifiers((node.name for node in graph.nodes), "node")
+        self.norms: dict[MapOf, Value] = {}
+        self.shares: dict[str, Value] = {}
+        self.jacobian: dict[str, Value | None] = {}
+        self.coefficients: dict[str, Value] = {}
+
+    def program(self) -> Program:
+        for node in self.graph.nodes:
+            self._forward(node)
+        output = self.builder.emit("f_output", "exactly", self.builder.argument)
+        self.builder.close_block("The coefficients c = e_y − e_t of the margin, exactly.")
+        self.coefficients[self.graph.output] = output
+        for node in reversed(self.graph.nodes):
+            if node.name in self.coefficients:
+                self._backward(node)
+        return self.builder.finish(self._sum(), self.norms, self.shares)
+
+    def _forward(self, node: Node) -> None:
+        """Bound ‖∂node/∂x‖; None stands for the input's 1."""
+        name = self.id[node.name]
+        if isinstance(node, Input):
+            self.jacobian[node.name] = None
+        elif isinstance(node, Affine):
+            summands = []
+            for index, term in enumerate(node.terms):
+                map_of = MapOf(node.name, index)
+                self.norms[map_of] = self.builder.emit(f"norm_{name}", "norm2", map_of)
+                summands.append(self._times(f"r_{name}", self.norms[map_of], term.parent))
+            self.jacobian[node.name] = self._add(f"r_{name}", summands)
+            self.builder.close_block(f"‖∂{name}/∂x‖ ≤ r_{name} (equation 5)")
+        elif isinstance(node, Activate):
+            g = self.builder.emit(f"g_{name}", "constant", ConstantOf(node.name, "g"))
+            self.jacobian[node.name] = self._times(f"rho_{name}", g, node.parent)
+            self.builder.close_block(
+                f"‖∂{name}/∂x‖ ≤ rho_{name} = g · ‖∂{self.id[node.parent]}/∂x‖"
+            )
+
+    def _backward(self, node: Node) -> None:
+        """Send the coefficients of a node on to its parents, and count its own curvature."""
+        coefficients = self.coefficients[node.name]
+        name = self.id[node.name]
+        if isinstance(node, Affine):
+            for index, term in enumerate(node.terms):
+                self._send(term.parent, "adjoint", MapOf(node.name, index), coefficients)
+            self.builder.close_block(f"Back through {name}: Aᵀ mid ± |A|ᵀ rad")
+        elif isinstance(node, Activate):
+            second = ConstantOf(node.name, "second_range")
+            q = self.builder.emit(f"q_{name}", "concavity", coefficients, second)
+            self.shares[node.name] = self._share(node, q)
+            self.builder.close_block(
+                f"Curvature of {name}: −λ_min ≤ k_{name}, with q = max(0, −min F ⊙ σ″)"
+            )
+            slope = ConstantOf(node.name, "first_range")
+            self._send(node.parent, "through", coefficients, slope)
+            self.builder.close_block(f"Back through {name}: F ⊙ σ′")
+
+    def _share(self, node: Activate, q: Value) -> Value:
+        name = self.id[node.name]
+        largest = self.builder.emit(f"q_{name}_max", "row_max", q)
+        coarse = self._times(f"k_{name}_norms", largest, node.parent, power=2)
+        parent = self.graph.node(node.parent)
+        if not isinstance(parent, Affine):
+            return coarse
+        parts = []
+        for index, term in enumerate(parent.terms):
+            map_of = MapOf(parent.name, index)
+            part = self.builder.emit(f"w_{name}", "weighted_norm2_squared", map_of, q)
+            parts.append(self._times(f"k_{name}_matrix", part, term.parent, power=2))
+        if len(parts) > 1:
+            roots = [self.builder.emit(f"b_{name}", "square_root", part) for part in parts]
+            root = self._add(f"b_{name}", roots)
+            parts = [self.builder.emit(f"k_{name}_matrix", "multiply", root, root)]
+        return self.builder.emit(f"k_{name}", "minimum", coarse, parts[0])
+
+    def _send(self, parent: str, operation: str, *operands: MapOf | ConstantOf | Value) -> None:
+        if isinstance(self.graph.node(parent), Input):
+            return
+        value = self.builder.emit(f"f_{self.id[parent]}", operation, *operands)
+        other = self.coefficients.get(parent)
+        if other is not None:
+            value = self.builder.emit(f"f_{self.id[parent]}", "join", other, value)
+        self.coefficients[parent] = value
+
+    def _times(self, name: str, factor: Value, parent: str, power: int = 1) -> Value:
+        jacobian = self.jacobian[parent]
+        for _ in range(power if jacobian is not None else 0):
+            factor = self.builder.emit(name, "multiply", factor, jacobian)  # type: ignore[arg-type]
+        return factor
+
+    def _add(self, name: str, summands: list[Value]) -> Value:
+        total = summands[0]
+        for summand in summands[1:]:
+            total = self.builder.emit(name, "add", total, summand)
+        return total
+
+    def _sum(self) -> Value:
+        """κ as the sum of the shares, or as zero rows for a network that is affine."""
+        if self.shares:
+            total = self._add("kappa", list(self.shares.values()))
+            self.builder.close_block("κ: the sum over the activations")
+            return total
+        total = self.builder.emit("kappa", "zeros", self.builder.argument)
+        self.builder.close_block("Affine throughout: κ = 0")
+        return total

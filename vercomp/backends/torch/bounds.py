@@ -1,0 +1,165 @@
+"""Sections: the linear maps, the curvature program, and the evaluation that bounds its rounding."""
+
+from __future__ import annotations
+
+from vercomp.backends.torch.layout import Layout
+from vercomp.backends.torch.writer import Writer
+from vercomp.ir.graph import Activate, Affine, Input
+from vercomp.program import STATEFUL, ConstantOf, MapOf, Operand
+
+
+def maps_section(layout: Layout, writer: Writer) -> None:
+    """``Maps`` and ``maps(net)``: the A of every affine node, merged, over a network's weights."""
+    fields = [
+        (layout.map_field(MapOf(node.name, index)), term)
+        for node in layout.graph.affine()
+        for index, term in enumerate(node.terms)
+    ]
+    writer.line("class Maps(NamedTuple):")
+    with writer.indented():
+        writer.line('"""The linear map A of every affine node z = Σ A a + b, on flat vectors."""')
+        writer.blank()
+        for field, _ in fields:
+            writer.line(f"{field}: Operator")
+    writer.blank(2)
+    writer.line("def maps(net: Any) -> Maps:")
+    with writer.indented():
+        writer.line('"""The maps over the parameters of ``net``: a Network, or live parameters."""')
+        writer.call(
+            "return Maps",
+            [f"{field}={layout.operator(term.map, 'net')}" for field, term in fields],
+        )
+
+
+def curvature_section(layout: Layout, writer: Writer) -> None:
+    """``curvature(ops, net, c)``: the bound program, a line a step."""
+    writer.line("def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:")
+    with writer.indented():
+        writer.lines(
+            '"""κ with ∇²(c·z) ≽ −κI for every input, for each row of c (P, C): Theorems 3 and 4.\n'
+            "\n"
+            "    ``ops`` is the arithmetic: rigorous for certificates, differentiable for training.\n"
+            '    """'.replace("\n    ", "\n")
+        )
+        writer.line("A = maps(net)")
+        for block in layout.program.blocks:
+            if block.formula:
+                writer.comment(block.formula)
+            for step in block.steps:
+                arguments = [_operand(layout, operand) for operand in step.operands]
+                if step.operation in STATEFUL:
+                    arguments.append(f'"{step.result.name}"')
+                writer.call(f"{step.result.name} = ops.{step.operation}", arguments)
+        norms = [
+            f'"{layout.map_field(map_of)}": {value.name}'
+            for map_of, value in layout.program.norms.items()
+        ]
+        shares = [
+            f'"{layout.nodes[name]}": {value.name}' for name, value in layout.program.shares.items()
+        ]
+        writer.call("norms = ", norms, brackets="{}")
+        writer.call("shares: dict[str, Tensor] = ", shares, brackets="{}")
+        writer.line(f"return Bound({layout.program.curvature.name}, norms, shares)")
+
+
+def linearize_section(layout: Layout, writer: Writer) -> None:
+    """``linearize(net, norms, x, c)``: value and gradient in float64, with their errors."""
+    graph = layout.graph
+    writer.line(
+        "def linearize(net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Linearization:"
+    )
+    with writer.indented():
+        writer.line('"""f = c·z(x) and ∇f at flat points x (P, D), with bounds of the rounding."""')
+        writer.line("A = maps(net)")
+        for node in graph.nodes:
+            name = layout.nodes[node.name]
+            if isinstance(node, Input):
+                writer.line(f"z_{name} = rounding.exact(x)")
+            elif isinstance(node, Affine):
+                _affine(layout, writer, node)
+            elif isinstance(node, Activate):
+                function = layout.function_of(node)
+                parent = f"z_{layout.nodes[node.parent]}"
+                writer.line(f"z_{name} = rounding.activation({function}, {parent})")
+        output = layout.nodes[graph.output]
+        writer.line(f"f = rounding.dot(c, z_{output})")
+        writer.comment("Backward: s is the gradient of f with respect to each node.")
+        arrived: dict[str, str] = {}
+        writer.line(f"s_{output} = rounding.exact(c)")
+        arrived[graph.output] = f"s_{output}"
+        for node in reversed(graph.nodes):
+            if node.name not in arrived or isinstance(node, Input):
+                continue
+            gradient = arrived[node.name]
+            if isinstance(node, Affine):
+                for index, term in enumerate(node.terms):
+                    field = layout.map_field(MapOf(node.name, index))
+                    _send(
+                        layout,
+                        writer,
+                        arrived,
+                        term.parent,
+                        f'rounding.adjoint(A.{field}, norms["{field}"], {gradient})',
+                    )
+            elif isinstance(node, Activate):
+                function = layout.function_of(node)
+                value = f"z_{layout.nodes[node.parent]}"
+                _send(
+                    layout,
+                    writer,
+                    arrived,
+                    node.parent,
+                    f"rounding.chain({function}, {value}, {gradient})",
+                )
+        gradient = arrived.get(graph.input.name, "rounding.exact(torch.zeros_like(x))")
+        if gradient != "s_x":
+            writer.line(f"s_x = {gradient}")
+        writer.line("return Linearization(f.value[:, 0], s_x.value, f.error, s_x.error)")
+
+
+def _affine(layout: Layout, writer: Writer, node: Affine) -> None:
+    name = layout.nodes[node.name]
+    summands = []
+    for index, term in enumerate(node.terms):
+        field = layout.map_field(MapOf(node.name, index))
+        argument = f"z_{layout.nodes[term.parent]}"
+        summands.append(f'Summand(A.{field}, norms["{field}"], {argument})')
+    offsets = []
+    for offset in node.offsets:
+        arguments = [layout.offset_vector(offset, "net")]
+        if not layout.is_plain(offset):
+            arguments.append(layout.operator(offset.map, "net"))
+        if offset.negate:
+            arguments.append("negate=True")
+        offsets.append(f"rounding.offset({', '.join(arguments)})")
+    arguments = [f"[{', '.join(summands)}]"]
+    if offsets:
+        arguments.append(f"[{', '.join(offsets)}]")
+    inline = f"z_{name} = rounding.affine({', '.join(arguments)})"
+    if writer.fits(inline):
+        writer.line(inline)
+        return
+    if offsets:
+        writer.call("offsets = ", offsets, brackets="[]")
+        arguments[1] = "offsets"
+    writer.call(f"z_{name} = rounding.affine", arguments)
+
+
+def _send(layout: Layout, writer: Writer, arrived: dict[str, str], parent: str, text: str) -> None:
+    """Write one contribution to a parent's gradient, added to what has arrived there."""
+    target = f"s_{layout.nodes[parent]}"
+    if parent in arrived:
+        writer.line(f"{target} = rounding.total([{target}, {text}])")
+    else:
+        writer.line(f"{target} = {text}")
+        arrived[parent] = target
+
+
+def _operand(layout: Layout, operand: Operand) -> str:
+    if isinstance(operand, MapOf):
+        return f"A.{layout.map_field(operand)}"
+    if isinstance(operand, ConstantOf):
+        node = layout.graph.node(operand.activation)
+        assert isinstance(node, Activate)  # noqa: S101 - the program was made from this graph
+        return f"{layout.function_of(node)}.{operand.which}"
+    return operand.name

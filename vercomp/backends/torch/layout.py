@@ -1,0 +1,102 @@
+"""What the sections of an emitted file share: the graph, and the names of everything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from vercomp.backends.torch import rules
+from vercomp.backends.torch.rules import MapRule
+from vercomp.ir.activation import Activation, ActivationConstants
+from vercomp.ir.graph import Activate, Affine, Graph, Offset
+from vercomp.ir.linear_maps import LinearMap, Parameter
+from vercomp.names import identifiers
+from vercomp.program import MapOf, Program
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A graph with its analyses, ready to be written down.
+
+    Args:
+        title: What the package calls itself; an identifier.
+        graph: The merged graph, without opaque nodes.
+        constants: The constants of each activation node.
+        program: The curvature program.
+        map_rules: How linear maps are spelled.
+    """
+
+    title: str
+    graph: Graph
+    constants: Mapping[str, ActivationConstants]
+    program: Program
+    map_rules: Mapping[type, MapRule]
+
+    @cached_property
+    def nodes(self) -> Mapping[str, str]:
+        """Identifier of each node; the input is ``x``."""
+        names = identifiers((node.name for node in self.graph.nodes), "node")
+        return {**names, self.graph.input.name: "x"}
+
+    @cached_property
+    def parameters(self) -> Mapping[str, str]:
+        """Identifier of each parameter."""
+        return identifiers((p.name for p in self.graph.parameters()), "layer")
+
+    @cached_property
+    def functions(self) -> Mapping[Activation, str]:
+        """Identifier (a constant's, in capitals) of each distinct activation."""
+        distinct: dict[str, Activation] = {}
+        for node in self.graph.activations():
+            distinct.setdefault(_key(node.function), node.function)
+        names = identifiers(distinct, "activation")
+        return {function: names[key].upper() for key, function in distinct.items()}
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The type of the network: that of its trainable parameters, the widest of them."""
+        types = [p.value.dtype for p in self.graph.parameters() if p.trainable]
+        return torch.float64 if torch.float64 in types or not types else torch.float32
+
+    def constants_of(self, function: Activation) -> ActivationConstants:
+        """The constants of an activation, from any node that applies it."""
+        node = next(n for n in self.graph.activations() if n.function == function)
+        return self.constants[node.name]
+
+    def function_of(self, node: Activate) -> str:
+        """The identifier of a node's activation."""
+        return self.functions[node.function]
+
+    def read(self, parameter: Parameter, owner: str) -> str:
+        """The expression of a parameter, in the network's own type."""
+        expression = f"{owner}.{self.parameters[parameter.name]}"
+        return expression if parameter.trainable else f"{expression}.to({owner}.dtype)"
+
+    def map_field(self, map_of: MapOf) -> str:
+        """The field of ``Maps`` that holds a term's linear map."""
+        node = self.graph.node(map_of.node)
+        several = isinstance(node, Affine) and len(node.terms) > 1
+        return self.nodes[map_of.node] + (f"_{map_of.term}" if several else "")
+
+    def operator(self, linear_map: LinearMap, owner: str) -> str:
+        """The expression of a map as an operator."""
+        return rules.operator(self.map_rules, linear_map, lambda p: self.read(p, owner))
+
+    def offset_vector(self, offset: Offset, owner: str) -> str:
+        """The expression of an offset's flat vector, before its map."""
+        vector = self.read(offset.vector, owner)
+        if offset.vector.shape != offset.map.in_shape:
+            vector = f"{vector}.expand({', '.join(map(str, offset.map.in_shape))})"
+        return vector if len(offset.map.in_shape) == 1 else f"{vector}.reshape(-1)"
+
+    def is_plain(self, offset: Offset) -> bool:
+        """Whether an offset is added as it is: its map is the identity on flat vectors."""
+        return self.operator(offset.map, "net").startswith("Monomial.identity")
+
+
+def _key(function: Activation) -> str:
+    values = "_".join(f"{value:g}" for _, value in function.parameters)
+    return f"{function.name}_{values}" if values and values != "1" else function.name

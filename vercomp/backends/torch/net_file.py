@@ -1,0 +1,261 @@
+"""net.py and __init__.py of a package: the sections in order, between imports and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vercomp.activations import function_source
+from vercomp.backends.torch.bounds import curvature_section, linearize_section, maps_section
+from vercomp.backends.torch.forward import forward_lines, parameter_lines
+from vercomp.backends.torch.hessian import hessian_section, product_section
+from vercomp.backends.torch.layout import Layout
+from vercomp.backends.torch.writer import Writer
+from vercomp.ir.activation import Activation
+from vercomp.ir.graph import Activate, Affine
+
+EXPORTS: Mapping[str, tuple[str, ...]] = {
+    "certify": ("certify",),
+    "attack": ("attack",),
+    "hessian": ("hessian", "hessian_vector_product"),
+    "regularizer": ("regularizer",),
+}
+"""What each feature adds to the package's public names."""
+
+
+def init_text(layout: Layout, features: tuple[str, ...]) -> str:
+    """__init__.py."""
+    names = sorted(["Network", "load", *(n for f in features for n in EXPORTS[f])], key=_isort)
+    writer = Writer()
+    writer.line(f'"""The network {layout.title}, compiled by vercomp. Begin with ``load()``."""')
+    writer.blank()
+    writer.line(f"from .net import {', '.join(names)}")
+    writer.blank()
+    quoted = [f'"{name}"' for name in sorted(names, key=_isort)]
+    writer.call("__all__ = ", quoted, brackets="[]")
+    return writer.text()
+
+
+def net_text(layout: Layout, features: tuple[str, ...]) -> str:
+    """net.py."""
+    body = Writer()
+    for section in (_functions, maps_section, curvature_section, linearize_section):
+        body.blank(2)
+        section(layout, body)
+    body.blank(2)
+    _network(layout, body, features)
+    for feature in features:
+        if feature == "hessian":
+            for section in (hessian_section, product_section):
+                body.blank(2)
+                section(layout, body)
+    body.blank(2)
+    body.lines(_LOAD)
+    for feature in features:
+        if feature in _WRAPPERS:
+            body.blank(2)
+            body.lines(_WRAPPERS[feature])
+    text = body.text()
+    return f"{_header(layout)}\n{_imports(text, features)}\n\n{text}"
+
+
+def _header(layout: Layout) -> str:
+    writer = Writer()
+    shape = "×".join(map(str, layout.graph.input.shape))
+    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.graph.classes} logits.')
+    writer.blank()
+    for node in layout.graph.nodes:
+        name = layout.nodes[node.name]
+        size = "×".join(map(str, node.shape))
+        if isinstance(node, Affine):
+            parents = ", ".join(layout.nodes[parent] for parent in node.parents)
+            writer.line(f"    {name} = affine({parents})  [{size}]")
+        elif isinstance(node, Activate):
+            text = f"    {name} = {node.function.name}({layout.nodes[node.parent]})  [{size}]"
+            writer.line(text)
+    writer.blank()
+    writer.lines(
+        "Forward pass in plain torch; bounds of curvature and of rounding as programs over the same\n"
+        "parameters. ``load()`` gives the network with its weights, ready to certify.\n"
+        '"""'
+    )
+    return writer.text()
+
+
+def _imports(text: str, features: tuple[str, ...]) -> str:
+    """The import block: what the text uses, in the order of isort."""
+    standard = ["from pathlib import Path", "from typing import Any, NamedTuple"]
+    if "Mapping[" in text:
+        standard.insert(0, "from collections.abc import Mapping")
+    if "@cache" in text:
+        standard = [s for s in standard if s.startswith("from coll")] + [
+            "from functools import cache",
+            *(s for s in standard if not s.startswith("from coll")),
+        ]
+    torch_lines = [
+        "import torch",
+        "from torch import Tensor, nn" if "nn." in text else "from torch import Tensor",
+    ]
+    if "F." in text:
+        torch_lines.append("from torch.nn import functional as F")
+    local = ["from .runtime import rounding", "from .runtime.arithmetic import Arithmetic, Bound"]
+    if "attack" in features:
+        local += [
+            "from .runtime.attack import Attacks",
+            "from .runtime.attack import attack as attack_network",
+        ]
+    if "certify" in features:
+        local += [
+            "from .runtime.certify import Certificates",
+            "from .runtime.certify import certify as certify_network",
+        ]
+    if "Elementwise(" in text:
+        local.append("from .runtime.elementwise import Elementwise")
+    if "hessian" in features:
+        used = [n for n in ("margin_coefficients", "quadratic") if f"{n}(" in text]
+        local.append(f"from .runtime.hessians import {', '.join(used)}")
+    local += [
+        "from .runtime.linearization import Linearization",
+        "from .runtime.network import VerifiedNetwork",
+    ]
+    operators = [n for n in ("Dense", "Monomial") if f"{n}(" in text or f"{n}." in text]
+    local.append(f"from .runtime.operators import {', '.join([*operators, 'Operator'])}")
+    if "regularizer" in features:
+        local.append("from .runtime.regularizer import Regularizer")
+    if "Summand(" in text:
+        local.append("from .runtime.rounding import Summand")
+    local.append("from .runtime.storage import load_network")
+    groups = [["from __future__ import annotations"], standard, torch_lines, local]
+    return "\n\n".join("\n".join(group) for group in groups) + "\n"
+
+
+def _functions(layout: Layout, writer: Writer) -> None:
+    """The activations: three functions and a row of constants each."""
+    for position, (function, name) in enumerate(layout.functions.items()):
+        if position:
+            writer.blank(2)
+        lower = name.lower()
+        names = [f"_{lower}", f"_{lower}_first", f"_{lower}_second"]
+        for order, function_name in enumerate(names):
+            writer.lines(function_source(function, order, function_name).rstrip())
+            writer.blank(2)
+        _constants(layout, writer, function, name, names)
+
+
+def _constants(
+    layout: Layout, writer: Writer, function: Activation, name: str, names: list[str]
+) -> None:
+    found = layout.constants_of(function)
+    writer.comment(f"Ranges of σ′ and σ″ over ℝ, rounded outward; {_one_line(found.origin)}")
+    writer.line(f"{name} = Elementwise(")
+    with writer.indented():
+        for key, value in zip(("value", "first", "second"), names, strict=True):
+            writer.line(f"{key}={value},")
+        writer.line(f"first_range=({found.g_lower!r}, {found.g_upper!r}),")
+        writer.line(f"second_range=({found.h_lower!r}, {found.h_upper!r}),")
+        if function.deviation:
+            writer.line(f"deviation={function.deviation!r},")
+    writer.line(")")
+
+
+def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
+    graph = layout.graph
+    sizes = ", ".join(map(str, graph.input.shape))
+    writer.line("class Network(VerifiedNetwork):")
+    with writer.indented():
+        writer.line(f'"""The network itself: batches (B, {sizes}) to logits (B, {graph.classes}).')
+        writer.blank()
+        writer.line("An ordinary module: train it, move it, save it; bounds follow the weights.")
+        writer.line('"""')
+        writer.blank()
+        writer.line(f"input_shape = {graph.input.shape!r}")
+        writer.line(f"classes = {graph.classes}")
+        writer.blank()
+        writer.line("def __init__(self) -> None:")
+        with writer.indented():
+            writer.line("super().__init__()")
+            parameter_lines(layout, writer)
+        writer.blank()
+        writer.line("def forward(self, x: Tensor) -> Tensor:")
+        with writer.indented():
+            writer.line('"""The logits."""')
+            forward_lines(layout, writer)
+        writer.blank()
+        writer.lines(_HOOKS)
+        for feature in features:
+            if feature in _METHODS:
+                writer.blank()
+                writer.lines(_METHODS[feature])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _isort(name: str) -> tuple[bool, str]:
+    return (not name[0].isupper(), name)
+
+
+_HOOKS = '''\
+def bound_program(self, arithmetic: Any, c: Tensor) -> Bound:
+    """The curvature program over these parameters."""
+    return curvature(arithmetic, self, c)
+
+def evaluate_with_errors(
+    self, x: Tensor, c: Tensor, norms: Mapping[str, float]
+) -> Linearization:
+    """Value, gradient and what rounding did to them."""
+    return linearize(self, norms, x, c)
+'''
+
+_METHODS: Mapping[str, str] = {
+    "certify": '''\
+def certify(self, x: Tensor, y: Tensor, **options: Any) -> Certificates:
+    """Radii within which no l2 perturbation changes the class; see runtime/certify.py."""
+    return certify_network(self, x, y, **options)
+''',
+    "attack": '''\
+def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
+    """The worst points of l2 balls, and proved bounds of how bad; see runtime/attack.py."""
+    return attack_network(self, x, y, radius, **options)
+''',
+    "hessian": '''\
+def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D)."""
+    return hessian(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
+
+def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
+    c = margin_coefficients(y, t, self.classes, x)
+    return hessian_vector_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
+''',
+}
+
+_LOAD = '''\
+def load(folder: str | Path | None = None) -> Network:
+    """The network with the weights and bounds in ``folder`` (this package's own by default)."""
+    return load_network(Network(), Path(folder) if folder is not None else Path(__file__).parent)
+
+
+@cache
+def _own() -> Network:
+    return load()
+'''
+
+_WRAPPERS: Mapping[str, str] = {
+    "certify": '''\
+def certify(x: Tensor, y: Tensor, **options: Any) -> Certificates:
+    """Certify with this package's own weights; see :meth:`Network.certify`."""
+    return _own().certify(x, y, **options)
+''',
+    "attack": '''\
+def attack(x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
+    """Attack this package's own weights; see :meth:`Network.attack`."""
+    return _own().attack(x, y, radius, **options)
+''',
+    "regularizer": '''\
+def regularizer(network: Network) -> Regularizer:
+    """The curvature bound as a term of a training loss, over the network's live parameters."""
+    like = next(network.parameters())
+    return Regularizer(curvature, network, network.classes, like)
+''',
+}

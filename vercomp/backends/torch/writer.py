@@ -1,0 +1,83 @@
+"""A small writer of Python source: names, indentation, imports, and lines that are not too long.
+
+What it writes is formatted as ruff would format it, so that nobody who reads or commits a package
+sees a formatter change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+WIDTH = 100
+
+
+class Writer:
+    """Collects lines of one Python file."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._depth = 0
+
+    @contextmanager
+    def indented(self) -> Iterator[None]:
+        """Lines inside the block are one level deeper."""
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def line(self, text: str = "") -> None:
+        """One line, or an empty one."""
+        self._lines.append("    " * self._depth + text if text else "")
+
+    def lines(self, text: str) -> None:
+        """Several lines that are formatted already."""
+        for line in text.splitlines():
+            self.line(line)
+
+    def blank(self, count: int = 1) -> None:
+        """Empty lines."""
+        for _ in range(count):
+            self.line()
+
+    def comment(self, text: str) -> None:
+        """A comment, wrapped at the width."""
+        room = WIDTH - 4 * self._depth - 2
+        words, current = text.split(), ""
+        for word in words:
+            if current and len(current) + 1 + len(word) > room:
+                self.line(f"# {current}")
+                current = word
+            else:
+                current = f"{current} {word}".strip()
+        if current:
+            self.line(f"# {current}")
+
+    def call(
+        self, prefix: str, arguments: Sequence[str], suffix: str = "", brackets: str = "()"
+    ) -> None:
+        """``prefix(arguments)suffix`` on one line, on two, or with one argument a line."""
+        opening, closing = brackets
+        inline = ", ".join(arguments)
+        if self._fits(f"{prefix}{opening}{inline}{closing}{suffix}"):
+            self.line(f"{prefix}{opening}{inline}{closing}{suffix}")
+            return
+        self.line(f"{prefix}{opening}")
+        with self.indented():
+            if self._fits(inline):
+                self.line(inline)
+            else:
+                for argument in arguments:
+                    self.line(f"{argument},")
+        self.line(f"{closing}{suffix}")
+
+    def fits(self, text: str) -> bool:
+        """Whether a statement fits on a line of its own here."""
+        return self._fits(text)
+
+    def text(self) -> str:
+        """The file."""
+        return "\n".join(self._lines).strip("\n") + "\n"
+
+    def _fits(self, text: str) -> bool:
+        return len(text) + 4 * self._depth <= WIDTH

@@ -1,0 +1,379 @@
+"""The one straight path from a model to a package.
+
+translate → validate → rewrite → refuse what is left → analyse → emit → import → bound
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vercomp.backends.torch import package as packages
+from vercomp.backends.torch.layout import Layout
+from vercomp.backends.torch.memory import import_package
+from vercomp.backends.torch.package import FEATURES, Package, check_features
+from vercomp.errors import ModelFileError, UnsupportedError, UsageError, WeightError
+from vercomp.facts import CONSTANTS, CURVATURE
+from vercomp.frontends.translation import Translation, refuse_opaque
+from vercomp.frontends.validate import validate
+from vercomp.ir.graph import Graph
+from vercomp.ir.printer import to_text
+from vercomp.names import identifier
+from vercomp.pass_manager import State, run_passes
+from vercomp.registry import Options, Registry, registry
+from vercomp.runtime.network import VerifiedNetwork
+from vercomp.runtime.regularizer import Regularizer
+from vercomp.runtime.storage import fill
+
+if TYPE_CHECKING:
+    from vercomp.runtime.attack import Attacks
+    from vercomp.runtime.certify import Certificates
+
+Model = "nn.Module | ExportedProgram | str | Path"
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One affine node of an analysis.
+
+    Args:
+        name: The source's name of it.
+        shape: Of its result.
+        activation: The name of the activation that reads it, or None.
+        g: sup |σ′| of that activation.
+        h: sup |σ″|.
+        norm: Proved upper bound of ‖A‖₂; of the largest, where several maps meet.
+        share: Of the curvature bound, the part that this activation contributes, in [0, 1], the
+            mean over all pairs.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    activation: str | None
+    g: float | None
+    h: float | None
+    norm: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is known of a network without any input.
+
+    Args:
+        layers: One row an affine node, in order.
+        curvature: (lo, hi), each (C, C): lo·I ≼ ∇²(z_y − z_t) ≼ hi·I.
+    """
+
+    layers: tuple[LayerRow, ...]
+    curvature: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """A package in memory, imported: its files, and its network with weights and bounds.
+
+    Args:
+        package: The files, as :meth:`save` writes them.
+        module: The imported package.
+        network: Its network; an ordinary ``nn.Module``.
+    """
+
+    package: Package
+    module: ModuleType
+    network: VerifiedNetwork
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Contents of the package by relative path."""
+        return self.package.files
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """manifest.json, parsed."""
+        content: dict[str, Any] = json.loads(self.files["manifest.json"])
+        return content
+
+    @property
+    def name(self) -> str:
+        """What the package calls itself."""
+        return str(self.manifest["name"])
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 of the source: of the file's bytes, or of the graph and its weights."""
+        return str(self.manifest["source"]["sha256"])
+
+    def certify(self, x: Tensor, y: Tensor, **options: Any) -> Certificates:
+        """Radii within which no l2 perturbation changes the class of x (B, *input_shape)."""
+        return self._feature("certify")(x, y, **options)  # type: ignore[no-any-return]
+
+    def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
+        """The worst points of l2 balls, and proved lower bounds of the margin there."""
+        return self._feature("attack")(x, y, radius, **options)  # type: ignore[no-any-return]
+
+    def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D)."""
+        result: Tensor = self._feature("hessian")(x, y, t)
+        return result
+
+    def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """∇²(z_y − z_t) v at each input, for directions v shaped like x."""
+        result: Tensor = self._feature("hessian_vector_product")(x, y, t, v)
+        return result
+
+    def curvature(self) -> tuple[Tensor, Tensor]:
+        """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""
+        return self.network.curvature()
+
+    def regularizer(self) -> Regularizer:
+        """The curvature bound as a loss term over :attr:`network`'s live parameters."""
+        if "regularizer" not in self.manifest["emit"]:
+            self._feature("regularizer")
+        made: Regularizer = self.module.regularizer(self.network)
+        return made
+
+    def analysis(self) -> Analysis:
+        """Norms, constants and shares by layer, from the bounds of the current weights."""
+        bounds = self.network.bounds()
+        total = bounds.curvature.sum().clamp_min(1e-300)
+        activations = self.manifest["activations"]
+        rows = []
+        for layer in self.manifest["layers"]:
+            following = layer["activations"]
+            constants = activations[following[0]["function"]] if following else None
+            share = sum(float(bounds.shares[f["identifier"]].sum() / total) for f in following)
+            count = len(layer["inputs"])
+            fields = [layer["identifier"] + (f"_{i}" if count > 1 else "") for i in range(count)]
+            rows.append(
+                LayerRow(
+                    name=layer["name"],
+                    shape=tuple(layer["shape"]),
+                    activation=constants["function"] if constants else None,
+                    g=max(map(abs, constants["first_range"])) if constants else None,
+                    h=max(map(abs, constants["second_range"])) if constants else None,
+                    norm=max(bounds.norms[field] for field in fields),
+                    share=share,
+                )
+            )
+        return Analysis(tuple(rows), self.curvature())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the package; an unmodified package of ours is replaced, anything else refused.
+
+        Raises:
+            OutputFolderError: The folder holds something else, or cannot be written.
+        """
+        from vercomp.outputs import write_package
+
+        return write_package(Path(folder), self.files)
+
+    def _feature(self, name: str) -> Any:
+        method = getattr(self.network, name, None)
+        if method is None:
+            raise UsageError(
+                f"this package was compiled without {name!r}",
+                remedy=f"Compile it again with {name.removesuffix('_vector_product')} in emit",
+            )
+        return method
+
+
+def compile(  # noqa: A001 - what the tool does
+    model: Any,
+    input_shape: Sequence[int] | None = None,
+    *,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    emit: Sequence[str] = FEATURES,
+    name: str | None = None,
+    target: str = "torch",
+) -> CompiledNetwork:
+    """Compile a trained network into a package that certifies, attacks and regularises.
+
+    Args:
+        model: An ``nn.Module``, ``fx.GraphModule`` or ``ExportedProgram``, or the path of an ONNX
+            file.
+        input_shape: Shape of one input, without the batch; an ONNX file says it itself.
+        mean: Mean of a normalisation outside the model, to be put in front of it: a number, or one
+            a channel. Radii are then in the units of the unnormalised input.
+        std: Its standard deviation.
+        emit: Which of certify, attack, hessian, regularizer the package can do.
+        name: What the package calls itself.
+        target: What to emit; plugins may add to ``"torch"``.
+
+    Raises:
+        VercompError: The model cannot be read, translated or bounded; the message says where.
+    """
+    features = check_features(tuple(emit))
+    found = registry()
+    if target not in found.targets:
+        raise UsageError(f"no target {target!r}", remedy=f"Known: {', '.join(found.targets)}")
+    translation = translate(model, input_shape, found)
+    layout = _analyse(translation, found, Options(mean, std), name or _title(model))
+    emitted = found.targets[target](layout, features)
+    weights = packages.weights(layout)
+    module = import_package(emitted.files)
+    network: VerifiedNetwork = module.Network()
+    network.load_state_dict(_tensors(weights))
+    network.eval()
+    emitted = emitted.with_file("net.safetensors", weights)
+    manifest = packages.manifest(
+        layout,
+        emitted,
+        features,
+        source={"kind": translation.source_kind, "sha256": _source_hash(model, layout)},
+        versions={"vercomp": version("vercomp"), "torch": torch.__version__.partition("+")[0]},
+        bounds=network.bounds().to_json(),
+    )
+    return CompiledNetwork(emitted.with_file("manifest.json", manifest), module, network)
+
+
+def load_package(folder: str | Path) -> CompiledNetwork:
+    """Open a package that was saved.
+
+    Raises:
+        ModelFileError: The folder is not such a package.
+    """
+    folder = Path(folder)
+    try:
+        files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix in (".py", ".json", ".safetensors")
+        }
+        manifest = json.loads(files["manifest.json"])
+        if manifest["format"] != packages.FORMAT:
+            raise ModelFileError(
+                f"the package has format {manifest['format']}, not {packages.FORMAT}",
+                location=str(folder),
+                remedy="Compile its source again",
+            )
+        module = import_package(files)
+        network = fill(module.Network(), files["net.safetensors"], files["manifest.json"])
+    except (OSError, KeyError, ValueError, SyntaxError, ImportError) as error:
+        raise ModelFileError(
+            f"not a compiled package ({error!r})",
+            location=str(folder),
+            remedy="A package is a folder that `vercomp compile MODEL --out DIR` has written",
+        ) from error
+    return CompiledNetwork(Package(files), module, network)
+
+
+def regularizer(
+    model: nn.Module, input_shape: Sequence[int], *, mean: Any = None, std: Any = None
+) -> Regularizer:
+    """The curvature bound of a model, over the model's own live parameters.
+
+    ``loss = cross_entropy(model(x), y) + gamma * reg(y, t)``: see
+    :class:`vercomp.runtime.regularizer.Regularizer`.
+    """
+    found = registry()
+    layout = _analyse(translate(model, input_shape, found), found, Options(mean, std), "network")
+    module = import_package(found.targets["torch"](layout, ("regularizer",)).files)
+    live = LiveParameters(model, layout)
+    return Regularizer(module.net.curvature, live, layout.graph.classes, next(model.parameters()))
+
+
+class LiveParameters(SimpleNamespace):
+    """A model's parameters under the identifiers of emitted code, read anew at every access."""
+
+    def __init__(self, model: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self._model = model
+        self._sources = {layout.parameters[p.name]: p for p in layout.graph.parameters()}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the model computes in."""
+        return next(self._model.parameters()).dtype
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        parameter = self._sources[name]
+        for tensors in (self._model.named_parameters, self._model.named_buffers):
+            found = dict(tensors(remove_duplicate=False)).get(parameter.name)
+            if found is not None:
+                return found
+        return parameter.value.to(next(self._model.parameters()).device)
+
+
+def translate(model: Any, input_shape: Sequence[int] | None, found: Registry) -> Translation:
+    """A model as a validated graph."""
+    table = found.activations
+    if isinstance(model, str | Path):
+        from vercomp.frontends.onnx import from_onnx
+
+        translation = from_onnx(Path(model), table)
+        declared = translation.graph.input.shape
+        if input_shape is not None and tuple(input_shape) != declared:
+            raise UsageError(
+                f"the model's inputs have shape {declared}, not {tuple(input_shape)}",
+                remedy="Leave the input shape out: an ONNX file says it itself",
+            )
+    else:
+        from vercomp.frontends.fx import from_torch
+
+        if input_shape is None:
+            raise UsageError(
+                "a torch model needs the shape of one input",
+                remedy="Pass input_shape=(1, 28, 28), without the batch dimension",
+            )
+        translation = from_torch(model, tuple(input_shape), table)
+    validate(translation)
+    return translation
+
+
+def _analyse(translation: Translation, found: Registry, options: Options, title: str) -> Layout:
+    state = run_passes(State(translation.graph), found.make_passes("rewrite", options))
+    refuse_opaque(state.graph)
+    _check_output(state.graph)
+    state = run_passes(state, found.make_passes("analyse", options))
+    return Layout(
+        title=identifier(title, "network"),
+        graph=state.graph,
+        constants={n.name: state.facts.of(CONSTANTS, n.name) for n in state.graph.activations()},
+        program=state.facts.of(CURVATURE),
+        map_rules=found.map_rules,
+    )
+
+
+def _check_output(graph: Graph) -> None:
+    shape = graph.node(graph.output).shape
+    if len(shape) != 1 or shape[0] < 2:
+        raise UnsupportedError(
+            f"the output has shape {shape} (without the batch), not a vector of logits",
+            node=graph.output,
+            remedy="A classifier with at least two logits can be certified",
+        )
+    for parameter in graph.parameters():
+        if not torch.isfinite(parameter.value).all():
+            raise WeightError("the parameter holds NaN or infinity", node=parameter.name)
+
+
+def _title(model: Any) -> str:
+    return Path(model).stem if isinstance(model, str | Path) else type(model).__name__
+
+
+def _tensors(weights: bytes) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return dict(load(weights))
+
+
+def _source_hash(model: Any, layout: Layout) -> str:
+    if isinstance(model, str | Path):
+        return hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    digest = hashlib.sha256(to_text(layout.graph).encode())
+    digest.update(packages.weights(layout))
+    return digest.hexdigest()

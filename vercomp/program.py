@@ -1,0 +1,193 @@
+"""Bound programs: what an analysis of weights emits instead of a number.
+
+A program is a small typed SSA graph over the network's linear maps, its activations' constants and
+P coefficient rows c (row y minus row t, say). It is evaluated rigorously for certificates and
+differentiably for training, and printed as source; all three call the operations of
+:class:`vercomp.runtime.arithmetic.Arithmetic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from torch import Tensor
+
+from vercomp.errors import InternalError
+from vercomp.runtime.arithmetic import Arithmetic, Bound
+from vercomp.runtime.elementwise import Range
+from vercomp.runtime.operators import Operator
+
+
+class Kind(Enum):
+    """The type of a value."""
+
+    COEFFICIENTS = "coefficients"
+    BOUND = "bound"
+    INTERVAL = "interval"
+    WEIGHTS = "weights"
+    MAP = "map"
+    RANGE = "range"
+    NUMBER = "number"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A result of the program, or its argument c."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class MapOf:
+    """The linear map of one term of an affine node."""
+
+    node: str
+    term: int
+    kind: Kind = Kind.MAP
+
+
+@dataclass(frozen=True)
+class ConstantOf:
+    """A constant of an activation: ``g`` (a number), ``first_range`` or ``second_range``."""
+
+    activation: str
+    which: str
+
+    @property
+    def kind(self) -> Kind:
+        """A number for g, a range otherwise."""
+        return Kind.NUMBER if self.which == "g" else Kind.RANGE
+
+
+Operand = Value | MapOf | ConstantOf
+
+_B, _I, _W, _M = Kind.BOUND, Kind.INTERVAL, Kind.WEIGHTS, Kind.MAP
+SIGNATURES: Mapping[str, tuple[tuple[Kind, ...], Kind]] = {
+    "norm2": ((_M,), _B),
+    "weighted_norm2_squared": ((_M, _W), _B),
+    "constant": ((Kind.NUMBER,), _B),
+    "zeros": ((Kind.COEFFICIENTS,), _B),
+    "add": ((_B, _B), _B),
+    "multiply": ((_B, _B), _B),
+    "square_root": ((_B,), _B),
+    "minimum": ((_B, _B), _B),
+    "row_max": ((_W,), _B),
+    "exactly": ((Kind.COEFFICIENTS,), _I),
+    "join": ((_I, _I), _I),
+    "adjoint": ((_M, _I), _I),
+    "through": ((_I, Kind.RANGE), _I),
+    "concavity": ((_I, Kind.RANGE), _W),
+}
+STATEFUL = frozenset({"norm2", "weighted_norm2_squared"})
+"""Operations that are told the name of their result, where evaluations may keep vectors."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """result = operation(operands)."""
+
+    result: Value
+    operation: str
+    operands: tuple[Operand, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Steps that belong together, with the formula that they compute."""
+
+    formula: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A bound program.
+
+    Args:
+        argument: The coefficients c.
+        blocks: The steps, in order.
+        curvature: The result κ: ∇²(c·z) ≽ −κI.
+        norms: ‖A‖₂ of every map, by the names of :func:`map_name`.
+        shares: Each activation's summand of κ.
+    """
+
+    argument: Value
+    blocks: tuple[Block, ...]
+    curvature: Value
+    norms: Mapping[MapOf, Value] = field(default_factory=dict)
+    shares: Mapping[str, Value] = field(default_factory=dict)
+
+
+class Builder:
+    """Appends type-checked steps and names their results."""
+
+    def __init__(self) -> None:
+        self.argument = Value("c", Kind.COEFFICIENTS)
+        self._blocks: list[Block] = []
+        self._steps: list[Step] = []
+        self._taken = {"c"}
+
+    def emit(self, name: str, operation: str, *operands: Operand) -> Value:
+        """One step; the result takes ``name``, with a number behind it if that is taken.
+
+        Raises:
+            InternalError: The operands do not have the operation's types.
+        """
+        wanted, kind = SIGNATURES[operation]
+        given = tuple(operand.kind for operand in operands)
+        if given != wanted:
+            raise InternalError(f"{operation} takes {wanted}, not {given}", node=name)
+        unique, count = name, 1
+        while unique in self._taken:
+            count += 1
+            unique = f"{name}_{count}"
+        self._taken.add(unique)
+        result = Value(unique, kind)
+        self._steps.append(Step(result, operation, operands))
+        return result
+
+    def close_block(self, formula: str) -> None:
+        """End the current block, under its formula."""
+        if self._steps:
+            self._blocks.append(Block(formula, tuple(self._steps)))
+            self._steps = []
+
+    def finish(
+        self, curvature: Value, norms: Mapping[MapOf, Value], shares: Mapping[str, Value]
+    ) -> Program:
+        """The program."""
+        self.close_block("")
+        return Program(self.argument, tuple(self._blocks), curvature, norms, shares)
+
+
+def evaluate(
+    program: Program,
+    arithmetic: Arithmetic,
+    operator: Callable[[MapOf], Operator],
+    constant: Callable[[ConstantOf], float | Range],
+    c: Tensor,
+    name: Callable[[MapOf], str],
+) -> Bound:
+    """Run a program on coefficient rows c of shape (P, C)."""
+    values: dict[Value, Any] = {program.argument: c}
+
+    def read(operand: Operand) -> Any:
+        if isinstance(operand, MapOf):
+            return operator(operand)
+        return constant(operand) if isinstance(operand, ConstantOf) else values[operand]
+
+    for block in program.blocks:
+        for step in block.steps:
+            arguments = [read(operand) for operand in step.operands]
+            if step.operation in STATEFUL:
+                arguments.append(step.result.name)
+            values[step.result] = getattr(arithmetic, step.operation)(*arguments)
+    return Bound(
+        values[program.curvature],
+        {name(map_of): values[value] for map_of, value in program.norms.items()},
+        {activation: values[value] for activation, value in program.shares.items()},
+    )

@@ -1,0 +1,139 @@
+"""What vercomp can be extended with, and by whom: activations, linear maps, passes, targets.
+
+A distribution names a function in the entry-point group ``vercomp.plugins``; it is called with the
+registry. The built-in passes come in by this door too. A script may call :func:`register` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from vercomp.activations import BUILTIN, ActivationFamily, ActivationTable
+from vercomp.backends.torch.package import Target, torch_target
+from vercomp.backends.torch.rules import BUILTIN_RULES, MapRule
+from vercomp.errors import PluginError
+from vercomp.ir.linear_maps import LinearMap
+
+if TYPE_CHECKING:
+    from vercomp.pass_manager import Pass
+
+GROUP = "vercomp.plugins"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation was asked for, as far as passes care.
+
+    Args:
+        mean: Mean of a normalisation to put in front of the graph; a number or one a channel.
+        std: Its standard deviation.
+    """
+
+    mean: Sequence[float] | float | None = None
+    std: Sequence[float] | float | None = None
+
+
+MakePass = Callable[[Options], "Pass | None"]
+"""Makes a pass for a compilation, or None where it has nothing to do."""
+
+
+@dataclass
+class Registry:
+    """Everything registered so far, with the owner of each entry.
+
+    Args:
+        activations: The table that front ends match against.
+        map_rules: How the torch backend spells each kind of linear map.
+        passes: Pass constructors by stage, in order of registration: ``rewrite`` (graph to graph),
+            then ``analyse`` (facts about the final graph).
+        targets: What emits a package, by name.
+        owner: Who is registering at the moment.
+    """
+
+    activations: ActivationTable = BUILTIN
+    map_rules: dict[type[LinearMap], MapRule] = field(default_factory=lambda: dict(BUILTIN_RULES))
+    passes: dict[str, list[MakePass]] = field(
+        default_factory=lambda: {"rewrite": [], "analyse": []}
+    )
+    targets: dict[str, Target] = field(default_factory=lambda: {"torch": torch_target})
+    owner: str = "vercomp"
+    _owners: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add_activation(self, family: ActivationFamily) -> None:
+        """Recognise, analyse and emit an activation of the caller's own."""
+        self._claim("activation", family.name)
+        self.activations = self.activations.with_family(family)
+
+    def add_linear_map(self, map_type: type[LinearMap], rule: MapRule) -> None:
+        """Emit a linear map of the caller's own."""
+        self._claim("linear map", map_type.__name__)
+        self.map_rules[map_type] = rule
+
+    def add_pass(self, stage: str, name: str, make: MakePass) -> None:
+        """Run a pass at the end of a stage."""
+        if stage not in self.passes:
+            raise PluginError(
+                f"the pass {name!r} asks for the stage {stage!r}",
+                remedy=f"Stages are {', '.join(self.passes)}",
+            )
+        self._claim("pass", name)
+        self.passes[stage].append(make)
+
+    def add_target(self, name: str, target: Target) -> None:
+        """Emit packages for something else than torch."""
+        self._claim("target", name)
+        self.targets[name] = target
+
+    def make_passes(self, stage: str, options: Options) -> list[Pass]:
+        """The passes of a stage, for one compilation."""
+        made = (make(options) for make in self.passes[stage])
+        return [current for current in made if current is not None]
+
+    def _claim(self, kind: str, name: str) -> None:
+        key = (kind, name)
+        if key in self._owners:
+            raise PluginError(
+                f"the {kind} {name!r} is registered by both {self._owners[key]} and {self.owner}",
+                remedy="Rename or uninstall one of them",
+            )
+        self._owners[key] = self.owner
+
+
+_REGISTERED_HERE: list[tuple[str, Callable[[Registry], None]]] = []
+
+
+def register(plugin: Callable[[Registry], None]) -> Callable[[Registry], None]:
+    """Register a plugin from a script, without an entry point. Usable as a decorator."""
+    owner = f"{plugin.__module__}.{plugin.__qualname__}"
+    _REGISTERED_HERE.append((owner, plugin))
+    registry.cache_clear()
+    return plugin
+
+
+@cache
+def registry() -> Registry:
+    """The registry with every installed plugin, loaded once, in the order of their names.
+
+    Raises:
+        PluginError: A plugin cannot be imported, fails, or claims what another one owns.
+    """
+    found = Registry()
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        found.owner = f"{entry.name} ({entry.value})"
+        try:
+            entry.load()(found)
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"the plugin {found.owner} cannot be loaded: {error!r}",
+                remedy="Repair or uninstall it",
+            ) from error
+    for owner, plugin in _REGISTERED_HERE:
+        found.owner = owner
+        plugin(found)
+    return found

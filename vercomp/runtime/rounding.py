@@ -1,0 +1,116 @@
+"""Evaluation in float64 that carries a bound of what rounding did.
+
+Every value is a pair: the float64 numbers, and for each row a bound of their 2-norm distance from
+the real-arithmetic result. float32 weights are exact in float64, so the bounds are for the function
+of the given weights. Rules (u = 2⁻⁵³, n the fan-in, m the fan-out, ‖A‖ proved):
+
+    z = A a + b      e_z = ‖A‖ e_a + 2(n + 2)u (‖A‖_F ‖â‖ + ‖b‖) + ‖A − Â‖_F ‖â‖
+    a = σ(z)         e_a = g e_z + 8u ‖1 + |ẑ|‖ + 2δ√n
+    t = σ′(z) ⊙ s    e_t = g e_s + h ‖ŝ‖_∞ e_z + 10u ‖(1 + |ẑ|) ⊙ ŝ‖
+    s = Aᵀ t         e_s = ‖A‖ e_t + 2(m + 2)u ‖A‖_F ‖t̂‖ + ‖A − Â‖_F ‖t̂‖
+
+The factors 2 (and the 8 and 10 for the elementwise functions, which a test measures for each
+activation) leave room for the rounding of the bounds themselves. δ is the activation's deviation:
+σ as computed is within δ of the smooth σ that the curvature bounds speak of. It counts twice: once
+for the point at hand, once for whichever point on the boundary the certificate is about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .elementwise import Elementwise
+from .operators import UNIT_ROUNDOFF, Operator
+
+_GUARD = 1.0 + 2.0**-40
+"""Covers the rounding of the few operations that make up a bound."""
+
+
+class Rounded(NamedTuple):
+    """A value (P, n) in float64 and a bound (P,) of its 2-norm error, row by row."""
+
+    value: Tensor
+    error: Tensor
+
+
+@dataclass(frozen=True)
+class Summand:
+    """One A a of an affine node: the operator, its proved norm, the value it is applied to."""
+
+    operator: Operator
+    norm: float
+    argument: Rounded
+
+
+def exact(value: Tensor) -> Rounded:
+    """A value that is what it is: inputs, weights, coefficients."""
+    return Rounded(value, torch.zeros(len(value), dtype=value.dtype, device=value.device))
+
+
+def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = False) -> Rounded:
+    """One summand ± M p of a bias, as a single row."""
+    row = vector.reshape(1, -1)
+    row = -row if negate else row
+    if operator is None:
+        return exact(row)
+    size = row.norm(dim=1)
+    slack = 2.0 * (operator.fan_in + 2) * UNIT_ROUNDOFF * operator.frobenius + operator.error
+    return Rounded(operator.apply(row), slack * size * _GUARD)
+
+
+def affine(summands: Sequence[Summand], offsets: Sequence[Rounded] = ()) -> Rounded:
+    """z = Σ A_k a_k + Σ b_j."""
+    parts = [_product(s.operator, s.norm, s.argument, adjoint=False) for s in summands]
+    return total([*parts, *offsets])
+
+
+def activation(function: Elementwise, z: Rounded) -> Rounded:
+    """a = σ(z)."""
+    error = function.g * z.error
+    error = error + 8.0 * UNIT_ROUNDOFF * (1.0 + z.value.abs()).norm(dim=1)
+    if function.deviation > 0.0:
+        error = error + 2.0 * function.deviation * math.sqrt(z.value.shape[1])
+    return Rounded(function.value(z.value), error * _GUARD)
+
+
+def dot(c: Tensor, z: Rounded) -> Rounded:
+    """f = c·z, row by row, as a column; c is exact."""
+    value = (c * z.value).sum(1, keepdim=True)
+    size = c.norm(dim=1)
+    slack = 2.0 * (c.shape[1] + 2) * UNIT_ROUNDOFF * size * z.value.norm(dim=1)
+    return Rounded(value, (size * z.error + slack) * _GUARD)
+
+
+def chain(function: Elementwise, z: Rounded, s: Rounded) -> Rounded:
+    """t = σ′(z) ⊙ s, the adjoint of an activation."""
+    error = function.g * s.error + function.h * s.value.abs().amax(1) * z.error
+    error = error + 10.0 * UNIT_ROUNDOFF * ((1.0 + z.value.abs()) * s.value).norm(dim=1)
+    return Rounded(function.first(z.value) * s.value, error * _GUARD)
+
+
+def adjoint(operator: Operator, norm: float, t: Rounded) -> Rounded:
+    """s = Aᵀ t, the adjoint of one summand of an affine node."""
+    return _product(operator, norm, t, adjoint=True)
+
+
+def total(parts: Sequence[Rounded]) -> Rounded:
+    """The sum of several values; rows of one broadcast."""
+    value, error = parts[0]
+    for part in parts[1:]:
+        value = value + part.value
+        error = error + part.error + 2.0 * UNIT_ROUNDOFF * value.norm(dim=1)
+    return Rounded(value, error * _GUARD)
+
+
+def _product(operator: Operator, norm: float, x: Rounded, *, adjoint: bool) -> Rounded:
+    terms = operator.fan_out if adjoint else operator.fan_in
+    slack = 2.0 * (terms + 2) * UNIT_ROUNDOFF * operator.frobenius + operator.error
+    error = norm * x.error + slack * x.value.norm(dim=1)
+    value = operator.adjoint(x.value) if adjoint else operator.apply(x.value)
+    return Rounded(value, error * _GUARD)
