@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from vercomp.ir.graph import Activate, Affine, Graph, Node, Offset, Opaque, Term
-from vercomp.ir.linear_maps import Composition, Dense, LinearMap, Reshape, compose
+from vercomp.ir.graph import Affine, Graph, Node, Offset, Term
+from vercomp.ir.linear_maps import Composition, Dense, LinearMap, compose
+from vercomp.ir.rewrite import is_identity, pruned, rewired
 from vercomp.pass_manager import Property, State
 
 
@@ -46,31 +47,27 @@ def merge_affine(graph: Graph) -> Graph:
     merged: dict[str, Node] = {}
     alias: dict[str, str] = {}
     for node in graph.nodes:
+        node = rewired(node, alias)
         if isinstance(node, Affine):
-            node = _absorb(node, merged, alias)
-            if _is_identity(node) and node.name != graph.output:
-                alias[node.name] = node.terms[0].parent
-        elif isinstance(node, Activate):
-            node = replace(node, parent=alias.get(node.parent, node.parent))
-        elif isinstance(node, Opaque):
-            node = replace(node, parents=tuple(alias.get(p, p) for p in node.parents))
+            node = _absorb(node, merged)
+            if is_identity(node):
+                alias[node.name] = node.parents[0]
         merged[node.name] = node
-    output = graph.output
-    last = merged[output]
-    if isinstance(last, Affine) and _is_identity(last) and last.parents[0] != graph.input.name:
-        output = last.parents[0]
-    result = _renamed(_living(merged, output), output, graph)
+    output = alias.get(graph.output, graph.output)
+    if output == graph.input.name:  # logits are an affine node, even where they are the input
+        output = graph.output
+    result = _renamed(pruned(merged.values(), output), graph)
     return graph if result.nodes == graph.nodes and result.output == graph.output else result
 
 
-def _absorb(node: Affine, merged: dict[str, Node], alias: dict[str, str]) -> Affine:
+def _absorb(node: Affine, merged: dict[str, Node]) -> Affine:
     """The node with the affine nodes that it reads multiplied into its maps."""
     terms: list[Term] = []
     offsets: list[Offset] = []
     for term in node.terms:
-        inner = merged[alias.get(term.parent, term.parent)]
+        inner = merged[term.parent]
         if not isinstance(inner, Affine):
-            terms.append(replace(term, parent=inner.name))
+            terms.append(term)
             continue
         terms += [Term(compose(term.map, part.map), part.parent) for part in inner.terms]
         offsets += [replace(o, map=compose(term.map, o.map)) for o in inner.offsets]
@@ -79,54 +76,25 @@ def _absorb(node: Affine, merged: dict[str, Node], alias: dict[str, str]) -> Aff
     return replace(node, terms=tuple(terms), offsets=(*offsets, *node.offsets))
 
 
-def _is_identity(node: Affine) -> bool:
-    linear = node.terms[0].map
-    return (
-        len(node.terms) == 1
-        and not node.offsets
-        and isinstance(linear, Reshape)
-        and linear.source == linear.target
-    )
-
-
-def _living(nodes: dict[str, Node], output: str) -> list[Node]:
-    """The nodes on which the output depends, and the input."""
-    living = {output}
-    for node in reversed(nodes.values()):
-        if node.name in living:
-            living.update(node.parents)
-    first = next(iter(nodes))
-    return [node for name, node in nodes.items() if name in living or name == first]
-
-
-def _renamed(nodes: list[Node], output: str, source: Graph) -> Graph:
+def _renamed(merged: Graph, source: Graph) -> Graph:
     """The graph with merged nodes named after their outermost dense layer.
 
     ``fc1`` followed by a frozen batch norm is still ``fc1`` to its reader.
     """
     names: dict[str, str] = {}
-    taken = {node.name for node in nodes}
-    for node in nodes:
-        if isinstance(node, Affine):
-            layer = _layer(source, node.name)
-            if layer is not None and layer not in taken:
-                names[node.name] = layer
-                taken.add(layer)
-    result: list[Node] = []
-    for node in nodes:
-        name = names.get(node.name, node.name)
-        if isinstance(node, Affine):
-            terms = tuple(replace(t, parent=names.get(t.parent, t.parent)) for t in node.terms)
-            changed = name != node.name or terms != node.terms
-            result.append(replace(node, name=name, terms=terms) if changed else node)
-        elif isinstance(node, Activate):
-            result.append(replace(node, parent=names.get(node.parent, node.parent)))
-        elif isinstance(node, Opaque):
-            parents = tuple(names.get(p, p) for p in node.parents)
-            result.append(replace(node, parents=parents))
-        else:
-            result.append(node)
-    return Graph(tuple(result), names.get(output, output))
+    taken = {node.name for node in merged.nodes}
+    for node in merged.affine():
+        layer = _layer(source, node.name)
+        if layer is not None and layer not in taken:
+            names[node.name] = layer
+            taken.add(layer)
+    if not names:
+        return merged
+    nodes = []
+    for node in merged.nodes:
+        node = rewired(node, names)
+        nodes.append(replace(node, name=names[node.name]) if node.name in names else node)
+    return Graph(tuple(nodes), names.get(merged.output, merged.output))
 
 
 def _layer(graph: Graph, name: str) -> str | None:

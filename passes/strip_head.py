@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vercomp.ir.graph import Affine, Graph, Opaque
-from vercomp.ir.linear_maps import Reshape
+from vercomp.ir.graph import Graph, Opaque
+from vercomp.ir.rewrite import is_identity, pruned
 from vercomp.pass_manager import Property, State
 
 HEADS = ("softmax", "log_softmax")
@@ -39,28 +39,15 @@ class StripHead:
         graph = state.graph
         while (head := _head(graph)) is not None:
             (logits,) = head.parents
-            kept = [node for node in graph.nodes if node.name != head.name]
-            readers = {child.name for child in graph.children(head.name)}
-            kept = [node for node in kept if node.name not in readers]
-            graph = Graph(tuple(kept), logits)
+            graph = pruned(graph.nodes, logits)
         return state.with_graph(graph)
 
 
 def _head(graph: Graph) -> Opaque | None:
-    """The softmax at the output, seen through identities; nothing else may read it."""
+    """The softmax at the output, seen through identities."""
     node = graph.node(graph.output)
-    while isinstance(node, Affine) and _is_identity(node):
+    while is_identity(node):
         node = graph.node(node.parents[0])
     if not isinstance(node, Opaque) or node.operator not in HEADS:
         return None
     return node
-
-
-def _is_identity(node: Affine) -> bool:
-    linear = node.terms[0].map
-    return (
-        len(node.terms) == 1
-        and not node.offsets
-        and isinstance(linear, Reshape)
-        and linear.source == linear.target
-    )

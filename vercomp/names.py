@@ -15,49 +15,16 @@ from collections.abc import Iterable
 
 from torch import nn
 
-_RESERVED = (
-    frozenset(keyword.kwlist)
-    | frozenset(keyword.softkwlist)
-    | frozenset(dir(builtins))
-    | frozenset(dir(nn.Module()))
-    | frozenset(
-        [
-            "A",
-            "B",
-            "F",
-            "H",
-            "activation",
-            "attack",
-            "bounds",
-            "c",
-            "certify",
-            "chain",
-            "classes",
-            "curvature",
-            "dot",
-            "exact",
-            "hessian",
-            "hessian_vector_product",
-            "input_shape",
-            "linearize",
-            "load",
-            "maps",
-            "net",
-            "nn",
-            "norms",
-            "offset",
-            "ops",
-            "rounding",
-            "s",
-            "self",
-            "t",
-            "torch",
-            "total",
-            "v",
-            "x",
-            "y",
-        ]
-    )
+_OURS = (
+    *("A", "B", "F", "H", "activation", "attack", "bounds", "c", "certify", "chain", "classes"),
+    *("curvature", "dot", "exact", "hessian", "hessian_vector_product", "input_shape", "linearize"),
+    *("load", "maps", "net", "nn", "norms", "offset", "offsets", "ops", "rounding", "s", "self"),
+    *("shares", "t", "torch", "total", "v", "x", "y"),
+)
+"""What emitted code calls its own things."""
+
+_RESERVED = frozenset(
+    [*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *dir(nn.Module()), *_OURS]
 )
 
 

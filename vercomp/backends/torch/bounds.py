@@ -35,12 +35,7 @@ def curvature_section(layout: Layout, writer: Writer) -> None:
     """``curvature(ops, net, c)``: the bound program, a line a step."""
     writer.line("def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:")
     with writer.indented():
-        writer.lines(
-            '"""κ with ∇²(c·z) ≽ −κI for every input, for each row of c (P, C): Theorems 3 and 4.\n'
-            "\n"
-            "    ``ops`` is the arithmetic: rigorous for certificates, differentiable for training.\n"
-            '    """'.replace("\n    ", "\n")
-        )
+        writer.lines(_CURVATURE_DOC)
         writer.line("A = maps(net)")
         for block in layout.program.blocks:
             if block.formula:
@@ -65,9 +60,10 @@ def curvature_section(layout: Layout, writer: Writer) -> None:
 def linearize_section(layout: Layout, writer: Writer) -> None:
     """``linearize(net, norms, x, c)``: value and gradient in float64, with their errors."""
     graph = layout.graph
-    writer.line(
-        "def linearize(net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Linearization:"
-    )
+    writer.line("def linearize(")
+    with writer.indented():
+        writer.line("net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor")
+    writer.line(") -> Linearization:")
     with writer.indented():
         writer.line('"""f = c·z(x) and ∇f at flat points x (P, D), with bounds of the rounding."""')
         writer.line("A = maps(net)")
@@ -163,3 +159,11 @@ def _operand(layout: Layout, operand: Operand) -> str:
         assert isinstance(node, Activate)  # noqa: S101 - the program was made from this graph
         return f"{layout.function_of(node)}.{operand.which}"
     return operand.name
+
+
+_CURVATURE_DOC = '''\
+"""κ with ∇²(c·z) ≽ −κI for every input, for each row of c (P, C): Theorems 3 and 4.
+
+``ops`` is the arithmetic: rigorous for certificates, differentiable for training.
+"""
+'''

@@ -74,8 +74,8 @@ def _header(layout: Layout) -> str:
             writer.line(text)
     writer.blank()
     writer.lines(
-        "Forward pass in plain torch; bounds of curvature and of rounding as programs over the same\n"
-        "parameters. ``load()`` gives the network with its weights, ready to certify.\n"
+        "Forward pass in plain torch; bounds of curvature and of rounding as programs over the\n"
+        "same parameters. ``load()`` gives the network with its weights, ready to certify.\n"
         '"""'
     )
     return writer.text()
