@@ -91,8 +91,8 @@ def _renamed(merged: Graph, source: Graph) -> Graph:
     if not names:
         return merged
     nodes = []
-    for node in merged.nodes:
-        node = rewired(node, names)
+    for old in merged.nodes:
+        node = rewired(old, names)
         nodes.append(replace(node, name=names[node.name]) if node.name in names else node)
     return Graph(tuple(nodes), names.get(merged.output, merged.output))
 

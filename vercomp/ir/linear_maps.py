@@ -79,25 +79,29 @@ class Dense(LinearMap):
     Args:
         weight: W of shape (m, n), or Wᵀ of shape (n, m).
         transposed: Whether the parameter is stored as Wᵀ (ONNX MatMul).
+        view: The matrix shape under which the parameter's row-major entries are read, where it is
+            not a matrix itself: the kernel of a convolution that covers its whole input.
     """
 
     weight: Parameter
     transposed: bool = False
+    view: Shape | None = None
 
     @property
     def in_shape(self) -> Shape:
         """(n,)."""
-        return (self.weight.shape[0 if self.transposed else 1],)
+        return ((self.view or self.weight.shape)[0 if self.transposed else 1],)
 
     @property
     def out_shape(self) -> Shape:
         """(m,)."""
-        return (self.weight.shape[1 if self.transposed else 0],)
+        return ((self.view or self.weight.shape)[1 if self.transposed else 0],)
 
     def bind(self, read: Read) -> Operator:
         """A dense operator that shares the parameter's memory."""
         weight = read(self.weight)
-        return DenseOperator(weight.T if self.transposed else weight)
+        matrix = weight if self.view is None else weight.reshape(self.view)
+        return DenseOperator(matrix.T if self.transposed else matrix)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The weight."""

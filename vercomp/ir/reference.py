@@ -14,6 +14,11 @@ def stored(parameter: Parameter) -> Tensor:
     return parameter.value
 
 
+def stored_as(dtype: torch.dtype) -> Read:
+    """The stored values in one precision: some constants are float64 beside float32 weights."""
+    return lambda parameter: parameter.value.to(dtype)
+
+
 def evaluate(graph: Graph, x: Tensor, read: Read = stored) -> dict[str, Tensor]:
     """The value of every node for a batch x of shape (B, *input shape), by name."""
     values: dict[str, Tensor] = {}

@@ -1,0 +1,380 @@
+"""The PyTorch front end: ``nn.Module``, ``fx.GraphModule`` and ``ExportedProgram``.
+
+A module is traced by ``torch.export``, and its graph is read before ``run_decompositions``: there
+linear, softplus, gelu and batch_norm are still whole. Constants that training may change stay the
+module's own parameters, by their own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram, ShapesCollection, export
+from torch.export.graph_signature import InputKind
+
+from vercomp.activations import ActivationTable
+from vercomp.errors import UnsupportedError, UsageError
+from vercomp.frontends.builder import Builder
+from vercomp.frontends.fx_operators import KEEPS, RESHAPES, RULES, SOFTMAX, TRANSPOSES, Call
+from vercomp.frontends.torch_source import (
+    TorchSource,
+    evaluating,
+    first_line,
+    location_in,
+    location_of,
+)
+from vercomp.frontends.translation import Translation
+from vercomp.frontends.values import Constant, Signal, Site
+from vercomp.ir.linear_maps import Shape
+
+STAND_IN = 7919
+"""Stands for a symbolic batch in the source's shapes: a prime that is no layer's width."""
+
+
+def from_torch(
+    model: nn.Module | ExportedProgram,
+    input_shape: Sequence[int] | None,
+    table: ActivationTable,
+) -> Translation:
+    """Translate a PyTorch model.
+
+    Args:
+        model: A module (an ``fx.GraphModule`` is one) or an exported program.
+        input_shape: Shape of one input, without the batch; may be None for an exported program.
+        table: The activations to recognise.
+
+    Raises:
+        UnsupportedError: Several inputs or outputs, control flow that depends on data, dynamic
+            dimensions other than the batch.
+        UsageError: The model does not run on inputs of that shape.
+        WeightError: A parameter holds NaN or infinity.
+    """
+    if isinstance(model, ExportedProgram):
+        return _from_program(model, input_shape, table)
+    if input_shape is None:
+        raise UsageError("an nn.Module needs input_shape, the shape of one input without the batch")
+    source = TorchSource(model, tuple(input_shape))
+    source.settle_batch()
+    program = _export(source)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    translator = _Translator(program, tuple(input_shape), table, type(model).__name__, names)
+    graph = translator.translate()
+    return Translation(graph, source, "torch", source.dtype, translator.build.derived)
+
+
+def _from_program(
+    program: ExportedProgram, input_shape: Sequence[int] | None, table: ActivationTable
+) -> Translation:
+    translator = _Translator(program, input_shape, table, "ExportedProgram", {})
+    graph = translator.translate()
+    source = TorchSource(program.module(), graph.input.shape)
+    source.batch = None if translator.build.batch == STAND_IN else translator.build.batch
+    return Translation(graph, source, "torch", source.dtype, translator.build.derived)
+
+
+def _export(source: TorchSource) -> ExportedProgram:
+    """The exported model: with a symbolic batch if the model takes any, else with a fixed one."""
+    sizes = (2, source.batch or 2) if source.batch is None else (source.batch,)
+    error: Exception | None = None
+    for attempt, size in enumerate(sizes):
+        example = source.example(size)
+        shapes: Any = None
+        if attempt == 0 and source.batch is None:
+            shapes = ShapesCollection()  # type: ignore[no-untyped-call]
+            shapes[example] = {0: Dim("batch", min=1)}
+        try:
+            with evaluating(source.model):
+                return export(source.model, (example,), dynamic_shapes=shapes)
+        except Exception as problem:
+            error = error or problem
+    assert error is not None  # noqa: S101 - the loop runs at least once
+    raise UnsupportedError(
+        f"torch.export cannot trace the model ({first_line(error)})",
+        node=type(source.model).__name__,
+        location=location_of(error),
+        remedy="Control flow must not depend on the values of tensors",
+    ) from error
+
+
+@dataclass(frozen=True)
+class _Size:
+    """An integer that depends on the batch."""
+
+    of: Callable[[int], int]
+
+
+@dataclass(frozen=True)
+class _Several:
+    """The results of an operator that gives several; each becomes opaque when it is taken."""
+
+    signals: tuple[Signal, ...]
+    run: Callable[..., Any]
+
+
+class _Translator:
+    """Walks an exported graph once."""
+
+    def __init__(
+        self,
+        program: ExportedProgram,
+        input_shape: Sequence[int] | None,
+        table: ActivationTable,
+        location: str,
+        names: dict[int, str],
+    ) -> None:
+        self.program = program
+        self.location = location
+        self.names = names
+        self.env: dict[fx.Node, Any] = {}
+        self.modules: set[str] = set()
+        user_inputs = program.graph_signature.user_inputs
+        if len(user_inputs) != 1:
+            raise UnsupportedError(
+                f"the model takes {len(user_inputs)} inputs",
+                node=location,
+                remedy="Wrap it in a module that takes one",
+            )
+        self.input = next(node for node in program.graph.nodes if node.name == str(user_inputs[0]))
+        value = self.input.meta["val"]
+        self.symbol = None
+        if value.ndim == 0:
+            raise UnsupportedError("its input has no batch dimension", node=location)
+        if isinstance(value.shape[0], torch.SymInt):
+            self.symbol = value.shape[0].node.expr
+        for axis, size in enumerate(value.shape[1:], start=1):
+            if isinstance(size, torch.SymInt):
+                raise UnsupportedError(
+                    f"dimension {axis} of its input is dynamic",
+                    node=location,
+                    remedy="Only the batch (dimension 0) may be: export it with fixed sizes",
+                )
+        batch = STAND_IN if self.symbol is not None else int(value.shape[0])
+        shape = tuple(int(size) for size in value.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise UsageError(
+                f"the model takes inputs of shape {shape}, not {tuple(input_shape)}", node=location
+            )
+        tensors = (*program.state_dict, *program.constants)
+        self.build = Builder(
+            table,
+            shape,
+            batch=batch,
+            location=location,
+            reserved=tensors,
+            input_name=self.input.name,
+        )
+
+    def translate(self) -> Any:
+        """The graph."""
+        self._placeholders()
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self.env[node] = self._call(node)
+            elif node.op == "get_attr":
+                self.env[node] = Constant(_plain(getattr(self.program.graph_module, node.target)))
+        outputs = self.program.graph_signature.user_outputs
+        if len(outputs) != 1:
+            raise UnsupportedError(
+                f"the model returns {len(outputs)} results",
+                node=self.location,
+                remedy="Wrap it in a module that returns the logits alone",
+            )
+        output = next(n for n in self.program.graph.nodes if n.name == str(outputs[0]))
+        return self.build.graph(self.env[output])
+
+    def _placeholders(self) -> None:
+        nodes = {node.name: node for node in self.program.graph.nodes if node.op == "placeholder"}
+        self.env[self.input] = self.build.input
+        for spec in self.program.graph_signature.input_specs:
+            node = nodes[spec.arg.name]
+            if spec.kind == InputKind.USER_INPUT or spec.target is None:
+                continue
+            state = {**self.program.constants, **self.program.state_dict}
+            tensor = state[spec.target]
+            if not isinstance(tensor, Tensor):
+                continue
+            trainable = spec.kind == InputKind.PARAMETER
+            name = self.names.get(id(tensor), spec.target)
+            self.env[node] = Constant.of(name, _plain(tensor), trainable)
+
+    def _call(self, node: fx.Node) -> Any:
+        value = node.meta.get("val")
+        if isinstance(value, torch.SymInt | torch.SymBool | torch.SymFloat):
+            return self._size(value)
+        site = self._site(node)
+        if not isinstance(node.target, torch._ops.OpOverload):
+            if getattr(node.target, "__name__", "") == "getitem":
+                return self._item(node, site)
+            raise self.build.refuse(
+                site, "higher-order operators are not supported", "Take it out of forward()"
+            )
+        args = self._arguments(node)
+        name = node.target._schema.name.split("::")[1]
+        name = name if name in RULES else name.removesuffix("_")
+        signals = [v for v in _flat(args.values()) if isinstance(v, Signal)]
+        if not signals:
+            result: Any = self._constant(node, name, args)
+        else:
+            result = self._translate_call(node, name, site, args, signals)
+        if node.target._schema.is_mutable and node.args and isinstance(node.args[0], fx.Node):
+            self.env[node.args[0]] = result  # x.relu_(): later readers of x see the result
+        return result
+
+    def _translate_call(
+        self, node: fx.Node, name: str, site: Site, args: dict[str, Any], signals: list[Signal]
+    ) -> Any:
+        value = node.meta.get("val")
+        rule = RULES.get(name)
+        reason = "vercomp has no rule for this operator"
+        if isinstance(value, Tensor) and rule is not None:
+            outcome = rule(Call(self.build, site, args, self._shape(value)))
+            if not isinstance(outcome, str):
+                return outcome
+            reason = outcome
+        run = self._runner(node, args, signals)
+        if value is None:
+            return None
+        if not isinstance(value, Tensor):
+            return _Several(tuple(signals), run)
+        if name in SOFTMAX and _over_classes(args, signals[0]):
+            site = Site(site.name, name, site.origin)
+        return self._opaque(site, signals, run, self._shape(value), reason)
+
+    def _opaque(
+        self,
+        site: Site,
+        signals: Sequence[Signal],
+        run: Callable[..., Any],
+        out: Shape,
+        reason: str,
+    ) -> Signal:
+        if self.build.batch not in out:
+            raise self.build.refuse(site, f"its result has no batch dimension: {reason}")
+        return self.build.opaque(site, signals, run, out, out.index(self.build.batch), reason)
+
+    def _item(self, node: fx.Node, site: Site) -> Any:
+        source, index = self.env[node.args[0]], node.args[1]  # type: ignore[index]
+        if not isinstance(source, _Several):
+            return source[index]
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor):
+            return _Several(source.signals, lambda *xs: source.run(*xs)[index])
+        site = self._site(node.args[0])  # type: ignore[arg-type]
+        return self._opaque(
+            site,
+            source.signals,
+            lambda *xs: source.run(*xs)[index],
+            self._shape(value),
+            "vercomp has no rule for this operator",
+        )
+
+    def _constant(self, node: fx.Node, name: str, args: dict[str, Any]) -> Any:
+        """An operator over constants only: computed now, without losing whose tensor it is."""
+        first = args.get("self", args.get("input"))
+        result = self._runner(node, args, [])()
+        if not isinstance(result, Tensor):
+            return result
+        if isinstance(first, Constant) and first.value.dtype == result.dtype:
+            if name in KEEPS and torch.equal(first.value, result):
+                return first
+            if name in RESHAPES:
+                return first.reshaped(tuple(result.shape))
+            if name in TRANSPOSES and result.ndim == 2 and torch.equal(first.value.T, result):
+                return first.swapped()
+        return self.build.derive(result.detach(), *_flat(args.values()))
+
+    def _runner(
+        self, node: fx.Node, args: dict[str, Any], signals: Sequence[Signal]
+    ) -> Callable[..., Any]:
+        """The operator as a function of the values of its signals, in order."""
+        target: Any = node.target
+        schema = target._schema.arguments
+
+        def run(*values: Tensor) -> Any:
+            rest = iter(values)
+            batch = values[0].shape[signals[0].batch] if values else self.build.batch
+
+            def fill(value: Any) -> Any:
+                if isinstance(value, Signal):
+                    return next(rest)
+                if isinstance(value, list | tuple):
+                    return [fill(item) for item in value]
+                if isinstance(value, _Size):
+                    return value.of(batch)
+                if isinstance(value, Constant):
+                    real = value.value.is_floating_point() and len(values) > 0
+                    return value.value.to(values[0].dtype) if real else value.value
+                return value
+
+            filled = {a.name: fill(args[a.name]) for a in schema if a.name in args}
+            positional = [filled.pop(a.name) for a in schema if not a.kwarg_only]
+            return target(*positional, **filled)
+
+        return run
+
+    def _arguments(self, node: fx.Node) -> dict[str, Any]:
+        """The operator's arguments by the names of its schema, defaults filled in."""
+        target: Any = node.target
+        given = dict(node.kwargs)
+        schema = target._schema.arguments
+        for argument, value in zip(
+            (a for a in schema if not a.kwarg_only), node.args, strict=False
+        ):
+            given[argument.name] = value
+        for argument in schema:
+            if argument.name not in given and (
+                argument.has_default_value() or not argument.kwarg_only
+            ):
+                given[argument.name] = argument.default_value
+        return {key: self._resolve(value) for key, value in given.items() if key != "device"}
+
+    def _resolve(self, value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return self.env[value]
+        if isinstance(value, list | tuple):
+            return [self._resolve(item) for item in value]
+        return value
+
+    def _size(self, value: Any) -> _Size:
+        expression, symbol = value.node.expr, self.symbol
+        return _Size(lambda batch: int(expression.subs({symbol: batch})))
+
+    def _shape(self, value: Tensor) -> Shape:
+        """The shape of a result, the stand-in for a symbolic batch."""
+        return tuple(
+            self._size(size).of(self.build.batch) if isinstance(size, torch.SymInt) else int(size)
+            for size in value.shape
+        )
+
+    def _site(self, node: fx.Node) -> Site:
+        """A layer of torch.nn gives its path to its first operator; other names are torch's own."""
+        name = node.name
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        if stack and str(stack[-1][1]).startswith("torch.nn.modules."):
+            path = str(stack[-1][0])
+            if path and path not in self.modules:
+                self.modules.add(path)
+                name = path
+        return Site(name, str(node.target), location_in(node.meta.get("stack_trace")))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor of the user's as we keep it: detached, on the CPU, at least in single precision."""
+    value = tensor.detach().cpu()
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _flat(values: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        found.extend(_flat(value) if isinstance(value, list | tuple) else [value])
+    return found
+
+
+def _over_classes(args: dict[str, Any], signal: Signal) -> bool:
+    """Whether a softmax is over the only dimension of each result."""
+    return len(signal.shape) == 1 and signal.batch == 0 and args.get("dim") in (1, -1)

@@ -1,0 +1,171 @@
+"""The user's PyTorch model, looked at without leaving a trace on it."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vercomp.errors import UnsupportedError, UsageError
+from vercomp.ir.linear_maps import Shape
+
+_TORCH = str(Path(torch.__file__).parent)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; afterwards every module is in its own mode again.
+
+    The flag is set directly: a module's own ``eval()`` may do anything.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def location_of(error: BaseException) -> str | None:
+    """Where in the user's own source an exception arose: the innermost frame outside torch."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_TORCH, "<")) and "vercomp" not in frame.filename
+    ]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
+
+
+def location_in(stack_trace: str | None) -> str:
+    """The same, from the text that torch.export keeps with every operator."""
+    place = ""
+    for line in (stack_trace or "").splitlines():
+        parts = line.strip().split('"')
+        if len(parts) == 3 and parts[0] == "File " and not parts[1].startswith(_TORCH):
+            number = parts[2].removeprefix(", line ").split(",")[0]
+            place = f"{Path(parts[1]).name}:{number}"
+    return place
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+class TorchSource:
+    """Runs a model in evaluation mode on copies of its buffers.
+
+    Args:
+        model: The user's model.
+        input_shape: Shape of one input.
+    """
+
+    def __init__(self, model: nn.Module, input_shape: Shape) -> None:
+        self.model = model
+        self.input_shape = input_shape
+        tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+        self.dtype = tensors[0].dtype if tensors else torch.float32
+        self.device = tensors[0].device if tensors else torch.device("cpu")
+        self.batch: int | None = None
+        if self.device.type == "meta":
+            raise UnsupportedError(
+                "its parameters are on the meta device and have no values",
+                node=type(model).__name__,
+                remedy="Load the weights first",
+            )
+        self._refuse_signature()
+
+    def example(self, batch: int) -> Tensor:
+        """A batch of inputs in the model's own precision, on its own device."""
+        return torch.full((batch, *self.input_shape), 0.5, dtype=self.dtype, device=self.device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits of a batch (B, *input shape), on the CPU.
+
+        Half precision is computed as such; float64 where the batch is float64 and the model is in
+        single precision.
+        """
+        dtype = x.dtype if self.dtype in (torch.float32, torch.float64) else self.dtype
+        state = {
+            name: tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype).clone()
+            for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers())
+        }
+        pieces = [x] if self.batch is None else torch.split(x, self.batch)
+        results = []
+        with evaluating(self.model):
+            for piece in pieces:
+                full = piece
+                if self.batch is not None and len(piece) < self.batch:
+                    full = torch.cat(
+                        [piece, piece[-1:].expand(self.batch - len(piece), *piece.shape[1:])]
+                    )
+                result = torch.func.functional_call(
+                    self.model, state, (full.to(self.device, dtype),)
+                )
+                results.append(self._tensor(result)[: len(piece)])
+        return torch.cat(results).detach().to("cpu", x.dtype)
+
+    def settle_batch(self) -> None:
+        """Find out whether the model takes any batch, and run it once.
+
+        Raises:
+            UsageError: It cannot take inputs of the given shape.
+        """
+        last: Exception | None = None
+        for fixed, sizes in ((None, (3, 2)), (1, (1,))):
+            self.batch = fixed
+            try:
+                for size in sizes:
+                    if len(self(self.example(size))) != size:
+                        raise ValueError("the first dimension of its result is not the batch")
+            except UnsupportedError:
+                raise
+            except Exception as error:
+                last = last or error
+            else:
+                return
+        shape = "(batch" + "".join(f", {size}" for size in self.input_shape) + ")"
+        assert last is not None  # noqa: S101 - every way through the loop but `return` sets it
+        raise UsageError(
+            f"the model does not run on inputs of shape {shape}: {first_line(last)}",
+            node=type(self.model).__name__,
+            location=location_of(last),
+            remedy="Give the shape of one input, without the batch, as input_shape",
+        ) from last
+
+    def _tensor(self, result: object) -> Tensor:
+        if isinstance(result, Tensor):
+            return result
+        kind = type(result).__name__
+        raise UnsupportedError(
+            f"the model returns a {kind}, not one tensor of logits",
+            node=type(self.model).__name__,
+            remedy="Wrap it in a module that returns the logits alone",
+        )
+
+    def _refuse_signature(self) -> None:
+        positional = (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
+        )
+        required = [
+            name
+            for name, parameter in inspect.signature(self.model.forward).parameters.items()
+            if parameter.kind in positional and parameter.default is inspect.Parameter.empty
+        ]
+        if len(required) > 1:
+            raise UnsupportedError(
+                f"the model takes {len(required)} inputs ({', '.join(required)})",
+                node=type(self.model).__name__,
+                remedy="Wrap it in a module that takes one",
+            )

@@ -1,0 +1,90 @@
+"""Run the source and the translated graph on the same inputs, and compare.
+
+A graph that computes something else than its source is an error, not a warning: everything that
+follows is proved about the graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vercomp.errors import ValidationError
+from vercomp.frontends.translation import Translation
+from vercomp.ir.reference import evaluate, stored_as
+
+BATCH = 8
+
+TOLERANCE = {
+    torch.float64: 1e-9,
+    torch.float32: 2e-4,
+    torch.float16: 3e-2,
+    torch.bfloat16: 2e-1,
+}
+"""Largest difference by the source's precision, relative to the largest logit (and at least to 1):
+a wrong translation is wrong by much more, while float32 networks of some depth differ by 1e-5 from
+the order of summation alone."""
+
+LARGE = 100.0
+"""Scale of the large inputs; float32 is allowed that much more there, half precision is spared."""
+
+
+def validate(translation: Translation, *, seed: int = 0) -> None:
+    """Compare a translation with its source on random inputs of several scales.
+
+    Inputs are uniform in [0, 1], standard normal, and normal with deviation 100, in the model's
+    precision; a PyTorch source in single precision is compared in float64 as well.
+
+    Raises:
+        ValidationError: The two differ, the source gives NaN, or it gives two different answers
+            to one input.
+    """
+    precisions = [translation.dtype]
+    if translation.source_kind == "torch" and translation.dtype == torch.float32:
+        precisions.append(torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (BATCH, *translation.graph.input.shape)
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+    for precision in precisions:
+        tolerance = TOLERANCE[precision]
+        _compare(translation, uniform, precision, tolerance, "inputs in [0, 1]")
+        _compare(translation, normal, precision, tolerance, "normal inputs")
+        if precision in (torch.float32, torch.float64):
+            _compare(translation, LARGE * normal, precision, LARGE * tolerance, "large inputs")
+
+
+def _compare(
+    translation: Translation, inputs: Tensor, precision: torch.dtype, tolerance: float, kind: str
+) -> None:
+    where = f"{kind} in {str(precision).removeprefix('torch.')}"
+    # Rounded to the source's precision, then kept in one in which the graph can compute.
+    x = inputs.to(precision)
+    x = x if precision == torch.float64 else x.float()
+    expected, again = translation.source(x), translation.source(x)
+    if bool(expected.isnan().any()):
+        raise ValidationError(f"the model itself gives NaN on {where}")
+    if not torch.equal(expected, again):
+        raise ValidationError(
+            f"the model gives two different answers to one input ({where})",
+            remedy="It is random or changes itself; switch dropout off in evaluation",
+        )
+    graph = translation.graph
+    with torch.no_grad():
+        found = evaluate(graph, x, stored_as(x.dtype))[graph.output]
+    if found.shape != expected.shape:
+        raise ValidationError(
+            f"the translation gives shape {tuple(found.shape)}, the model {tuple(expected.shape)}"
+        )
+    finite = expected[expected.isfinite()].abs()
+    scale = max(1.0, float(finite.max())) if finite.numel() else 1.0
+    wrong = ~((found == expected) | ((found - expected).abs() <= tolerance * scale))
+    if bool(wrong.any()):
+        difference = (found - expected).abs()[wrong]
+        raise ValidationError(
+            f"the translation differs from the model by {float(difference.max()):.2g} on {where}, "
+            f"where the largest logit is {scale:.2g}, in {difference.numel()} of {wrong.numel()} "
+            "logits",
+            remedy="Either the model does not do in evaluation what it does when it is traced, "
+            "or this is a bug of vercomp",
+        )
