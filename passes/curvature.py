@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from passes.activation_constants import CONSTANTS_KNOWN
-from passes.merge_affine import AFFINE_MERGED
+from passes.merge_affine import AFFINE_CHAINS_MERGED
 from vercomp.facts import CURVATURE
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node
 from vercomp.names import identifiers
@@ -42,7 +42,7 @@ class Curvature:
     """Emit the curvature program of a graph of affine nodes and activations."""
 
     name: ClassVar[str] = "curvature"
-    requires: ClassVar[tuple[Property, ...]] = (AFFINE_MERGED, CONSTANTS_KNOWN)
+    requires: ClassVar[tuple[Property, ...]] = (AFFINE_CHAINS_MERGED, CONSTANTS_KNOWN)
     establishes: ClassVar[tuple[Property, ...]] = (CURVATURE_KNOWN,)
 
     def run(self, state: State) -> State:

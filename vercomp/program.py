@@ -159,9 +159,19 @@ class Builder:
     def finish(
         self, curvature: Value, norms: Mapping[MapOf, Value], shares: Mapping[str, Value]
     ) -> Program:
-        """The program."""
+        """The program, without the steps that no result needs."""
         self.close_block("")
-        return Program(self.argument, tuple(self._blocks), curvature, norms, shares)
+        needed: set[Operand] = {curvature, *norms.values(), *shares.values()}
+        blocks: list[Block] = []
+        for block in reversed(self._blocks):
+            steps: list[Step] = []
+            for step in reversed(block.steps):
+                if step.result in needed:
+                    needed.update(step.operands)
+                    steps.insert(0, step)
+            if steps:
+                blocks.insert(0, Block(block.formula, tuple(steps)))
+        return Program(self.argument, tuple(blocks), curvature, norms, shares)
 
 
 def evaluate(

@@ -64,10 +64,10 @@ def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = F
     return Rounded(operator.apply(row), slack * size * _GUARD)
 
 
-def affine(summands: Sequence[Summand], offsets: Sequence[Rounded] = ()) -> Rounded:
-    """z = Σ A_k a_k + Σ b_j."""
+def affine(summands: Sequence[Summand], bias: Rounded | None = None) -> Rounded:
+    """z = Σ A_k a_k + b."""
     parts = [_product(s.operator, s.norm, s.argument, adjoint=False) for s in summands]
-    return total([*parts, *offsets])
+    return total(parts if bias is None else [*parts, bias])
 
 
 def activation(function: Elementwise, z: Rounded) -> Rounded:

@@ -1,10 +1,10 @@
-"""Sections: the linear maps, the curvature program, and the evaluation that bounds its rounding."""
+"""Sections: the maps and biases, the curvature program, the evaluation that bounds its rounding."""
 
 from __future__ import annotations
 
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.writer import Writer
-from vercomp.ir.graph import Activate, Affine, Input
+from vercomp.ir.graph import Activate, Affine, Input, Offset
 from vercomp.program import STATEFUL, ConstantOf, MapOf, Operand
 
 
@@ -29,6 +29,48 @@ def maps_section(layout: Layout, writer: Writer) -> None:
             "return Maps",
             [f"{field}={layout.operator(term.map, 'net')}" for field, term in fields],
         )
+
+
+def biases_section(layout: Layout, writer: Writer) -> None:
+    """``Biases`` and ``biases(net)``: the b of every affine node that has one, flat."""
+    nodes = [node for node in layout.graph.affine() if node.offsets]
+    writer.line("class Biases(NamedTuple):")
+    with writer.indented():
+        writer.line('"""The bias b of every affine node, as a row, and a bound of its rounding."""')
+        writer.blank()
+        for node in nodes:
+            writer.line(f"{layout.nodes[node.name]}: Rounded")
+        if not nodes:
+            writer.line("pass")
+    writer.blank(2)
+    writer.line("def biases(net: Any) -> Biases:")
+    with writer.indented():
+        writer.line('"""The biases over the parameters of ``net``."""')
+        if any(not layout.is_plain(offset) for node in nodes for offset in node.offsets):
+            writer.line("A = maps(net)")
+        for node in nodes:
+            name = layout.nodes[node.name]
+            count = len(node.offsets)
+            rows = [name if count == 1 else f"{name}_{index}" for index in range(count)]
+            for row, offset in zip(rows, node.offsets, strict=True):
+                writer.call(f"{row} = rounding.offset", _offset_arguments(layout, node, offset))
+            if len(rows) > 1:
+                writer.call(f"{name} = rounding.total", [f"[{', '.join(rows)}]"])
+        writer.call("return Biases", [layout.nodes[node.name] for node in nodes])
+
+
+def _offset_arguments(layout: Layout, node: Affine, offset: Offset) -> list[str]:
+    arguments = [layout.offset_vector(offset, "net")]
+    if not layout.is_plain(offset):
+        same = [i for i, term in enumerate(node.terms) if term.map == offset.map]
+        arguments.append(
+            f"A.{layout.map_field(MapOf(node.name, same[0]))}"
+            if same
+            else layout.operator(offset.map, "net")
+        )
+    if offset.negate:
+        arguments.append("negate=True")
+    return arguments
 
 
 def curvature_section(layout: Layout, writer: Writer) -> None:
@@ -60,13 +102,16 @@ def curvature_section(layout: Layout, writer: Writer) -> None:
 def linearize_section(layout: Layout, writer: Writer) -> None:
     """``linearize(net, norms, x, c)``: value and gradient in float64, with their errors."""
     graph = layout.graph
-    writer.line("def linearize(")
-    with writer.indented():
-        writer.line("net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor")
-    writer.line(") -> Linearization:")
+    writer.call(
+        "def linearize",
+        ["net: Any", "norms: Mapping[str, float]", "x: Tensor", "c: Tensor"],
+        " -> Linearization:",
+    )
     with writer.indented():
         writer.line('"""f = c·z(x) and ∇f at flat points x (P, D), with bounds of the rounding."""')
         writer.line("A = maps(net)")
+        if any(node.offsets for node in graph.affine()):
+            writer.line("b = biases(net)")
         for node in graph.nodes:
             name = layout.nodes[node.name]
             if isinstance(node, Input):
@@ -120,24 +165,7 @@ def _affine(layout: Layout, writer: Writer, node: Affine) -> None:
         field = layout.map_field(MapOf(node.name, index))
         argument = f"z_{layout.nodes[term.parent]}"
         summands.append(f'Summand(A.{field}, norms["{field}"], {argument})')
-    offsets = []
-    for offset in node.offsets:
-        arguments = [layout.offset_vector(offset, "net")]
-        if not layout.is_plain(offset):
-            arguments.append(layout.operator(offset.map, "net"))
-        if offset.negate:
-            arguments.append("negate=True")
-        offsets.append(f"rounding.offset({', '.join(arguments)})")
-    arguments = [f"[{', '.join(summands)}]"]
-    if offsets:
-        arguments.append(f"[{', '.join(offsets)}]")
-    inline = f"z_{name} = rounding.affine({', '.join(arguments)})"
-    if writer.fits(inline):
-        writer.line(inline)
-        return
-    if offsets:
-        writer.call("offsets = ", offsets, brackets="[]")
-        arguments[1] = "offsets"
+    arguments = [f"[{', '.join(summands)}]"] + ([f"b.{name}"] if node.offsets else [])
     writer.call(f"z_{name} = rounding.affine", arguments)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vercomp.backends.torch import rules
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.writer import Writer
-from vercomp.ir.graph import Activate, Affine, Input, Offset
+from vercomp.ir.graph import Activate, Affine, Offset
 from vercomp.ir.linear_maps import Dense, LinearMap, Parameter
 
 _TYPES = {"torch.float64": ", dtype=torch.float64"}
@@ -30,15 +30,15 @@ def forward_lines(layout: Layout, writer: Writer) -> None:
     for node in layout.graph.nodes:
         name = layout.nodes[node.name]
         if isinstance(node, Affine):
-            _affine_lines(layout, writer, node, name)
+            value = _affine(layout, writer, node, name)
         elif isinstance(node, Activate):
-            writer.line(f"{name} = {layout.function_of(node)}.value({layout.nodes[node.parent]})")
-        elif not isinstance(node, Input):
+            value = f"{layout.function_of(node)}.value({layout.nodes[node.parent]})"
+        else:
             continue
-    writer.line(f"return {layout.nodes[layout.graph.output]}")
+        writer.line(f"return {value}" if node.name == layout.graph.output else f"{name} = {value}")
 
 
-def _affine_lines(layout: Layout, writer: Writer, node: Affine, name: str) -> None:
+def _affine(layout: Layout, writer: Writer, node: Affine, name: str) -> str:
     """z = Σ A a + b, with every offset added where its map allows: (x − mean) / std, not W·mean."""
     remaining = list(node.offsets)
     summands = []
@@ -59,7 +59,7 @@ def _affine_lines(layout: Layout, writer: Writer, node: Affine, name: str) -> No
         if len(node.shape) > 1:
             moved = f"{moved}.reshape({', '.join(map(str, node.shape))})"
         total = f"{total} {'-' if offset.negate else '+'} {moved}"
-    writer.line(f"{name} = {total}")
+    return total
 
 
 def _term(
@@ -80,7 +80,7 @@ def _term(
     for position in range(len(chain) + 1):
         for offset in _absorbed(chain[position:], offsets):
             sign = "-" if offset.negate else "+"
-            expression = f"{_tight(expression)} {sign} {read(offset.vector)}"
+            expression = f"{expression} {sign} {read(offset.vector)}"
             offsets.remove(offset)
         if position == len(chain):
             break
@@ -125,11 +125,6 @@ def _acts(part: LinearMap) -> bool:
 
 def _takes_bias(part: LinearMap) -> bool:
     return isinstance(part, Dense) and not part.transposed
-
-
-def _tight(expression: str) -> str:
-    """Sums bind loosely enough; only a conditional or a call needs nothing."""
-    return expression
 
 
 def _sizes(parameter: Parameter) -> str:

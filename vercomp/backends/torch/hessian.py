@@ -2,119 +2,150 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.writer import Writer
-from vercomp.ir.graph import Activate, Affine, Input
+from vercomp.ir.graph import Activate, Affine, Node
 from vercomp.program import MapOf
 
 
 def hessian_section(layout: Layout, writer: Writer) -> None:
     """``hessian(net, x, c)``: Σ_a B_zᵀ diag(F_a ⊙ σ″(z)) B_z."""
-    curved = _upstream_of_activations(layout)
+    needed = _read_by_activations(layout)
     writer.line("def hessian(net: Any, x: Tensor, c: Tensor) -> Tensor:")
     with writer.indented():
         writer.line('"""∇²(c·z) at flat points x (P, D), by Lemma 1: (P, D, D)."""')
-        writer.line("A = maps(net)")
-        _values(layout, writer)
+        writer.line(
+            "H = torch.zeros(len(x), x.shape[1], x.shape[1], dtype=x.dtype, device=x.device)"
+        )
+        if not needed:
+            writer.line("return H")
+            return
+        _values(layout, writer, needed)
         writer.comment("B: the Jacobian of each node, (P, n, D).")
         writer.line("B_x = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)")
         for node in layout.graph.nodes:
             name = layout.nodes[node.name]
-            if node.name not in curved:
-                continue
-            if isinstance(node, Affine):
-                terms = [
-                    f"A.{field}.apply_to_rows(B_{parent})"
-                    for field, parent in _fields(layout, node)
-                ]
+            if node.name in needed and isinstance(node, Affine):
+                terms = [f"A.{f}.apply_to_rows(B_{p})" for f, p in _fields(layout, node)]
                 writer.line(f"B_{name} = {' + '.join(terms)}")
-            elif isinstance(node, Activate):
+            elif node.name in needed and isinstance(node, Activate):
                 parent = layout.nodes[node.parent]
                 slope = f"{layout.function_of(node)}.first({parent})[:, :, None]"
                 writer.line(f"B_{name} = {slope} * B_{parent}")
         writer.comment("F: the gradient of c·z with respect to each node, (P, n).")
-        writer.line(
-            "H = torch.zeros(len(x), x.shape[1], x.shape[1], dtype=x.dtype, device=x.device)"
-        )
-        output = layout.nodes[layout.graph.output]
-        writer.line(f"F_{output} = c")
-        arrived = {layout.graph.output}
-        for node in reversed(layout.graph.nodes):
-            if node.name not in arrived or isinstance(node, Input):
-                continue
-            name = layout.nodes[node.name]
+        back = _Backward(layout, writer, "F")
+        back.start("c")
+        for node in back.nodes():
             if isinstance(node, Affine):
-                for field, parent in _fields(layout, node):
-                    _add(writer, arrived, layout, parent, "F", f"A.{field}.adjoint(F_{name})")
+                back.through_affine(node)
             elif isinstance(node, Activate):
                 function, parent = layout.function_of(node), layout.nodes[node.parent]
+                name = layout.nodes[node.name]
                 writer.line(f"H += quadratic(B_{parent}, F_{name} * {function}.second({parent}))")
-                _add(writer, arrived, layout, parent, "F", f"{function}.first({parent}) * F_{name}")
+                back.send(node.parent, f"{function}.first({parent}) * F_{name}")
         writer.line("return H")
 
 
 def product_section(layout: Layout, writer: Writer) -> None:
     """``hessian_vector_product(net, x, c, v)``: tangents forward, gradients and theirs back."""
-    graph = layout.graph
+    needed = _read_by_activations(layout)
     writer.line("def hessian_vector_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:")
     with writer.indented():
         writer.line('"""∇²(c·z) v at flat points x (P, D) for directions v (P, D): (P, D)."""')
-        writer.line("A = maps(net)")
-        _values(layout, writer)
+        if not needed:
+            writer.line("return torch.zeros_like(v)")
+            return
+        _values(layout, writer, needed)
         writer.comment("d: the derivative of each node along v.")
         writer.line("d_x = v")
-        for node in graph.nodes:
+        for node in layout.graph.nodes:
             name = layout.nodes[node.name]
-            if isinstance(node, Affine):
-                terms = [f"A.{field}.apply(d_{parent})" for field, parent in _fields(layout, node)]
+            if node.name in needed and isinstance(node, Affine):
+                terms = [f"A.{f}.apply(d_{p})" for f, p in _fields(layout, node)]
                 writer.line(f"d_{name} = {' + '.join(terms)}")
-            elif isinstance(node, Activate):
+            elif node.name in needed and isinstance(node, Activate):
                 parent = layout.nodes[node.parent]
                 writer.line(f"d_{name} = {layout.function_of(node)}.first({parent}) * d_{parent}")
         writer.comment(
             "F: the gradient of c·z with respect to each node; G: its derivative along v."
         )
-        output = layout.nodes[graph.output]
-        writer.line(f"F_{output} = c")
-        writer.line(f"G_{output} = torch.zeros_like(c)")
-        arrived, moved = {graph.output}, {graph.output}
-        for node in reversed(graph.nodes):
-            if node.name not in arrived or isinstance(node, Input):
-                continue
+        back = _Backward(layout, writer, "F")
+        turned = _Backward(layout, writer, "G", to_input=True)
+        back.start("c")
+        for node in back.nodes():
             name = layout.nodes[node.name]
             if isinstance(node, Affine):
-                for field, parent in _fields(layout, node):
-                    if parent != "x":
-                        _add(writer, arrived, layout, parent, "F", f"A.{field}.adjoint(F_{name})")
-                    _add(writer, moved, layout, parent, "G", f"A.{field}.adjoint(G_{name})")
+                back.through_affine(node)
+                turned.through_affine(node)
             elif isinstance(node, Activate):
                 function, parent = layout.function_of(node), layout.nodes[node.parent]
                 bent = f"{function}.second({parent}) * d_{parent} * F_{name}"
-                turned = f"{function}.first({parent}) * G_{name}"
-                _add(writer, moved, layout, parent, "G", f"{turned} + {bent}")
-                _add(writer, arrived, layout, parent, "F", f"{function}.first({parent}) * F_{name}")
-        writer.line("return G_x" if graph.input.name in moved else "return torch.zeros_like(x)")
+                if node.name in turned.arrived:
+                    bent = f"{function}.first({parent}) * G_{name} + {bent}"
+                turned.send(node.parent, bent)
+                back.send(node.parent, f"{function}.first({parent}) * F_{name}")
+        writer.line("return G_x")
 
 
-def _values(layout: Layout, writer: Writer) -> None:
-    """The value of every node on flat vectors."""
+class _Backward:
+    """Writes what is sent from node to parent, under one letter."""
+
+    def __init__(
+        self, layout: Layout, writer: Writer, letter: str, *, to_input: bool = False
+    ) -> None:
+        self.layout = layout
+        self.writer = writer
+        self.letter = letter
+        self.arrived: set[str] = set()
+        curved: set[str] = set()
+        for node in layout.graph.nodes:
+            if isinstance(node, Activate) or any(parent in curved for parent in node.parents):
+                curved.add(node.name)
+        # Gradients matter where an activation is still to come, on the way to the input.
+        self.wanted = {n.name for n in layout.graph.nodes} if to_input else curved
+
+    def start(self, value: str) -> None:
+        """Begin at the output."""
+        output = self.layout.graph.output
+        self.writer.line(f"{self.letter}_{self.layout.nodes[output]} = {value}")
+        self.arrived.add(output)
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes from the output back; every one lies on the way to it."""
+        return reversed(self.layout.graph.nodes)
+
+    def through_affine(self, node: Affine) -> None:
+        """Aᵀ of what has arrived at an affine node, to each parent."""
+        if node.name in self.arrived:
+            source = f"{self.letter}_{self.layout.nodes[node.name]}"
+            for index, term in enumerate(node.terms):
+                field = self.layout.map_field(MapOf(node.name, index))
+                self.send(term.parent, f"A.{field}.adjoint({source})")
+
+    def send(self, parent: str, text: str) -> None:
+        """One contribution to a parent, added to what has arrived there."""
+        if parent not in self.wanted:
+            return
+        target = f"{self.letter}_{self.layout.nodes[parent]}"
+        total = f"{target} + {text}" if parent in self.arrived else text
+        self.writer.line(f"{target} = {total}")
+        self.arrived.add(parent)
+
+
+def _values(layout: Layout, writer: Writer, needed: frozenset[str]) -> None:
+    """The values that activations read, on flat vectors."""
+    writer.line("A = maps(net)")
+    if any(node.offsets for node in layout.graph.affine() if node.name in needed):
+        writer.line("b = biases(net)")
     for node in layout.graph.nodes:
         name = layout.nodes[node.name]
-        if isinstance(node, Affine):
+        if node.name in needed and isinstance(node, Affine):
             terms = [f"A.{field}.apply({parent})" for field, parent in _fields(layout, node)]
-            text = f"{name} = {' + '.join(terms)}"
-            for offset in node.offsets:
-                moved = layout.offset_vector(offset, "net")
-                if not layout.is_plain(offset):
-                    moved = f"({layout.operator(offset.map, 'net')}).apply({moved})"
-                sign = "-" if offset.negate else "+"
-                if writer.fits(f"{text} {sign} {moved}"):
-                    text = f"{text} {sign} {moved}"
-                else:
-                    writer.line(text)
-                    text = f"{name} = {name} {sign} {moved}"
-            writer.line(text)
-        elif isinstance(node, Activate):
+            bias = [f"b.{name}.value"] if node.offsets else []
+            writer.line(f"{name} = {' + '.join([*terms, *bias])}")
+        elif node.name in needed and isinstance(node, Activate):
             parent = layout.nodes[node.parent]
             writer.line(f"{name} = {layout.function_of(node)}.value({parent})")
 
@@ -126,22 +157,10 @@ def _fields(layout: Layout, node: Affine) -> list[tuple[str, str]]:
     ]
 
 
-def _upstream_of_activations(layout: Layout) -> frozenset[str]:
-    """The nodes whose Jacobian some activation's summand needs: not those behind the last ones."""
+def _read_by_activations(layout: Layout) -> frozenset[str]:
+    """The nodes that lead to some activation: what comes after the last ones has no curvature."""
     needed: set[str] = set()
     for node in reversed(layout.graph.nodes):
         if isinstance(node, Activate) or node.name in needed:
             needed.update(node.parents)
     return frozenset(needed)
-
-
-def _add(
-    writer: Writer, arrived: set[str], layout: Layout, parent: str, letter: str, text: str
-) -> None:
-    """``letter_parent += text``, or the first assignment to it."""
-    source = next(name for name, identifier in layout.nodes.items() if identifier == parent)
-    if source in arrived:
-        writer.line(f"{letter}_{parent} = {letter}_{parent} + {text}")
-    else:
-        writer.line(f"{letter}_{parent} = {text}")
-        arrived.add(source)

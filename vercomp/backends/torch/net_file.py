@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vercomp.activations import function_source
-from vercomp.backends.torch.bounds import curvature_section, linearize_section, maps_section
+from vercomp.backends.torch.bounds import (
+    biases_section,
+    curvature_section,
+    linearize_section,
+    maps_section,
+)
 from vercomp.backends.torch.forward import forward_lines, parameter_lines
 from vercomp.backends.torch.hessian import hessian_section, product_section
 from vercomp.backends.torch.layout import Layout
@@ -38,7 +43,13 @@ def init_text(layout: Layout, features: tuple[str, ...]) -> str:
 def net_text(layout: Layout, features: tuple[str, ...]) -> str:
     """net.py."""
     body = Writer()
-    for section in (_functions, maps_section, curvature_section, linearize_section):
+    for section in (
+        _functions,
+        maps_section,
+        biases_section,
+        curvature_section,
+        linearize_section,
+    ):
         body.blank(2)
         section(layout, body)
     body.blank(2)
@@ -121,8 +132,8 @@ def _imports(text: str, features: tuple[str, ...]) -> str:
     local.append(f"from .runtime.operators import {', '.join([*operators, 'Operator'])}")
     if "regularizer" in features:
         local.append("from .runtime.regularizer import Regularizer")
-    if "Summand(" in text:
-        local.append("from .runtime.rounding import Summand")
+    rounded = [name for name in ("Rounded", "Summand") if f"{name}" in text]
+    local += [f"from .runtime.rounding import {', '.join(rounded)}"] if rounded else []
     local.append("from .runtime.storage import load_network")
     groups = [["from __future__ import annotations"], standard, torch_lines, local]
     return "\n\n".join("\n".join(group) for group in groups) + "\n"
