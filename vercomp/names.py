@@ -16,7 +16,21 @@ from collections.abc import Iterable
 from torch import nn
 
 _OURS = (
-    *("A", "B", "F", "H", "activation", "attack", "bounds", "c", "certify", "chain", "classes"),
+    *(
+        "A",
+        "B",
+        "D",
+        "F",
+        "H",
+        "P",
+        "activation",
+        "attack",
+        "bounds",
+        "c",
+        "certify",
+        "chain",
+        "classes",
+    ),
     *("curvature", "dot", "exact", "hessian", "hessian_vector_product", "input_shape", "linearize"),
     *("load", "maps", "net", "nn", "norms", "offset", "offsets", "ops", "rounding", "s", "self"),
     *("shares", "t", "torch", "total", "v", "x", "y"),

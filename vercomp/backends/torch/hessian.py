@@ -16,15 +16,14 @@ def hessian_section(layout: Layout, writer: Writer) -> None:
     writer.line("def hessian(net: Any, x: Tensor, c: Tensor) -> Tensor:")
     with writer.indented():
         writer.line('"""∇²(c·z) at flat points x (P, D), by Lemma 1: (P, D, D)."""')
-        writer.line(
-            "H = torch.zeros(len(x), x.shape[1], x.shape[1], dtype=x.dtype, device=x.device)"
-        )
+        writer.line("P, D = x.shape")
+        writer.line("H = torch.zeros(P, D, D, dtype=x.dtype, device=x.device)")
         if not needed:
             writer.line("return H")
             return
         _values(layout, writer, needed)
         writer.comment("B: the Jacobian of each node, (P, n, D).")
-        writer.line("B_x = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)")
+        writer.line("B_x = torch.eye(D, dtype=x.dtype, device=x.device)")
         for node in layout.graph.nodes:
             name = layout.nodes[node.name]
             if node.name in needed and isinstance(node, Affine):
@@ -86,7 +85,7 @@ def product_section(layout: Layout, writer: Writer) -> None:
                     bent = f"{function}.first({parent}) * G_{name} + {bent}"
                 turned.send(node.parent, bent)
                 back.send(node.parent, f"{function}.first({parent}) * F_{name}")
-        writer.line("return G_x")
+        writer.return_last("G_x")
 
 
 class _Backward:

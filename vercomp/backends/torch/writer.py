@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from vercomp.errors import InternalError
+
 WIDTH = 100
 
 
@@ -70,6 +72,14 @@ class Writer:
                 for argument in arguments:
                     self.line(f"{argument},")
         self.line(f"{closing}{suffix}")
+
+    def return_last(self, name: str) -> None:
+        """Return what the last line assigns to ``name``."""
+        indent = "    " * self._depth
+        head = f"{indent}{name} = "
+        if not self._lines[-1].startswith(head):
+            raise InternalError(f"the last line does not assign {name}")
+        self._lines[-1] = f"{indent}return {self._lines[-1].removeprefix(head)}"
 
     def fits(self, text: str) -> bool:
         """Whether a statement fits on a line of its own here."""
