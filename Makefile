@@ -1,0 +1,48 @@
+# Needs Python 3.11 or later, pip and make; sets everything else up by itself, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Many small matrices: threads within a product cost more than they give next to test workers.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+SOURCES := vercomp passes tests examples benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/make \1\t\2/' | expand -t 20
+
+demo: $(READY)  ## compile, analyse and certify the digits classifier in examples/digits
+	$(BIN)/vercomp compile examples/digits/digits.onnx --out build/digits
+	$(BIN)/vercomp analyze build/digits --data digits
+	$(BIN)/python examples/digits/demo.py build/digits build/digits-certified.png
+
+test: $(READY)  ## every test but the slow ones
+	$(PYTEST) -n 2 -m "not slow"
+
+test-slow: $(READY)  ## the slow tests
+	$(PYTEST) -m slow || [ $$? -eq 5 ]  # 5: there is none
+
+check: $(READY)  ## formatter, linter and strict type checker
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(READY)  ## format, and fix what the linter can
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(READY)  ## closed form, our solver and the published one side by side (needs VERCOMP_DATA)
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) build
+
+# torch comes first, by its pin alone, so that nothing can make pip consider another one.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vercomp needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
