@@ -1,0 +1,256 @@
+"""From a model to a package and back: what can be asked for, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from networks import random_case
+from torch import nn
+
+import vercomp
+from vercomp.errors import (
+    ModelFileError,
+    UnboundedCurvatureError,
+    UnsupportedError,
+    UsageError,
+    WeightError,
+)
+
+
+def small(activation: nn.Module | None = None, classes: int = 3) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), activation or nn.Tanh(), nn.Linear(6, classes))
+
+
+def test_public_face() -> None:
+    case = random_case(3)
+    net = vercomp.compile(case.module, input_shape=tuple(case.x.shape[1:]))
+    certificates = net.certify(case.x, case.y)
+    attacks = net.attack(case.x, case.y, radius=0.5)
+    lo, hi = net.curvature()
+    t = (case.y + 1) % net.network.classes
+    hessians = net.hessian(case.x, case.y, t)
+    assert certificates.radius.shape == attacks.margin.shape == (4,)
+    assert lo.shape == hi.shape == (net.network.classes,) * 2
+    assert hessians.shape == (4, case.x.shape[1], case.x.shape[1])
+
+
+def test_regularizer_follows_live_parameters() -> None:
+    model = small()
+    reg = vercomp.regularizer(model, input_shape=(4,))
+    y, t = torch.tensor([0, 1]), torch.tensor([1, 2])
+    before = reg(y, t)
+    before.backward()
+    assert model[0].weight.grad is not None
+    assert model[0].weight.grad.norm() > 0
+    assert not list(reg.parameters())
+    with torch.no_grad():
+        model[0].weight.mul_(2.0)
+    for _ in range(30):
+        after = reg(y, t)
+    # κ is quadratic in the first layer's weights.
+    assert after.item() == pytest.approx(4.0 * before.item(), rel=1e-2)
+    lo, _ = vercomp.compile(model, input_shape=(4,)).curvature()
+    assert after.item() == pytest.approx(-lo[y, t].mean().item(), rel=1e-3)
+
+
+def test_penalty_shrinks_the_certified_bound() -> None:
+    model = small()
+    reg = vercomp.regularizer(model, input_shape=(4,))
+    lo_before, _ = vercomp.compile(model, input_shape=(4,)).curvature()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(30):
+        optimizer.zero_grad()
+        reg().backward()
+        optimizer.step()
+    lo_after, _ = vercomp.compile(model, input_shape=(4,)).curvature()
+    assert lo_after.abs().sum() < 0.5 * lo_before.abs().sum()
+
+
+def test_normalisation_in_front_changes_the_units() -> None:
+    model = small()
+    x = torch.rand(5, 4)
+    mean, std = 0.25, 0.5
+    inner = vercomp.compile(model, input_shape=(4,))
+    outer = vercomp.compile(model, input_shape=(4,), mean=mean, std=std)
+    torch.testing.assert_close(outer.network(x), model((x - mean) / std))
+    y = model((x - mean) / std).argmax(1)
+    inside = inner.certify((x - mean) / std, y).radius
+    torch.testing.assert_close(
+        outer.certify(x, y).radius.double(), std * inside.double(), rtol=1e-3, atol=1e-9
+    )
+
+
+def test_package_round_trip(tmp_path: Path) -> None:
+    case = random_case(5)
+    net = vercomp.compile(case.module, input_shape=tuple(case.x.shape[1:]), name="my net")
+    net.save(tmp_path / "package")
+    opened = vercomp.load_package(tmp_path / "package")
+    assert opened.name == "my_net"
+    assert opened.network.bounds() == net.network.bounds() or torch.equal(
+        opened.curvature()[0], net.curvature()[0]
+    )
+    torch.testing.assert_close(
+        opened.certify(case.x, case.y).radius, net.certify(case.x, case.y).radius
+    )
+    assert opened.analysis().layers == net.analysis().layers
+
+
+ALONE = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ImportError(f"{name} is not installed here")
+
+BLOCKED = {"vercomp", "passes", "numpy", "onnx", "onnxruntime", "sklearn", "matplotlib", "rich",
+           "click", "scipy", "networkx_missing"}
+sys.meta_path.insert(0, Block())
+import warnings
+warnings.simplefilter("ignore")
+import torch
+from package import certify, attack, load, hessian, regularizer
+
+net = load()
+x = torch.linspace(-1, 1, 4).reshape(1, 4)
+y = net(x).argmax(1)
+print(float(certify(x, y).radius), bool(attack(x, y, 0.1).margin > 0))
+before = net.curvature()[0].abs().sum()
+net[0] if False else None
+with torch.no_grad():
+    next(net.parameters()).data.mul_(2.0)
+assert net.curvature()[0].abs().sum() > 3 * before, "stale bounds"
+regularizer(net)().backward()
+"""
+
+
+def test_package_needs_torch_and_safetensors_only(tmp_path: Path) -> None:
+    net = vercomp.compile(small(), input_shape=(4,))
+    net.save(tmp_path / "package")
+    result = subprocess.run(
+        [sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    x = torch.linspace(-1, 1, 4).reshape(1, 4)
+    expected = net.certify(x, net.network(x).argmax(1)).radius
+    assert float(result.stdout.split()[0]) == pytest.approx(float(expected), rel=1e-6)
+
+
+BYTES = """
+import hashlib, torch, vercomp
+from torch import nn
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+files = vercomp.compile(model, input_shape=(4,)).files
+print({path: hashlib.sha256(content).hexdigest() for path, content in sorted(files.items())})
+"""
+
+
+def test_same_model_same_bytes_in_fresh_processes(tmp_path: Path) -> None:
+    outputs = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        result = subprocess.run(
+            [sys.executable, "-c", BYTES],
+            cwd=folder,
+            env={**__import__("os").environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outputs.append(result.stdout)
+    assert outputs[0] == outputs[1]
+    assert "net.safetensors" in outputs[0]
+
+
+def test_features() -> None:
+    net = vercomp.compile(small(), input_shape=(4,), emit=("hessian", "certify"))
+    assert net.manifest["emit"] == ["certify", "hessian"]
+    assert "runtime/attack.py" not in net.files
+    with pytest.raises(UsageError) as caught:
+        net.attack(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long), 0.1)
+    assert str(caught.value) == (
+        "this package was compiled without 'attack'. Compile it again with attack in emit"
+    )
+    with pytest.raises(UsageError) as caught:
+        vercomp.compile(small(), input_shape=(4,), emit=("certify", "prove"))
+    assert str(caught.value) == (
+        "cannot emit 'prove'. Choose from certify, attack, hessian, regularizer"
+    )
+
+
+def test_shape_is_needed() -> None:
+    with pytest.raises(UsageError) as caught:
+        vercomp.compile(small())
+    assert str(caught.value) == (
+        "a torch model needs the shape of one input. "
+        "Pass input_shape=(1, 28, 28), without the batch dimension"
+    )
+
+
+def test_unknown_target() -> None:
+    with pytest.raises(UsageError) as caught:
+        vercomp.compile(small(), input_shape=(4,), target="verilog")
+    assert str(caught.value) == "no target 'verilog'. Known: torch"
+
+
+def test_relu_is_refused_by_name() -> None:
+    with pytest.raises(UnboundedCurvatureError) as caught:
+        vercomp.compile(small(nn.ReLU()), input_shape=(4,))
+    message = str(caught.value)
+    assert "relu" in message.lower()
+    assert "curvature" in message
+    assert "softplus" in message.lower()
+
+
+def test_one_logit_is_refused() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        vercomp.compile(small(classes=1), input_shape=(4,))
+    assert str(caught.value) == (
+        "node '2': the output has shape (1,) (without the batch), not a vector of logits. "
+        "A classifier with at least two logits can be certified"
+    )
+
+
+def test_bad_weights_are_refused() -> None:
+    model = small()
+    with torch.no_grad():
+        model[2].weight[1, 3] = float("nan")
+    with pytest.raises(WeightError, match=r"2\.weight"):
+        vercomp.compile(model, input_shape=(4,))
+
+
+def test_affine_network_has_no_curvature() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+    net = vercomp.compile(model, input_shape=(3,))
+    assert net.curvature()[0].abs().max() == 0
+    x = torch.randn(6, 3)
+    y = model(x).argmax(1)
+    certificates = net.certify(x, y)
+    weight = model[1].weight.double() @ model[0].weight.double()
+    normal = weight[0] - weight[1]
+    logits = model.double()(x.double())
+    distance = (logits[:, 0] - logits[:, 1]).abs() / normal.norm()
+    torch.testing.assert_close(certificates.radius.double(), distance, rtol=1e-6, atol=0)
+    assert (certificates.radius.double() <= distance * (1 + 1e-12)).all()
+    assert certificates.exact.all()
+
+
+def test_opening_what_is_not_a_package(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="not a compiled package"):
+        vercomp.load_package(tmp_path)
+    net = vercomp.compile(small(), input_shape=(4,))
+    net.save(tmp_path / "package")
+    manifest = tmp_path / "package" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "format": 99}))
+    with pytest.raises(ModelFileError, match="format 99"):
+        vercomp.load_package(tmp_path / "package")
