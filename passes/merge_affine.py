@@ -92,8 +92,8 @@ def _renamed(merged: Graph, source: Graph) -> Graph:
         return merged
     nodes = []
     for old in merged.nodes:
-        node = rewired(old, names)
-        nodes.append(replace(node, name=names[node.name]) if node.name in names else node)
+        new = rewired(old, names)
+        nodes.append(replace(new, name=names[new.name]) if new.name in names else new)
     return Graph(tuple(nodes), names.get(merged.output, merged.output))
 
 

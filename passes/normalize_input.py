@@ -5,7 +5,7 @@ Radii are then in the units of the input that the user gives, not of what the mo
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,16 +24,16 @@ class NormalizeInput:
     """(x − mean)/std in front of the graph.
 
     Args:
-        mean: One number, or one for each leading channel of the input.
-        std: The same; positive.
+        mean: One number, or one for each leading channel of the input; None is 0.
+        std: The same, positive; None is 1.
 
     Raises:
         UsageError: A number is not finite, a deviation is not positive, or their count fits
             neither one nor the channels.
     """
 
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    mean: float | Sequence[float] | None = None
+    std: float | Sequence[float] | None = None
 
     name: ClassVar[str] = "normalize-input"
     requires: ClassVar[tuple[Property, ...]] = ()
@@ -41,13 +41,13 @@ class NormalizeInput:
 
     def run(self, state: State) -> State:
         """The state whose input is not normalised yet; unchanged for mean 0 and deviation 1."""
-        if any(not math.isfinite(value) for value in self.mean):
-            raise UsageError("the mean must be finite", node="mean")
-        if any(not math.isfinite(value) or value <= 0 for value in self.std):
-            raise UsageError("the standard deviation must be positive and finite", node="std")
         graph = state.graph
         shape = graph.input.shape
-        means, stds = _values("mean", self.mean, shape), _values("std", self.std, shape)
+        means, stds = _values("mean", self.mean, 0.0, shape), _values("std", self.std, 1.0, shape)
+        if not bool(means.isfinite().all()):
+            raise UsageError("the mean must be finite", node="mean")
+        if not bool((stds.isfinite() & (stds > 0)).all()):
+            raise UsageError("the standard deviation must be positive and finite", node="std")
         maps: list[LinearMap] = []
         if bool((stds != 1).any()):
             maps.append(Scale(shape, _parameter(graph, "input.std", stds), divide=True))
@@ -73,15 +73,17 @@ def _in_front(graph: Graph, linear: LinearMap, offsets: tuple[Offset, ...]) -> G
     return Graph((source, node, *rest), output)
 
 
-def _values(option: str, values: tuple[float, ...], shape: Shape) -> Tensor:
+def _values(
+    option: str, given: float | Sequence[float] | None, default: float, shape: Shape
+) -> Tensor:
     """One number for all, or one for each channel, as it broadcasts to the input."""
-    tensor = torch.tensor(values, dtype=torch.float64)
-    if len(values) == 1:
+    tensor = torch.tensor(default if given is None else given, dtype=torch.float64)
+    if tensor.numel() == 1:
         return tensor.reshape(())
     channels = shape[0] if shape else 1
-    if len(values) != channels:
+    if tensor.numel() != channels:
         raise UsageError(
-            f"{len(values)} values for an input of {channels} channels",
+            f"{tensor.numel()} values for an input of {channels} channels",
             node=option,
             remedy="Give one number, or one for each channel (the first dimension of an input)",
         )

@@ -20,17 +20,13 @@ from vercomp.frontends import elementwise
 from vercomp.frontends.elementwise import Applied, Combination, Leaf, Plan
 from vercomp.frontends.values import Constant, Signal, Site, Value, joint_sources
 from vercomp.ir.activation import X
-from vercomp.ir.check import broadcasts, check
+from vercomp.ir.check import check
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node, Offset, Opaque, Term
 from vercomp.ir.linear_maps import (
-    Dense,
     LinearMap,
     Parameter,
-    Permute,
-    Reshape,
     Scale,
     Shape,
-    compose,
     identity,
 )
 
@@ -106,7 +102,8 @@ class Builder:
         """The parameter behind a constant: the source's own, or a fresh one.
 
         Args:
-            constant: Whatever shape it is seen under, a named one gives its stored tensor.
+            constant: Whatever shape it is seen under, one that lives in the user's model gives its
+                stored tensor; one from a file is stored here as it is seen first.
             hint: Name of a fresh one.
             weight: Whether its use is that of a weight, where the source does not say.
 
@@ -116,8 +113,11 @@ class Builder:
         if constant.name is not None and constant.stored is not None:
             found = self._parameters.get(constant.name)
             if found is None:
-                trainable = weight if constant.trainable is None else constant.trainable
-                found = self._add(constant.name, constant.stored, trainable)
+                stored, trainable = constant.stored, constant.trainable
+                if trainable is None:
+                    stored = constant.value.T if constant.transposed else constant.value
+                    trainable = weight
+                found = self._add(constant.name, stored, trainable)
             return found
         return self.fresh(hint, constant.value, constant.sources)
 
@@ -178,7 +178,7 @@ class Builder:
                 inner = self._cut(part)
                 if inner is None:
                     continue
-            return replace(self.plain(part), expression=expression, site=signal.site)
+            return replace(signal, node=self.materialise(part), expression=expression)
         return None
 
     def plain(self, signal: Signal) -> Signal:
@@ -218,7 +218,7 @@ class Builder:
         for coefficient, inner in plan.terms:
             inner_hint = f"{hint}.{inner.function.name if isinstance(inner, Applied) else 'part'}"
             parent = self._realise(inner, signal, inner_hint)
-            terms.append(Term(self._times(coefficient, signal.shape, hint), parent))
+            terms.append(Term(self.times(coefficient, signal.shape, hint), parent))
         if plan.offset != 0:
             offsets.append(self._plus(plan, signal.shape, terms[0].map, hint))
         name = self._free(hint)
@@ -226,7 +226,7 @@ class Builder:
             Affine(name, signal.shape, tuple(terms), tuple(offsets), signal.site.origin)
         )
 
-    def _times(self, coefficient: sympy.Expr, shape: Shape, hint: str) -> LinearMap:
+    def times(self, coefficient: sympy.Expr, shape: Shape, hint: str) -> LinearMap:
         """Multiplication by a number, by a division where only that is exact (x / 255)."""
         if coefficient == 1:
             return identity(shape)
@@ -288,7 +288,7 @@ class Builder:
         return node.name
 
     def _free(self, hint: str) -> str:
-        return unique(hint, self._nodes.keys())
+        return unique(hint or "node", self._nodes.keys())
 
     # ── Elementwise operations ───────────────────────────────────────────────────────────────
 
@@ -325,218 +325,6 @@ class Builder:
             )
         return elementwise.number(value)
 
-    def add(self, site: Site, a: Value, b: Value, *, subtract: bool = False) -> Signal | None:
-        """a + b or a − b; None where shapes broadcast in a way that no map expresses."""
-        sign = -1 if subtract else 1
-        lazy = self.apply(site, lambda x, y: x + sign * y, a, b)
-        if lazy is not None:
-            return lazy
-        if isinstance(a, Signal) and isinstance(b, Signal):
-            if (a.shape, a.batch) != (b.shape, b.batch):
-                return None
-            plus = self._term(a, a.expression, site)
-            minus = self._term(b, sign * b.expression, site)
-            return self.affine(site, a.shape, (plus, minus), batch=a.batch)
-        signal, constant = (a, b) if isinstance(a, Signal) else (b, a)
-        if not isinstance(signal, Signal) or not isinstance(constant, Constant):
-            return None
-        negate_constant = subtract and isinstance(b, Constant)
-        negate_signal = subtract and isinstance(a, Constant)
-        offset = self.offset(constant, signal, f"{site.name}.bias", negate=negate_constant)
-        if offset is None:
-            return None
-        expression = -signal.expression if negate_signal else signal.expression
-        term = self._term(signal, expression, site)
-        return self.affine(site, signal.shape, (term,), (offset,), batch=signal.batch)
-
-    def _term(self, signal: Signal, expression: sympy.Expr, site: Site) -> Term:
-        """A summand: the sign of a difference goes into the map rather than into a node."""
-        if expression == signal.expression:
-            return Term(identity(signal.shape), self.materialise(signal))
-        return Term(
-            self._times(sympy.Integer(-1), signal.shape, site.name), self.materialise(signal)
-        )
-
-    def multiply(self, site: Site, a: Value, b: Value, *, divide: bool = False) -> Signal | None:
-        """a ⊙ b or a ⊘ b; None for a product of two signals or shapes that no map expresses."""
-        lazy = self.apply(site, lambda x, y: x / y if divide else x * y, a, b)
-        if lazy is not None:
-            return lazy
-        if divide and isinstance(a, Constant) and isinstance(b, Signal):
-            reciprocal = self.apply(site, lambda x: 1 / x, b)
-            return None if reciprocal is None else self.multiply(site, reciprocal, a)
-        signal, constant = (a, b) if isinstance(a, Signal) else (b, a)
-        if not isinstance(signal, Signal) or not isinstance(constant, Constant):
-            return None
-        factor = self._factor(constant, signal, f"{site.name}.factor")
-        if factor is None:
-            return None
-        term = Term(Scale(signal.shape, factor, divide), self.materialise(signal))
-        return self.affine(site, signal.shape, (term,), batch=signal.batch)
-
-    def offset(
-        self, constant: Constant, signal: Signal, hint: str, *, negate: bool = False
-    ) -> Offset | None:
-        """A constant that is added to a signal, as a summand of a bias."""
-        seen = self._without_batch(constant, signal)
-        if seen is None:
-            return None
-        weight = not negate
-        if seen.name is not None and seen.stored is not None and not seen.transposed:
-            stored = tuple(seen.stored.shape)
-            if _same_broadcast(stored, tuple(seen.value.shape)):
-                vector = self.parameter(seen, hint, weight=weight)
-                return Offset(identity(signal.shape), vector, negate)
-            if tuple(seen.value.shape) == signal.shape:
-                vector = self.parameter(seen, hint, weight=weight)
-                return Offset(Reshape(stored, signal.shape), vector, negate)
-        vector = self.fresh(hint, seen.value, seen.sources)
-        return Offset(identity(signal.shape), vector, negate)
-
-    def _factor(self, constant: Constant, signal: Signal, hint: str) -> Parameter | None:
-        """A constant by which a signal is multiplied."""
-        seen = self._without_batch(constant, signal)
-        if seen is None:
-            return None
-        if (
-            seen.stored is not None
-            and not seen.transposed
-            and _same_broadcast(tuple(seen.stored.shape), tuple(seen.value.shape))
-        ):
-            return self.parameter(seen, hint, weight=False)
-        return self.fresh(hint, seen.value, seen.sources)
-
-    def _without_batch(self, constant: Constant, signal: Signal) -> Constant | None:
-        """The constant without its batch axis, if it then broadcasts to the signal's shape."""
-        value = constant.value
-        missing = signal.rank - value.ndim
-        axis = signal.batch - missing
-        if missing < 0:
-            return None
-        if axis >= 0:
-            rows = value.movedim(axis, 0)
-            if rows.shape[0] != 1 and not bool((rows == rows[:1]).all()):
-                return None
-            shape = tuple(rows.shape[1:])
-            if rows.shape[0] == 1:
-                constant = constant.reshaped(shape)
-            else:
-                constant = Constant(rows[0].clone(), sources=constant.sources)
-        return constant if broadcasts(tuple(constant.value.shape), signal.shape) else None
-
-    # ── Linear maps ──────────────────────────────────────────────────────────────────────────
-
-    def dense(
-        self,
-        site: Site,
-        signal: Signal,
-        weight: Constant,
-        bias: Constant | None = None,
-        *,
-        out_full: Shape | None = None,
-    ) -> Signal | None:
-        """x W + b for W of shape (n, m) as seen here, over the last axis of x.
-
-        Every other axis of x but the batch must have size 1. ``out_full`` is the shape of the
-        result where it is not that of a matrix product.
-        """
-        if math.prod(signal.shape) != weight.value.shape[0]:
-            return None
-        out_features = weight.value.shape[1]
-        linear = self._dense_map(weight, f"{site.name}.weight")
-        if out_full is None:
-            shape = (*signal.shape[:-1], out_features)
-        else:
-            shape = (*out_full[: signal.batch], *out_full[signal.batch + 1 :])
-        inner = Reshape(signal.shape, linear.in_shape)
-        outer = Reshape(linear.out_shape, shape)
-        term = Term(compose(outer, compose(linear, inner)), self.materialise(signal))
-        result = Signal(signal.node, shape, batch=signal.batch)
-        offsets = []
-        if bias is not None:
-            offset = self.offset(bias, result, f"{site.name}.bias")
-            if offset is None:
-                return None
-            offsets.append(offset)
-        named = self._layer_name(weight)
-        site = replace(site, name=named) if named else site
-        return self.affine(site, shape, (term,), offsets, batch=signal.batch)
-
-    def _dense_map(self, weight: Constant, hint: str) -> Dense:
-        """The map of x ↦ x W, over the source's own tensor where it is one."""
-        parameter = self.parameter(weight, hint)
-        rows, columns = tuple(weight.value.shape)
-        if weight.name is None:
-            return Dense(parameter, transposed=True)
-        view = (columns, rows) if weight.transposed else (rows, columns)
-        return Dense(
-            parameter,
-            transposed=not weight.transposed,
-            view=None if parameter.shape == view else view,
-        )
-
-    def _layer_name(self, weight: Constant) -> str | None:
-        """``fc1`` for the weight ``fc1.weight``."""
-        if weight.name is None:
-            return None
-        module, _, last = weight.name.rpartition(".")
-        return (module or None) if last == "weight" else None
-
-    def reshape(self, site: Site, signal: Signal, full_shape: Shape) -> Signal | None:
-        """Another shape, row-major; None where the batch is mixed with another axis."""
-        before = math.prod(signal.shape[: signal.batch])
-        after = math.prod(signal.shape[signal.batch :])
-        for axis, size in enumerate(full_shape):
-            rest = math.prod(full_shape[axis + 1 :])
-            if size == self.batch and math.prod(full_shape[:axis]) == before and rest == after:
-                shape = (*full_shape[:axis], *full_shape[axis + 1 :])
-                if shape == signal.shape:
-                    return replace(signal, batch=axis)
-                term = Term(Reshape(signal.shape, shape), self.materialise(signal))
-                return self.affine(site, shape, (term,), batch=axis)
-        return None
-
-    def permute(self, site: Site, signal: Signal, axes: Sequence[int]) -> Signal:
-        """``x.permute(axes)``, over all axes of the source, the batch included."""
-        axes = [axis % signal.rank for axis in axes]
-        batch = axes.index(signal.batch)
-        kept = tuple(axis - (axis > signal.batch) for axis in axes if axis != signal.batch)
-        if kept == tuple(range(len(kept))):
-            return replace(signal, batch=batch)
-        linear = Permute(signal.shape, kept)
-        term = Term(linear, self.materialise(signal))
-        return self.affine(site, linear.out_shape, (term,), batch=batch)
-
-    def batch_norm(
-        self,
-        site: Site,
-        signal: Signal,
-        weight: Constant | None,
-        bias: Constant | None,
-        mean: Constant,
-        variance: Constant,
-        eps: float,
-    ) -> Signal | None:
-        """(z − mean)/√(variance + eps) · weight + bias with frozen statistics, on (batch, n).
-
-        √(variance + eps) is one derived constant, in float64.
-        """
-        if signal.batch != 0 or len(signal.shape) != 1:
-            return None
-        deviation = (variance.value.double() + eps).sqrt()
-        divisor = self.fresh(f"{site.name}.std", deviation, variance.sources)
-        linear: LinearMap = Scale(signal.shape, divisor, divide=True)
-        if weight is not None:
-            scale = Scale(signal.shape, self.parameter(weight, f"{site.name}.weight"))
-            linear = compose(scale, linear)
-        center = self.parameter(mean, f"{site.name}.mean", weight=False)
-        offsets = [Offset(linear, center, negate=True)]
-        if bias is not None:
-            shift = self.parameter(bias, f"{site.name}.bias")
-            offsets.append(Offset(identity(signal.shape), shift))
-        term = Term(linear, self.materialise(signal))
-        return self.affine(site, signal.shape, (term,), offsets)
-
     def derive(self, value: Tensor, *inputs: object) -> Constant:
         """A constant computed from others."""
         return Constant(value, sources=joint_sources(*inputs))
@@ -554,13 +342,3 @@ def unique(hint: str, taken: object) -> str:
 def _is_double(value: sympy.Expr) -> bool:
     """Whether a number is exactly a float64."""
     return bool(value.is_Rational) and sympy.Rational(float(value)) == value
-
-
-def _same_broadcast(a: Shape, b: Shape) -> bool:
-    """Whether tensors of two shapes with equal entries broadcast in the same way."""
-
-    def stripped(shape: Shape) -> Shape:
-        start = next((i for i, size in enumerate(shape) if size != 1), len(shape))
-        return shape[start:]
-
-    return stripped(a) == stripped(b)

@@ -364,7 +364,7 @@ class _Translator:
 
 def _plain(tensor: Tensor) -> Tensor:
     """A tensor of the user's as we keep it: detached, on the CPU, at least in single precision."""
-    value = tensor.detach().cpu()
+    value = tensor.detach().to("cpu", copy=True)
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 

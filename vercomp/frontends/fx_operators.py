@@ -13,7 +13,7 @@ from typing import Any
 import sympy
 import torch
 
-from vercomp.frontends import elementwise
+from vercomp.frontends import algebra, elementwise
 from vercomp.frontends.builder import Builder
 from vercomp.frontends.values import Constant, Signal, Site, Value
 from vercomp.ir.linear_maps import Shape
@@ -95,20 +95,22 @@ def _add(call: Call, *, subtract: bool = False, swap: bool = False) -> Result:
     a, b = call.value("self"), call.value("other")
     alpha = call.args.get("alpha", 1)
     if alpha != 1:
-        scaled = call.build.multiply(call.site, b, Constant(torch.tensor(float(alpha))))
+        scaled = algebra.multiply(call.build, call.site, b, Constant(torch.tensor(float(alpha))))
         if scaled is None:
             return BROADCASTS
         b = scaled
     if swap:
         a, b = b, a
-    result = call.build.add(call.site, a, b, subtract=subtract)
+    result = algebra.add(call.build, call.site, a, b, subtract=subtract)
     return BROADCASTS if result is None else result
 
 
 def _multiply(call: Call, *, divide: bool = False) -> Result:
     if call.args.get("rounding_mode") is not None:
         return "division with rounding is a step function"
-    result = call.build.multiply(call.site, call.value("self"), call.value("other"), divide=divide)
+    result = algebra.multiply(
+        call.build, call.site, call.value("self"), call.value("other"), divide=divide
+    )
     return BROADCASTS if result is None else result
 
 
@@ -141,7 +143,7 @@ def _linear(call: Call) -> Result:
         return MATRIX
     if weight.value.ndim != 2 or not isinstance(call.args["input"], Signal):
         return MATRIX
-    result = call.build.dense(call.site, call.signal("input"), weight.swapped(), bias)
+    result = algebra.dense(call.build, call.site, call.signal("input"), weight.swapped(), bias)
     return MATRIX if result is None else result
 
 
@@ -152,13 +154,7 @@ def _matmul(call: Call) -> Result:
 
 
 def _product(call: Call, a: Value, b: Value) -> Result:
-    result: Signal | None = None
-    if isinstance(a, Signal) and isinstance(b, Constant) and a.batch < a.rank - 1:
-        weight = b.reshaped((-1, 1)) if b.value.ndim == 1 else b
-        if weight.value.ndim == 2:
-            result = call.build.dense(call.site, a, weight, out_full=call.out)
-    elif isinstance(a, Constant) and isinstance(b, Signal) and a.value.ndim == 2:
-        result = call.build.dense(call.site, b, a.swapped(), out_full=call.out)
+    result = algebra.matmul(call.build, call.site, a, b)
     return MATRIX if result is None else result
 
 
@@ -170,12 +166,14 @@ def _addmm(call: Call) -> Result:
     scaled: Value | None = product
     bias: Value | None = call.value("self")
     if alpha != 1:
-        scaled = call.build.multiply(call.site, product, Constant(torch.tensor(float(alpha))))
+        scaled = algebra.multiply(
+            call.build, call.site, product, Constant(torch.tensor(float(alpha)))
+        )
     if beta != 1 and isinstance(bias, Constant):
         bias = call.build.derive(bias.value * beta, bias)
     if scaled is None or bias is None:
         return BROADCASTS
-    result = call.build.add(call.site, scaled, bias)
+    result = algebra.add(call.build, call.site, scaled, bias)
     return BROADCASTS if result is None else result
 
 
@@ -186,15 +184,9 @@ def _convolution(call: Call) -> Result:
         return reason
     padding = call.args.get("padding", 0)
     padded = padding != "valid" if isinstance(padding, str) else any(_listed(padding))
-    covers = tuple(weight.value.shape[1:]) == signal.shape and signal.batch == 0
-    if not covers or padded or call.args.get("groups", 1) != 1:
+    if padded or call.args.get("groups", 1) != 1 or isinstance(bias, Signal):
         return reason
-    if bias is not None and not isinstance(bias, Constant):
-        return reason
-    matrix = weight.reshaped((weight.value.shape[0], -1)).swapped()
-    ones = (1,) * (len(signal.shape) - 1)
-    offset = None if bias is None else bias.reshaped((bias.value.shape[0], *ones))
-    result = call.build.dense(call.site, signal, matrix, offset, out_full=call.out)
+    result = algebra.convolution(call.build, call.site, signal, weight, bias)
     return reason if result is None else result
 
 
@@ -211,8 +203,15 @@ def _batch_norm(call: Call) -> Result:
         return "its statistics are not constant"
     if mean is None or variance is None:
         return "batch normalisation without frozen statistics couples the inputs"
-    result = call.build.batch_norm(
-        call.site, call.signal("input"), weight, bias, mean, variance, float(call.args["eps"])
+    result = algebra.batch_norm(
+        call.build,
+        call.site,
+        call.signal("input"),
+        weight,
+        bias,
+        mean,
+        variance,
+        float(call.args["eps"]),
     )
     return (
         "only batch normalisation of (batch, features) is supported" if result is None else result
@@ -220,7 +219,7 @@ def _batch_norm(call: Call) -> Result:
 
 
 def _reshape(call: Call) -> Result:
-    result = call.build.reshape(call.site, call.signal(), call.out)
+    result = algebra.reshape(call.build, call.site, call.signal(), call.out)
     return "it mixes the batch with another dimension" if result is None else result
 
 
@@ -234,7 +233,7 @@ def _permute(call: Call) -> Result:
         axes[i], axes[j] = axes[j], axes[i]
     else:  # t, numpy_T, mT, adjoint of a matrix
         axes.reverse()
-    return call.build.permute(call.site, signal, axes)
+    return algebra.permute(call.build, call.site, signal, axes)
 
 
 def _same(call: Call) -> Result:

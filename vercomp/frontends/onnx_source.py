@@ -1,0 +1,59 @@
+"""The user's ONNX model in onnxruntime, whatever batch size it is fixed to."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor
+
+from vercomp.errors import ModelFileError
+
+_DTYPES = {torch.float16: np.float16, torch.float32: np.float32, torch.float64: np.float64}
+
+
+class OnnxSource:
+    """Runs a model on batches.
+
+    Args:
+        model: The model, with its tensors in it.
+        dtype: Precision of its input.
+        batch: The batch size that it is fixed to, or None.
+        location: The file, for messages.
+
+    Raises:
+        ModelFileError: onnxruntime does not take the model.
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto, dtype: torch.dtype, batch: int | None, location: str
+    ) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.dtype = dtype
+        self.batch = batch
+        try:
+            self.session = ort.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions have no common base but this
+            reason = str(error).strip().splitlines()[0]
+            raise ModelFileError(
+                f"onnxruntime does not accept the model ({reason})", location=location
+            ) from error
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits of a batch (B, *input shape), in the precision of x."""
+        name = self.session.get_inputs()[0].name
+        array = x.detach().cpu().numpy().astype(_DTYPES[self.dtype])
+        pieces = [array] if self.batch is None else self._pieces(array, self.batch)
+        results = [self.session.run(None, {name: piece})[0] for piece in pieces]
+        return torch.from_numpy(np.concatenate(results)[: len(array)]).to(x.dtype)
+
+    @staticmethod
+    def _pieces(array: np.ndarray, batch: int) -> list[np.ndarray]:
+        missing = -len(array) % batch
+        padded = np.concatenate([array, array[-1:].repeat(missing, axis=0)])
+        return np.split(padded, len(padded) // batch)
