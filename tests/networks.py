@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,7 @@ class MLP(nn.Module):
 
     def __init__(self, widths: list[int], activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Linear(n, m) for n, m in zip(widths, widths[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from vercomp.errors import PluginError
 from vercomp.ir.activation import X
 from vercomp.registry import Options, Registry, register, registry
 
-PLUGIN = '''
+PLUGIN = """
 import sympy
 import torch
 import vercomp
@@ -30,9 +30,9 @@ def register(registry):
     registry.add_activation(
         vercomp.define_activation("isru", formula, lambda x: x / torch.sqrt(1 + x**2))
     )
-'''
+"""
 
-USER = '''
+USER = """
 import torch
 import vercomp
 
@@ -50,7 +50,7 @@ class Net(torch.nn.Module):
 
 net = vercomp.compile(Net(), input_shape=(3,))
 print(net.analysis().layers[0].activation, net.analysis().layers[0].g)
-'''
+"""
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from vercomp.frontends.validate import validate
 from vercomp.ir.graph import Graph
 from vercomp.ir.printer import to_text
 from vercomp.names import identifier
+from vercomp.outputs import write_package
 from vercomp.pass_manager import State, run_passes
 from vercomp.registry import Options, Registry, registry
 from vercomp.runtime.network import VerifiedNetwork
@@ -116,11 +117,13 @@ class CompiledNetwork:
 
     def certify(self, x: Tensor, y: Tensor, **options: Any) -> Certificates:
         """Radii within which no l2 perturbation changes the class of x (B, *input_shape)."""
-        return self._feature("certify")(x, y, **options)  # type: ignore[no-any-return]
+        result: Certificates = self._feature("certify")(x, y, **options)
+        return result
 
     def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
         """The worst points of l2 balls, and proved lower bounds of the margin there."""
-        return self._feature("attack")(x, y, radius, **options)  # type: ignore[no-any-return]
+        result: Attacks = self._feature("attack")(x, y, radius, **options)
+        return result
 
     def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D)."""
@@ -174,9 +177,8 @@ class CompiledNetwork:
         Raises:
             OutputFolderError: The folder holds something else, or cannot be written.
         """
-        from vercomp.outputs import write_package
-
-        return write_package(Path(folder), self.files)
+        write_package(folder, self.files)
+        return Path(folder)
 
     def _feature(self, name: str) -> Any:
         method = getattr(self.network, name, None)
@@ -278,7 +280,16 @@ def regularizer(
     :class:`vercomp.runtime.regularizer.Regularizer`.
     """
     found = registry()
-    layout = _analyse(translate(model, input_shape, found), found, Options(mean, std), "network")
+    translation = translate(model, input_shape, found)
+    if translation.derived:
+        name, sources = next(iter(translation.derived.items()))
+        raise UnsupportedError(
+            f"it is computed from {', '.join(sources)} inside the model, which its gradient would "
+            "not reach",
+            node=name,
+            remedy="Regularise a model whose layers read their parameters as they are",
+        )
+    layout = _analyse(translation, found, Options(mean, std), "network")
     module = import_package(found.targets["torch"](layout, ("regularizer",)).files)
     live = LiveParameters(model, layout)
     return Regularizer(module.net.curvature, live, layout.graph.classes, next(model.parameters()))

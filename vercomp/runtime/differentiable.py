@@ -128,4 +128,5 @@ class Differentiable(nn.Module):
         phase = torch.arange(1, length + 1, dtype=self.dtype, device=self.device)
         shift = torch.arange(rows, dtype=self.dtype, device=self.device)[:, None]
         start: Tensor = 1.0 + (phase * 2.0**0.5 + shift).sin()
-        return start / start.norm(dim=1, keepdim=True)
+        unit: Tensor = start / start.norm(dim=1, keepdim=True)
+        return unit

@@ -26,6 +26,8 @@ class Regularizer(nn.Module):
         like: A parameter, for type and device.
     """
 
+    _c: Tensor
+
     def __init__(
         self,
         program: Callable[[Any, Any, Tensor], Bound],

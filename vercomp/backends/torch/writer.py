@@ -59,7 +59,7 @@ class Writer:
         self, prefix: str, arguments: Sequence[str], suffix: str = "", brackets: str = "()"
     ) -> None:
         """``prefix(arguments)suffix`` on one line, on two, or with one argument a line."""
-        opening, closing = brackets
+        opening, closing = brackets[0], brackets[1]
         inline = ", ".join(arguments)
         if self._fits(f"{prefix}{opening}{inline}{closing}{suffix}"):
             self.line(f"{prefix}{opening}{inline}{closing}{suffix}")

@@ -1,0 +1,156 @@
+"""The promise, attacked: on random networks of every kind, nothing enters a certified ball."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from attacks import least_margin, least_margin_on_grid
+from networks import SMOOTH, Case, random_case
+from torch import Tensor
+
+import vercomp
+from vercomp import CompiledNetwork
+from vercomp.backends.torch.memory import import_package
+
+SEEDS = range(2 * len(SMOOTH))
+IN_THE_PLANE = range(100, 100 + len(SMOOTH))
+
+
+def compiled(case: Case) -> CompiledNetwork:
+    return vercomp.compile(case.module, input_shape=tuple(case.x.shape[1:]))
+
+
+def broken_by(case: Case, certificates: object, *, grid: bool = False) -> Tensor:
+    """The inputs whose certified ball holds a point of another class."""
+    module = case.module.double()
+    radius = certificates.radius  # type: ignore[attr-defined]
+    find = least_margin_on_grid if grid else least_margin
+    least = find(module, case.x.double(), case.y, radius)
+    return (radius > 0) & (least <= 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_emitted_network_is_the_source(seed: int) -> None:
+    case = random_case(seed)
+    network = compiled(case).network
+    torch.testing.assert_close(network(case.x), case.module(case.x), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_hessian_is_autograds(seed: int) -> None:
+    case = random_case(seed)
+    network = compiled(case).network.double()
+    module = case.module.double()
+    x, y = case.x.double(), case.y
+    t = (y + 1) % network.classes
+    hessians = network.hessian(x, y, t)
+    for point, label, target, hessian in zip(x, y, t, hessians, strict=True):
+
+        def margin(u: Tensor, label: Tensor = label, target: Tensor = target) -> Tensor:
+            z = module(u[None])[0]
+            return z[label] - z[target]
+
+        expected = torch.func.hessian(margin)(point)
+        torch.testing.assert_close(hessian, expected, rtol=1e-9, atol=1e-10)
+    v = torch.randn_like(x)
+    products = network.hessian_vector_product(x, y, t, v)
+    torch.testing.assert_close(products, (hessians @ v[:, :, None])[:, :, 0], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_sampled_curvature_stays_within_the_bounds(seed: int) -> None:
+    case = random_case(seed)
+    network = compiled(case).network
+    lo, hi = network.curvature()
+    double = network._in_double()
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.tensor([0.1, 1.0, 5.0]).repeat_interleave(40)[:, None]
+    x = scales * torch.randn(120, case.x.shape[1], generator=generator)
+    for y in range(network.classes):
+        for t in set(range(network.classes)) - {y}:
+            pair = torch.full((len(x),), y), torch.full((len(x),), t)
+            eigenvalues = torch.linalg.eigvalsh(double.hessian(x.double(), *pair))
+            slack = 1e-12 * (1.0 + eigenvalues.abs().max())
+            assert eigenvalues.min() >= lo[y, t] - slack
+            assert eigenvalues.max() <= hi[y, t] + slack
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_attack_enters_a_certified_ball(seed: int) -> None:
+    case = random_case(seed)
+    certificates = compiled(case).certify(case.x, case.y)
+    assert (certificates.radius > 0).any()
+    assert not broken_by(case, certificates).any(), case.name
+
+
+@pytest.mark.parametrize("seed", IN_THE_PLANE)
+def test_no_grid_point_enters_a_certified_disc(seed: int) -> None:
+    case = random_case(seed, inputs=2)
+    certificates = compiled(case).certify(case.x, case.y)
+    assert not broken_by(case, certificates, grid=True).any(), case.name
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_attacks_never_beat_their_lower_bound(seed: int) -> None:
+    case = random_case(seed)
+    net = compiled(case)
+    radius = 0.3
+    attacks = net.attack(case.x, case.y, radius)
+    reached = least_margin(
+        case.module.double(), case.x.double(), case.y, torch.full((len(case.x),), radius)
+    )
+    slack = 1e-9 * (1.0 + reached.abs())
+    assert (attacks.lower_bound <= torch.minimum(attacks.margin, reached) + slack).all()
+    distance = (attacks.point.double() - case.x.double()).flatten(1).norm(dim=1)
+    assert (distance <= radius * (1.0 + 1e-12)).all()
+
+
+MUTATIONS = {
+    "norms that are not upper bounds": (
+        "runtime/norms.py",
+        """
+_proved = weighted_norm2_squared
+
+
+def weighted_norm2_squared(operator, weights):
+    return 0.25 * _proved(operator, weights)
+""",
+    ),
+    "the runner-up as the only target": (
+        "runtime/inputs.py",
+        """
+_every = target_table
+
+
+def target_table(network, y, logits, targets):
+    return _every(network, y, logits, "runner-up")
+""",
+    ),
+    "a dual without residual correction": (
+        "runtime/cuts.py",
+        """
+def rigorous_cut(linearization, x, x0, kappa):
+    # φ(x̂) at η = 1/κ as if x̂ were its minimiser.
+    length = (x - x0).norm(dim=1)
+    constant = linearization.value + 0.5 * kappa * length.square()
+    return Cut(constant, torch.zeros_like(constant))
+""",
+    ),
+}
+"""Ways to break a package, each by what it appends to which file."""
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_the_attacks_bite(mutation: str) -> None:
+    """A package broken on purpose gives certificates that the attacks above refute."""
+    path, addition = MUTATIONS[mutation]
+    refuted = 0
+    for seed in (*SEEDS[::3], *IN_THE_PLANE[::3]):
+        case = random_case(seed, inputs=2 if seed >= 100 else None, batch=24)
+        net = compiled(case)
+        files = {**net.files, path: net.files[path] + addition.encode()}
+        broken = import_package(files).Network()
+        broken.load_state_dict(net.network.state_dict())
+        certificates = broken.certify(case.x, case.y)
+        refuted += int(broken_by(case, certificates, grid=seed >= 100).sum())
+    assert refuted > 0
