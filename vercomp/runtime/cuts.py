@@ -129,4 +129,5 @@ def _norm(x: Tensor) -> Tensor:
     """‖x‖ row by row, scaled so that no square underflows or overflows."""
     scale = x.abs().amax(1)
     safe = torch.where((scale > 0.0) & torch.isfinite(scale), scale, 1.0)
-    return safe * torch.linalg.vector_norm(x / safe[:, None], dim=1)
+    relative: Tensor = torch.linalg.vector_norm(x / safe[:, None], dim=1)
+    return safe * relative

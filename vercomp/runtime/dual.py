@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from .cuts import cut_radius, screening_cut
+from .fixed_point import anderson, damped_step, remember
 
 Oracle = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (P', D), pair numbers (P',)) ↦ f (P',) and ∇f (P', D)."""
@@ -34,13 +35,10 @@ Oracle = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 TOLERANCE = 2e-5
 """A pair whose certificate is within this fraction of its ceiling has nothing left to gain."""
 
-HISTORY = 3
-"""Differences that Anderson mixing looks back on."""
-
 PATIENCE = 6
 """Evaluations in a row without gain after which a pair is left as it is."""
 
-_COMPACT_EVERY = 4
+COMPACT_EVERY = 4
 """On a GPU, looking which pairs are done waits for the device: once in so many evaluations."""
 
 
@@ -67,8 +65,8 @@ class _State(NamedTuple):
 
     pair: Tensor  # (P',) number of the pair
     v: Tensor  # (P', D) the point to evaluate next, from x₀
-    points: Tensor  # (P', HISTORY, D) the points before, the newest last
-    residuals: Tensor  # (P', HISTORY, D) T(x̂) − x̂ at them
+    points: Tensor  # (P', H, D) the points before, the newest last
+    residuals: Tensor  # (P', H, D) T(x̂) − x̂ at them
     step: Tensor  # (P',) the damping of T, at most 1
     best_residual: Tensor  # (P', D) T(x̂) − x̂ at the best point
     ceiling: Tensor  # (P',) no certificate can be larger
@@ -108,14 +106,14 @@ def solve_dual(
     state = _State(
         pair=torch.arange(pairs, device=x0.device),
         v=torch.zeros_like(x0),
-        points=x0.new_zeros(pairs, HISTORY, x0.shape[1]),
-        residuals=x0.new_zeros(pairs, HISTORY, x0.shape[1]),
+        points=x0.new_zeros(pairs, 0, x0.shape[1]),
+        residuals=x0.new_zeros(pairs, 0, x0.shape[1]),
         step=torch.ones_like(value),
         best_residual=torch.zeros_like(x0),
         ceiling=inf,
         idle=torch.zeros_like(count),
     )
-    compact_every = _COMPACT_EVERY if x0.is_cuda else 1
+    compact_every = COMPACT_EVERY if x0.is_cuda else 1
 
     for k in range(evaluations):
         pair, v = state.pair, state.v
@@ -139,9 +137,9 @@ def solve_dual(
 
         residual = _residual(value, gradient, v, bend)
         best_residual = torch.where(gain[:, None], residual, state.best_residual)
-        step = _damping(state, residual, k)
+        step = damped_step(state.step, v, residual, state.points, state.residuals)
         step = torch.where(poor, 0.5 * step, step)
-        mixed = _mix(state, residual, step, min(k, HISTORY))
+        mixed = anderson(v, residual, state.points, state.residuals, step)
         back = point[pair] + step[:, None] * best_residual
         next_v = torch.where(poor[:, None] | ~mixed.isfinite().all(1, keepdim=True), back, mixed)
         # The best x̂ is no farther than the nearest witness.
@@ -151,8 +149,8 @@ def solve_dual(
         state = _State(
             pair,
             next_v,
-            torch.cat([state.points[:, 1:], v[:, None]], 1),
-            torch.cat([state.residuals[:, 1:], residual[:, None]], 1),
+            remember(state.points, v),
+            remember(state.residuals, residual),
             step,
             best_residual,
             ceiling,
@@ -177,36 +175,3 @@ def _residual(value: Tensor, gradient: Tensor, v: Tensor, kappa: Tensor) -> Tens
     eta = torch.minimum(eta.clamp(min=0.0), 1.0 / kappa)
     eta = torch.where(torch.isfinite(eta), eta, 0.0)
     return -eta[:, None] * gradient - v
-
-
-def _damping(state: _State, residual: Tensor, k: int) -> Tensor:
-    """The step along T(x̂) − x̂: at most 1.5 over the Lipschitz constant seen between two points.
-
-    Where the curvature seen is mild (the constant is below 1.5) that is the full step.
-    """
-    if k == 0:
-        return state.step
-    moved = (state.v - state.points[:, -1]).norm(dim=1)
-    lipschitz = (residual - state.residuals[:, -1]).norm(dim=1) / moved
-    return torch.fmin(1.3 * state.step, 1.5 / lipschitz).clamp(max=1.0)
-
-
-def _mix(state: _State, residual: Tensor, step: Tensor, depth: int) -> Tensor:
-    """Anderson mixing: the affine combination of points whose residuals combine to the least.
-
-    Points and residuals are taken relative to the newest; the least squares problem is solved by
-    its normal equations with a little regularisation: it is a few numbers wide, and a poor solution
-    costs an evaluation, not soundness.
-    """
-    if depth == 0:
-        return state.v + step[:, None] * residual
-    moved = state.points[:, -depth:] - state.v[:, None]
-    change = state.residuals[:, -depth:] - residual[:, None]
-    gram = change @ change.transpose(1, 2)
-    scale = gram.diagonal(dim1=1, dim2=2).sum(1)
-    ridge = (1e-6 * scale + torch.finfo(residual.dtype).tiny)[:, None, None]
-    gram = gram + ridge * torch.eye(depth, dtype=gram.dtype, device=gram.device)
-    right = change @ residual[:, :, None]
-    weights: Tensor = torch.linalg.solve_ex(gram, right).result
-    combined = residual - (change.transpose(1, 2) @ weights)[:, :, 0]
-    return state.v - (moved.transpose(1, 2) @ weights)[:, :, 0] + step[:, None] * combined
