@@ -70,7 +70,8 @@ class VerifiedNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._bounds: Bounds | None = None
-        self._double: VerifiedNetwork | None = None
+        # In a tuple: a copy of the network is not a part of it, for nn.Module.
+        self._double: tuple[VerifiedNetwork, ...] = ()
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -91,6 +92,11 @@ class VerifiedNetwork(nn.Module):
         """The type that the network computes in: that of its first parameter."""
         first = next(self.parameters(), None)
         return first.dtype if first is not None else next(self.buffers()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's first tensor lies."""
+        return next(iter(self.state_dict().values())).device
 
     def fingerprint(self) -> str:
         """SHA-256 of names, types, shapes and bytes of all parameters and buffers."""
@@ -113,7 +119,7 @@ class VerifiedNetwork(nn.Module):
         fingerprint = self.fingerprint()
         if self._bounds is None or self._bounds.fingerprint != fingerprint:
             self._bounds = self._compute_bounds(fingerprint)
-            self._double = None
+            self._double = ()
         return self._bounds
 
     def adopt(self, bounds: Bounds) -> None:
@@ -128,20 +134,17 @@ class VerifiedNetwork(nn.Module):
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
         """f = c·z and ∇f at points x (P, D) in float64, with bounds of what rounding did."""
         bounds = self.bounds()
-        double = self._double
-        device = next(iter(self.state_dict().values())).device
-        if double is None or next(iter(double.state_dict().values())).device != device:
-            double = self._in_double()
-            self._double = double
+        if not self._double or self._double[0].device != self.device:
+            self._double = (self._in_double(),)
         with torch.no_grad():
-            return double.evaluate_with_errors(x.double(), c.double(), bounds.norms)
+            return self._double[0].evaluate_with_errors(x.double(), c.double(), bounds.norms)
 
     def _compute_bounds(self, fingerprint: str) -> Bounds:
         for name, tensor in self.state_dict().items():
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"parameter {name!r} holds NaN or infinity: nothing is certified")
         double = self._in_double()
-        device = next(iter(self.state_dict().values())).device
+        device = self.device
         identity = torch.eye(self.classes, dtype=torch.float64, device=device)
         y, t = torch.nonzero(1.0 - identity, as_tuple=True)
         with torch.no_grad():
@@ -169,4 +172,4 @@ class VerifiedNetwork(nn.Module):
         return double.requires_grad_(False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_double": None}
+        return {**self.__dict__, "_double": ()}

@@ -14,6 +14,7 @@ can be proved the Frobenius norm is returned, which always holds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -78,23 +79,22 @@ def weighted_norm2_squared(operator: Operator, weights: Tensor) -> Tensor:
 
 def _prove(matrix: Tensor, gram: Tensor | None, root: Tensor) -> Tensor:
     """Upper bounds of ‖diag(s_p) A‖² for rows s_p, everything scaled to order one."""
-    if gram is not None:
-        candidate = root[:, :, None] * gram * root[:, None, :]
-    else:
-        scaled = root[:, :, None] * matrix
-        candidate = scaled.mT @ scaled
-    terms = matrix.shape[1] if gram is not None else matrix.shape[0]
-    size = candidate.shape[-1]
+    count, size = len(root), min(matrix.shape)
+    terms = max(matrix.shape)
     rows = matrix.square().sum(1)
     squares = (root.square() * rows).sum(1) * (1.0 + 1e-9) + 1e-280
     nonzero = ((root > 0) & (matrix != 0).any(1)).any(1)
     bounds = torch.where(nonzero, squares, 0.0)
-    estimate = _largest_eigenvalue(candidate)
+    if gram is not None:
+        estimate, excess = _lanczos(lambda v: root * ((root * v) @ gram), count, size, matrix)
+    else:
+        estimate, excess = _lanczos(
+            lambda v: (root.square() * (v @ matrix.T)) @ matrix, count, size, matrix
+        )
     pending = torch.nonzero(nonzero & (estimate > 0) & torch.isfinite(estimate)).flatten()
-    excess = _FIRST_EXCESS
-    while len(pending) > 0 and excess < 1.0:
-        t = estimate[pending] * (1.0 + excess)
-        shifted = -candidate[pending]
+    while len(pending) > 0:
+        t = estimate[pending] * (1.0 + excess[pending])
+        shifted = -_gram_of(matrix, gram, root[pending])
         shifted.diagonal(dim1=-2, dim2=-1).add_(t[:, None])
         trace = shifted.diagonal(dim1=-2, dim2=-1).sum(-1)
         factor, info = torch.linalg.cholesky_ex(shifted)
@@ -103,38 +103,49 @@ def _prove(matrix: Tensor, gram: Tensor | None, root: Tensor) -> Tensor:
         bound = t + 2.0 * UNIT_ROUNDOFF * (1.0 + 1e-9) * slack + 1e-280
         done = pending[proved]
         bounds[done] = torch.minimum(bounds[done], _up(bound[proved]))
-        pending = pending[~proved]
-        excess *= _GROWTH
+        excess = excess * _GROWTH
+        pending = pending[~proved & (excess[pending] < 1.0)]
     return bounds
 
 
-def _largest_eigenvalue(matrices: Tensor, steps: int = 40) -> Tensor:
-    """Lanczos estimates (from below) of λ_max of symmetric matrices (K, k, k); only a proposal."""
-    count, size, _ = matrices.shape
-    if size <= 2 * steps:
-        finite = torch.isfinite(matrices).all(-1).all(-1)
-        safe = torch.where(finite[:, None, None], matrices, torch.zeros_like(matrices))
-        return torch.where(finite, torch.linalg.eigvalsh(safe)[:, -1], math.inf)
+def _gram_of(matrix: Tensor, gram: Tensor | None, root: Tensor) -> Tensor:
+    """BBᵀ or BᵀB of B = diag(s_p) A, whichever is smaller: (K, k, k)."""
+    if gram is not None:
+        return root[:, :, None] * gram * root[:, None, :]
+    scaled = root[:, :, None] * matrix
+    return scaled.mT @ scaled
+
+
+def _lanczos(
+    apply: Callable[[Tensor], Tensor], count: int, size: int, like: Tensor, steps: int = 40
+) -> tuple[Tensor, Tensor]:
+    """Estimates of the largest eigenvalues of ``count`` symmetric operators, and what to add.
+
+    Only proposals: an estimate is from below, and the excess (relative, from the residual) is what
+    it probably lacks.
+    """
     # A fixed start keeps runs equal; irrational phases make it orthogonal to nothing likely.
-    phases = torch.arange(1, size + 1, dtype=matrices.dtype, device=matrices.device)
-    start = (1.0 + (phases * math.sqrt(2.0)).sin()).expand(count, size)
-    start = (matrices @ start[:, :, None])[:, :, 0]
+    phases = torch.arange(1, size + 1, dtype=like.dtype, device=like.device)
+    start = apply((1.0 + (phases * math.sqrt(2.0)).sin()).expand(count, size))
     basis = [start / start.norm(dim=1, keepdim=True).clamp_min(1e-300)]
-    diagonal, off_diagonal = [], []
-    for _ in range(steps):
-        product = (matrices @ basis[-1][:, :, None])[:, :, 0]
+    diagonal, beside = [], []
+    for _ in range(min(steps, size)):
+        product = apply(basis[-1])
         diagonal.append((product * basis[-1]).sum(1))
         stacked = torch.stack(basis, 1)
         for _ in range(2):
             product = product - ((stacked @ product[:, :, None]).mT @ stacked)[:, 0]
         length = product.norm(dim=1)
-        off_diagonal.append(length)
+        beside.append(length)
         basis.append(product / length.clamp_min(1e-300)[:, None])
     tridiagonal = torch.diag_embed(torch.stack(diagonal, 1))
-    beside = torch.stack(off_diagonal[:-1], 1)
-    tridiagonal = tridiagonal + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
-    largest: Tensor = torch.linalg.eigvalsh(torch.nan_to_num(tridiagonal))[:, -1]
-    return largest
+    if len(beside) > 1:
+        off = torch.stack(beside[:-1], 1)
+        tridiagonal = tridiagonal + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
+    values, vectors = torch.linalg.eigh(torch.nan_to_num(tridiagonal))
+    estimate, residual = values[:, -1], (beside[-1] * vectors[:, -1, -1]).abs()
+    relative = torch.nan_to_num(residual / estimate.clamp_min(1e-300), nan=1.0, posinf=1.0)
+    return estimate, (relative**1.5).clamp(_FIRST_EXCESS, 0.1)
 
 
 def _monomial(operator: Monomial, weights: Tensor) -> Tensor:

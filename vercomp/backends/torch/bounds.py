@@ -25,10 +25,17 @@ def maps_section(layout: Layout, writer: Writer) -> None:
     writer.line("def maps(net: Any) -> Maps:")
     with writer.indented():
         writer.line('"""The maps over the parameters of ``net``: a Network, or live parameters."""')
-        writer.call(
-            "return Maps",
-            [f"{field}={layout.operator(term.map, 'net')}" for field, term in fields],
-        )
+        arguments = []
+        for field, term in fields:
+            factors = layout.operator_factors(term.map, "net")
+            product = " @ ".join(factors)
+            if len(product) > _INLINE:
+                writer.line(f"{field} = {factors[0]}")
+                for factor in factors[1:]:
+                    writer.line(f"{field} = {field} @ {factor}")
+                product = field
+            arguments.append(f"{field}={product}")
+        writer.call("return Maps", arguments)
 
 
 def biases_section(layout: Layout, writer: Writer) -> None:
@@ -188,6 +195,9 @@ def _operand(layout: Layout, operand: Operand) -> str:
         return f"{layout.function_of(node)}.{operand.which}"
     return operand.name
 
+
+_INLINE = 60
+"""A longer product of operators is written one factor a line."""
 
 _CURVATURE_DOC = '''\
 """κ with ∇²(c·z) ≽ −κI for every input, for each row of c (P, C): Theorems 3 and 4.

@@ -83,6 +83,10 @@ class Layout:
 
     def operator(self, linear_map: LinearMap, owner: str) -> str:
         """The expression of a map as an operator."""
+        return " @ ".join(self.operator_factors(linear_map, owner))
+
+    def operator_factors(self, linear_map: LinearMap, owner: str) -> list[str]:
+        """The factors of that expression, from the left."""
         return rules.operator(self.map_rules, linear_map, lambda p: self.read(p, owner))
 
     def offset_vector(self, offset: Offset, owner: str) -> str:

@@ -49,14 +49,14 @@ def forward(rules: Mapping[type, MapRule], part: LinearMap, x: str, read: Read) 
     return _rule(rules, part).forward(part, x, read)
 
 
-def operator(rules: Mapping[type, MapRule], linear_map: LinearMap, read: Read) -> str:
-    """The expression of a map as an operator, multiplied out."""
+def operator(rules: Mapping[type, MapRule], linear_map: LinearMap, read: Read) -> list[str]:
+    """The expressions of a map's factors as operators, from the left."""
     found = [_rule(rules, part).operator(part, read) for part in reversed(parts(linear_map))]
     written = [expression for expression in found if expression is not None]
     if not written:
         size = _product(linear_map.in_shape)
-        return f"Monomial.identity({size})"
-    return " @ ".join(written)
+        return [f"Monomial.identity({size})"]
+    return written
 
 
 def _rule(rules: Mapping[type, MapRule], part: LinearMap) -> MapRule:
