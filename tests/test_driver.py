@@ -107,10 +107,10 @@ import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in BLOCKED:
-            raise ImportError(f"{name} is not installed here")
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 BLOCKED = {"vercomp", "passes", "numpy", "onnx", "onnxruntime", "sklearn", "matplotlib", "rich",
-           "click", "scipy", "networkx_missing"}
+           "click", "scipy"}
 sys.meta_path.insert(0, Block())
 import warnings
 warnings.simplefilter("ignore")
@@ -122,7 +122,6 @@ x = torch.linspace(-1, 1, 4).reshape(1, 4)
 y = net(x).argmax(1)
 print(float(certify(x, y).radius), bool(attack(x, y, 0.1).margin > 0))
 before = net.curvature()[0].abs().sum()
-net[0] if False else None
 with torch.no_grad():
     next(net.parameters()).data.mul_(2.0)
 assert net.curvature()[0].abs().sum() > 3 * before, "stale bounds"
