@@ -29,6 +29,7 @@ from vercomp.ir.linear_maps import (
     Shape,
     identity,
 )
+from vercomp.ir.rewrite import pruned
 
 
 class Builder:
@@ -84,7 +85,7 @@ class Builder:
                 remedy="A classifier gives one logit for each class: (batch, classes)",
             )
         name = self.materialise(output)
-        return check(Graph(tuple(self._nodes.values()), name))
+        return check(pruned(self._nodes.values(), name))
 
     def refuse(self, site: Site, message: str, remedy: str | None = None) -> UnsupportedError:
         """An error about an operator, for the caller to raise."""

@@ -162,23 +162,26 @@ def decompose(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
 def _outer_affine(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
     offset, rest = expression.as_independent(X, as_Add=True)
     coefficient, core = rest.as_independent(X, as_Add=False)
-    if (coefficient, offset) == (1, 0):
-        return None
-    plan = decompose(core, table)
-    return plan and Combination(((coefficient, plan),), offset)
+    if (coefficient, offset) != (1, 0):
+        plan = decompose(core, table)
+        if plan is not None:
+            return Combination(((coefficient, plan),), offset)
+    # A GELU has a factor ½ of its own, which simplification merges with the one around it.
+    half = table.match(core / 2)
+    return half and Combination(((2 * coefficient, Applied(half, Leaf())),), offset)
 
 
 def _sum(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
-    expanded = sympy.expand_mul(expression)
-    if not isinstance(expanded, sympy.Add):
-        return None
+    if not isinstance(expression, sympy.Add):
+        expanded = sympy.expand_mul(expression)
+        return _sum(expanded, table) if isinstance(expanded, sympy.Add) else None
     terms = []
-    for part in expanded.args:
-        coefficient, core = part.as_independent(X, as_Add=False)
-        plan = decompose(core, table)
+    for part in expression.args:
+        plan = decompose(part, table)
         if plan is None:
             return None
-        terms.append((coefficient, plan))
+        scaled = isinstance(plan, Combination) and len(plan.terms) == 1 and plan.offset == 0
+        terms.append(plan.terms[0] if scaled else (sympy.Integer(1), plan))
     return Combination(tuple(terms), sympy.Integer(0))
 
 

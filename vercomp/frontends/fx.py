@@ -19,7 +19,7 @@ from torch.export.graph_signature import InputKind
 from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
-from vercomp.frontends.fx_operators import KEEPS, RESHAPES, RULES, SOFTMAX, TRANSPOSES, Call
+from vercomp.frontends.fx_operators import CASTS, KEEPS, RESHAPES, RULES, SOFTMAX, TRANSPOSES, Call
 from vercomp.frontends.torch_source import (
     TorchSource,
     evaluating,
@@ -230,6 +230,8 @@ class _Translator:
         value = node.meta.get("val")
         rule = RULES.get(name)
         reason = "vercomp has no rule for this operator"
+        if name in CASTS and not _reads_floats(node):
+            rule, reason = None, "it reads integers or booleans"
         if isinstance(value, Tensor) and rule is not None:
             outcome = rule(Call(self.build, site, args, self._shape(value)))
             if not isinstance(outcome, str):
@@ -366,6 +368,12 @@ def _plain(tensor: Tensor) -> Tensor:
     """A tensor of the user's as we keep it: detached, on the CPU, at least in single precision."""
     value = tensor.detach().to("cpu", copy=True)
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _reads_floats(node: fx.Node) -> bool:
+    first = node.args[0]
+    value = first.meta.get("val") if isinstance(first, fx.Node) else None
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _flat(values: Any) -> list[Any]:

@@ -361,4 +361,5 @@ RULES: dict[str, Rule] = {
 RESHAPES = frozenset(name for name, rule in RULES.items() if rule is _reshape)
 TRANSPOSES = frozenset(name for name, rule in RULES.items() if rule is _permute)
 KEEPS = frozenset(name for name, rule in RULES.items() if rule in (_same, _cast))
+CASTS = frozenset(name for name, rule in RULES.items() if rule is _cast)
 SOFTMAX = ("softmax", "log_softmax")

@@ -101,7 +101,7 @@ class _Translator:
         for tensor in self.model.graph.initializer:
             value = to_tensor(tensor, self.path)
             self.values[tensor.name] = Constant.of(tensor.name, value, None)
-        for node in self.model.graph.node:
+        for node in self._living():
             with np.errstate(all="ignore"):
                 self._node(node)
         output = self.model.graph.output[0].name
@@ -110,6 +110,16 @@ class _Translator:
                 "no node computes the output", node=output, location=str(self.path)
             )
         return self.build.graph(self.values[output])
+
+    def _living(self) -> list[onnx.NodeProto]:
+        """The nodes on which the output depends, in order."""
+        needed = {self.model.graph.output[0].name}
+        living = []
+        for node in reversed(self.model.graph.node):
+            if needed.intersection(name for name in node.output if name):
+                living.append(node)
+                needed.update(node.input)
+        return living[::-1]
 
     def _input(self, value: onnx.ValueInfoProto) -> tuple[torch.dtype, int | None, Shape]:
         """Precision, fixed batch size and shape of the input."""
@@ -194,15 +204,16 @@ class _Translator:
         try:
             return list(ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True))))
         except Exception as error:  # whatever an operator of onnx may raise
-            raise self._unsupported(site) from error
+            raise self._unsupported(site, "its result cannot be computed here") from error
 
-    def _unsupported(self, site: Site) -> UnsupportedError:
+    def _unsupported(self, site: Site, message: str) -> UnsupportedError:
         """The error where the shape of a result is unknown: it lists all that cannot be done."""
-        unknown = sorted({n.op_type for n in self.model.graph.node if n.op_type not in RULES})
-        listed = ", ".join(unknown) or site.operator
+        known = {*RULES, "Constant", "ConstantOfShape"}
+        unknown = {node.op_type for node in self._living() if node.op_type not in known}
+        listed = ", ".join(sorted({*unknown, site.operator}))
         return self.build.refuse(
             site,
-            "its result cannot be computed here",
+            message,
             f"Operators of this model that vercomp does not translate: {listed}",
         )
 
@@ -232,8 +243,8 @@ class _Translator:
             if index >= len(node.output) or not node.output[index]:
                 continue
             axes = [axis for axis, size in enumerate(two) if three[axis : axis + 1] != (size,)]
-            if len(two) != len(three) or len(axes) != 1:
-                raise self._unsupported(site)
+            if len(two) != len(three) or [(two[i], three[i]) for i in axes] != [(2, 3)]:
+                raise self._unsupported(site, "its result has no batch dimension of its own")
             (axis,) = axes
             full = (*two[:axis], self.build.batch, *two[axis + 1 :])
             self.values[node.output[index]] = self.build.opaque(

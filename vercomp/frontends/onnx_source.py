@@ -34,9 +34,13 @@ class OnnxSource:
         options.intra_op_num_threads = torch.get_num_threads()
         self.dtype = dtype
         self.batch = batch
+        nameless = onnx.ModelProto()
+        nameless.CopyFrom(model)
+        for node in nameless.graph.node:
+            node.name = ""  # onnxruntime wants unique ones, ONNX does not
         try:
             self.session = ort.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                nameless.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions have no common base but this
             reason = str(error).strip().splitlines()[0]

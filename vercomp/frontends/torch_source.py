@@ -76,6 +76,7 @@ class TorchSource:
         self.dtype = tensors[0].dtype if tensors else torch.float32
         self.device = tensors[0].device if tensors else torch.device("cpu")
         self.batch: int | None = None
+        self._calls = 0
         if self.device.type == "meta":
             raise UnsupportedError(
                 "its parameters are on the meta device and have no values",
@@ -101,7 +102,10 @@ class TorchSource:
         }
         pieces = [x] if self.batch is None else torch.split(x, self.batch)
         results = []
+        self._calls += 1
         with evaluating(self.model):
+            # Another seed at every call, or a random model would repeat itself unnoticed.
+            torch.default_generator.manual_seed(self._calls)
             for piece in pieces:
                 full = piece
                 if self.batch is not None and len(piece) < self.batch:
@@ -111,7 +115,10 @@ class TorchSource:
                 result = torch.func.functional_call(
                     self.model, state, (full.to(self.device, dtype),)
                 )
-                results.append(self._tensor(result)[: len(piece)])
+                logits = self._tensor(result)
+                if logits.ndim == 0 or len(logits) != len(full):
+                    raise ValueError("the first dimension of its result is not the batch")
+                results.append(logits[: len(piece)])
         return torch.cat(results).detach().to("cpu", x.dtype)
 
     def settle_batch(self) -> None:
@@ -125,8 +132,7 @@ class TorchSource:
             self.batch = fixed
             try:
                 for size in sizes:
-                    if len(self(self.example(size))) != size:
-                        raise ValueError("the first dimension of its result is not the batch")
+                    self(self.example(size))
             except UnsupportedError:
                 raise
             except Exception as error:
