@@ -1,0 +1,131 @@
+"""Piecewise formulas, split into smooth branches.
+
+sympy differentiates Piecewise, Abs and Max as if there were no jump (or with a DiracDelta that
+numbers never see). Here a formula is taken apart at its breakpoints first; each branch is smooth,
+and what happens at a breakpoint is checked by whoever needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sympy
+from sympy.core.relational import Relational
+
+from vercomp.activations.functions import stabilise
+from vercomp.errors import UnsupportedError
+from vercomp.ir.activation import X
+
+_JUMPING = (
+    sympy.Abs,
+    sympy.sign,
+    sympy.Heaviside,
+    sympy.Max,
+    sympy.Min,
+    sympy.Piecewise,
+)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A formula without conditions on the interval between two breakpoints (or ±∞)."""
+
+    lower: sympy.Expr
+    upper: sympy.Expr
+    formula: sympy.Expr
+
+    def derivative(self, order: int) -> Branch:
+        """The branch of the derivative of that order."""
+        return Branch(self.lower, self.upper, sympy.diff(self.formula, X, order))
+
+
+def branches(formula: sympy.Expr) -> tuple[Branch, ...]:
+    """The smooth branches of a formula, from left to right.
+
+    Raises:
+        UnsupportedError: The breakpoints cannot be found exactly.
+    """
+    merged: list[Branch] = []
+    for branch in _split(formula, -sympy.oo, sympy.oo):
+        smooth = stabilise(branch.formula)
+        if merged and merged[-1].formula == smooth:
+            merged[-1] = Branch(merged[-1].lower, branch.upper, smooth)
+        else:
+            merged.append(Branch(branch.lower, branch.upper, smooth))
+    return tuple(merged)
+
+
+def _split(formula: sympy.Expr, lower: sympy.Expr, upper: sympy.Expr) -> Iterator[Branch]:
+    node = _innermost(formula)
+    if node is None:
+        yield Branch(lower, upper, formula)
+        return
+    points = {point for equation in _equations(node) for point in _zeros(equation)}
+    inside = sorted(point for point in points if lower < point < upper)
+    edges = [lower, *inside, upper]
+    for left, right in zip(edges, edges[1:], strict=False):
+        chosen = _chosen(node, _between(left, right))
+        yield from _split(formula.xreplace({node: chosen}), left, right)
+
+
+def _innermost(formula: sympy.Expr) -> sympy.Expr | None:
+    """A node with conditions whose parts have none."""
+    for node in sympy.postorder_traversal(formula):
+        if isinstance(node, _JUMPING) and node.has(X):
+            return node
+    return None
+
+
+def _equations(node: sympy.Expr) -> Iterator[sympy.Expr]:
+    """Expressions whose zeros are where the node changes its branch."""
+    if isinstance(node, sympy.Abs | sympy.sign | sympy.Heaviside):
+        yield node.args[0]
+    elif isinstance(node, sympy.Max | sympy.Min):
+        for index, first in enumerate(node.args):
+            for second in node.args[:index]:
+                yield first - second
+    else:
+        for relation in node.atoms(Relational):
+            yield relation.lhs - relation.rhs
+
+
+def _zeros(expression: sympy.Expr) -> Iterator[sympy.Expr]:
+    if not expression.has(X):
+        return
+    try:
+        exact = expression.replace(lambda e: isinstance(e, sympy.Float), sympy.Rational)
+        polynomial = sympy.Poly(exact, X)
+        yield from (root for root in set(polynomial.real_roots()))
+    except (sympy.PolynomialError, NotImplementedError) as error:
+        raise UnsupportedError(
+            f"the breakpoints of a formula cannot be found: the zeros of {expression}",
+            remedy="Write its conditions with polynomials",
+        ) from error
+
+
+def _between(lower: sympy.Expr, upper: sympy.Expr) -> sympy.Expr:
+    if lower == -sympy.oo:
+        return sympy.Integer(0) if upper == sympy.oo else sympy.floor(upper) - 1
+    return sympy.ceiling(lower) + 1 if upper == sympy.oo else (lower + upper) / 2
+
+
+def _chosen(node: sympy.Expr, sample: sympy.Expr) -> sympy.Expr:
+    """What the node is on the interval that holds the sample point."""
+    if isinstance(node, sympy.Abs):
+        inner = node.args[0]
+        return inner if inner.subs(X, sample) > 0 else -inner
+    if isinstance(node, sympy.sign):
+        return sympy.Integer(1 if node.args[0].subs(X, sample) > 0 else -1)
+    if isinstance(node, sympy.Heaviside):
+        return sympy.Integer(1 if node.args[0].subs(X, sample) > 0 else 0)
+    if isinstance(node, sympy.Max | sympy.Min):
+        pick = max if isinstance(node, sympy.Max) else min
+        return pick(node.args, key=lambda part: sympy.N(part.subs(X, sample), 30))
+    for value, condition in node.args:
+        if condition == sympy.true or condition.subs(X, sample) == sympy.true:
+            return value
+    raise UnsupportedError(
+        f"the formula has no branch at x = {sample}",
+        remedy="End the Piecewise with (value, True)",
+    )

@@ -1,0 +1,128 @@
+"""Activation constants: g and h, the ranges of σ′ and σ″ over ℝ, derived and rounded outward.
+
+σ is differentiated branch by branch. σ and σ′ must be continuous at the breakpoints (a jump of σ′
+has no curvature bound); σ″ may jump, its range takes both one-sided limits. Ranges are closed forms
+where they are found (:mod:`vercomp.activations.closed_form`), and proved enclosures elsewhere
+(:mod:`vercomp.activations.branch_and_bound`). What is not proved is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import sympy
+
+from vercomp.activations.branch_and_bound import UnprovedError, enclosed_range
+from vercomp.activations.branches import Branch, branches
+from vercomp.activations.closed_form import exact_range, numeric
+from vercomp.activations.formula_text import formula_text
+from vercomp.errors import UnboundedCurvatureError, UnsupportedError
+from vercomp.ir.activation import Activation, ActivationConstants, X
+
+SMOOTH = "Use a smooth activation instead: softplus, GELU, SiLU, tanh or sigmoid"
+
+_ORDINAL = {0: "value", 1: "first derivative", 2: "second derivative"}
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """One end of a range: a float64 on the outer side, and the closed form where there is one."""
+
+    value: float
+    exact: sympy.Expr | None
+
+
+@lru_cache(maxsize=1024)
+def constants(activation: Activation) -> ActivationConstants:
+    """g_L ≤ σ′ ≤ g_U and h_L ≤ σ″ ≤ h_U over ℝ, each within 1e-9 of the truth, outward.
+
+    Raises:
+        UnboundedCurvatureError: σ′ or σ″ is unbounded or σ′ jumps, or no bound can be proved.
+    """
+    try:
+        parts = branches(activation.formula)
+        _check_continuity(activation, parts)
+        ranges = [_range(activation, parts, order) for order in (1, 2)]
+    except UnsupportedError as error:
+        if isinstance(error, UnboundedCurvatureError):
+            raise
+        raise UnboundedCurvatureError(
+            f"the derivatives of {activation} could not be bounded: {error.message}",
+            remedy=error.remedy or SMOOTH,
+        ) from error
+    (g_lower, g_upper), (h_lower, h_upper) = ranges
+    return ActivationConstants(
+        g_lower.value, g_upper.value, h_lower.value, h_upper.value, _origin(ranges)
+    )
+
+
+def _check_continuity(activation: Activation, parts: Sequence[Branch]) -> None:
+    for order in (0, 1):
+        pieces = [part.derivative(order) for part in parts]
+        for left, right in zip(pieces, pieces[1:], strict=False):
+            at = left.upper
+            jump = sympy.simplify(right.formula.subs(X, at) - left.formula.subs(X, at))
+            if jump == 0:
+                continue
+            what = "the activation" if order == 0 else "the first derivative"
+            raise UnboundedCurvatureError(
+                f"{what} {'' if order == 0 else 'of '}{activation} jumps at x = {at}, so its "
+                "curvature does not exist there",
+                remedy=SMOOTH,
+            )
+
+
+def _range(activation: Activation, parts: Sequence[Branch], order: int) -> tuple[_Bound, _Bound]:
+    lower: list[_Bound] = []
+    upper: list[_Bound] = []
+    for part in parts:
+        derivative = part.derivative(order)
+        exact = exact_range(derivative)
+        if exact is not None:
+            lower.append(_Bound(rounded_down(exact[0]), exact[0]))
+            upper.append(_Bound(0.0 - rounded_down(-exact[1]), exact[1]))
+            continue
+        try:
+            proved = enclosed_range(derivative)
+        except UnprovedError as error:
+            raise UnboundedCurvatureError(
+                f"the {_ORDINAL[order]} of {activation} {error}", remedy=SMOOTH
+            ) from error
+        lower.append(_Bound(proved[0], None))
+        upper.append(_Bound(proved[1], None))
+    return (
+        min(lower, key=lambda bound: bound.value),
+        max(upper, key=lambda bound: bound.value),
+    )
+
+
+def rounded_down(value: sympy.Expr) -> float:
+    """The largest float64 that is not above an exact number."""
+    if isinstance(value, sympy.Rational):
+        nearest = float(value)
+        return (
+            nearest + 0.0
+            if sympy.Rational(nearest) <= value
+            else math.nextafter(nearest, -math.inf)
+        )
+    digits = sympy.Rational(numeric(value))
+    safe = digits - abs(digits) * sympy.Rational(1, 10**45)
+    nearest = float(safe)
+    return nearest if sympy.Rational(nearest) <= safe else math.nextafter(nearest, -math.inf)
+
+
+def _origin(ranges: Sequence[tuple[_Bound, _Bound]]) -> str:
+    exact: list[str] = []
+    enclosed: list[str] = []
+    for symbol, (lower, upper) in zip(("σ′", "σ″"), ranges, strict=True):
+        if lower.exact is None or upper.exact is None:
+            enclosed.append(symbol)
+        else:
+            exact.append(f"{symbol} ∈ [{formula_text(lower.exact)}, {formula_text(upper.exact)}]")
+    parts = [f"exact: {', '.join(exact)}"] if exact else []
+    if enclosed:
+        parts.append(f"enclosed by interval branch and bound: {', '.join(enclosed)}")
+    return "; ".join(parts)
