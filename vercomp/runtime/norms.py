@@ -7,8 +7,12 @@ n products: |Ĝ − G| ≤ (n + 8)u |B||B|ᵀ entrywise, scaling by diagonal fac
 
     ‖B‖² ≤ t + 2u[(k + 3)·tr S + (n + 8)·‖B‖_F² + t].
 
-A power or Lanczos iteration only proposes t; nothing rests on its convergence. Where no proposed t
-can be proved the Frobenius norm is returned, which always holds.
+A Lanczos iteration only proposes t; nothing rests on its convergence. Where no proposed t can be
+proved the Frobenius norm is returned, which always holds.
+
+Proofs run on the CPU whatever the device: what a GPU's factorisation does inside (inverted diagonal
+blocks, say) is not documented, so Rump's theorem need not cover it. The bounds are then also the
+same on every device.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ from .operators import UNIT_ROUNDOFF, Dense, Monomial, Operator
 _FIRST_EXCESS = 1e-9
 _GROWTH = 6.0
 _BATCH_BYTES = 2**28
+_EXHAUSTED = 1e-10
+_TINY = 1e-280
+"""Far below everything of order one, and far above what underflow can lose there."""
 
 
 def norm2(operator: Operator) -> float:
@@ -32,13 +39,20 @@ def norm2(operator: Operator) -> float:
     Args:
         operator: A, in float64.
     """
-    weights = torch.ones(1, operator.shape[0], dtype=torch.float64, device=_device(operator))
+    scaled: Operator
     if isinstance(operator, Monomial):
-        return _root_up(float(weighted_norm2_squared(operator, weights)[0]))
-    size = _power_of_two(operator.matrix)
-    scaled = Dense(operator.matrix / size)
-    bound = size * _root_up(float(weighted_norm2_squared(scaled, weights)[0])) + operator.error
-    return bound * (1.0 + 4.0 * UNIT_ROUNDOFF)
+        factor = operator.factor
+        factor = torch.ones((), dtype=torch.float64) if factor is None else factor
+        size = _power_of_two(factor)
+        scaled = Monomial(operator.index, operator.inputs, factor.expand(operator.shape[0]) / size)
+    else:
+        size = _power_of_two(operator.matrix)
+        scaled = Dense(operator.matrix / size)
+    weights = torch.ones(1, operator.shape[0], dtype=torch.float64)
+    root = math.sqrt(float(weighted_norm2_squared(scaled, weights)[0]))
+    if root == 0.0:
+        return operator.error
+    return math.nextafter((size * root + operator.error) * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
 
 
 def weighted_norm2_squared(operator: Operator, weights: Tensor) -> Tensor:
@@ -53,28 +67,34 @@ def weighted_norm2_squared(operator: Operator, weights: Tensor) -> Tensor:
     Returns:
         Shape (P,), float64. NaN or infinite weights give infinity.
     """
-    if isinstance(operator, Monomial):
-        return _monomial(operator, weights)
+    q = weights.cpu()
+    bounds = _monomial(operator, q) if isinstance(operator, Monomial) else _dense(operator, q)
+    return bounds.to(weights.device)
+
+
+def _dense(operator: Dense, weights: Tensor) -> Tensor:
     finite = torch.isfinite(weights).all(1)
-    bounds = torch.full((len(weights),), math.inf, dtype=torch.float64, device=weights.device)
+    bounds = torch.full((len(weights),), math.inf, dtype=torch.float64)
     if not torch.isfinite(operator.matrix).all():
         return bounds
     # Powers of two scale without rounding and keep squares away from underflow and overflow.
     size = _power_of_two(operator.matrix)
-    matrix = operator.matrix / size
+    matrix = operator.matrix.cpu() / size
     rows = max(1, _BATCH_BYTES // (8 * max(1, min(matrix.shape)) ** 2))
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else None
     for chunk in torch.split(torch.nonzero(finite).flatten(), rows):
         scale = torch.tensor([_power_of_two(q) for q in weights[chunk]], dtype=torch.float64)
-        scale = scale.to(weights.device)
-        root = _up((weights[chunk] / scale[:, None]).sqrt())
+        # What is positive stays so: raising a weight that would vanish keeps the bound a bound.
+        relative = weights[chunk] / scale[:, None]
+        relative = torch.where(weights[chunk] > 0, relative.clamp_min(_TINY), relative)
+        root = _up(relative.sqrt())
         squared = _prove(matrix, gram, root)
         if operator.error > 0.0:
             # ‖diag(s)A‖ ≤ ‖diag(s)Â‖ + max s · ‖A − Â‖
-            extra = root.amax(1) * (operator.error / size)
+            extra = root.amax(1) * max(operator.error / size, _TINY)
             squared = _up(_up(squared.sqrt()) + _up(extra)).square()
-        bounds[chunk] = _up(squared * scale) * size**2
-    return torch.where(bounds > 0, _up(bounds), 0.0)
+        bounds[chunk] = _times_up(_times_up(_times_up(_up(squared), scale), size), size)
+    return bounds
 
 
 def _prove(matrix: Tensor, gram: Tensor | None, root: Tensor) -> Tensor:
@@ -82,7 +102,7 @@ def _prove(matrix: Tensor, gram: Tensor | None, root: Tensor) -> Tensor:
     count, size = len(root), min(matrix.shape)
     terms = max(matrix.shape)
     rows = matrix.square().sum(1)
-    squares = (root.square() * rows).sum(1) * (1.0 + 1e-9) + 1e-280
+    squares = (root.square() * rows).sum(1) * (1.0 + 1e-9) + _TINY
     nonzero = ((root > 0) & (matrix != 0).any(1)).any(1)
     bounds = torch.where(nonzero, squares, 0.0)
     if gram is not None:
@@ -100,7 +120,7 @@ def _prove(matrix: Tensor, gram: Tensor | None, root: Tensor) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(shifted)
         proved = (info == 0) & torch.isfinite(factor).all(-1).all(-1) & (trace > 0)
         slack = (size + 3) * trace + (terms + 8) * squares[pending] + t
-        bound = t + 2.0 * UNIT_ROUNDOFF * (1.0 + 1e-9) * slack + 1e-280
+        bound = t + 2.0 * UNIT_ROUNDOFF * (1.0 + 1e-9) * slack + _TINY
         done = pending[proved]
         bounds[done] = torch.minimum(bounds[done], _up(bound[proved]))
         excess = excess * _GROWTH
@@ -136,8 +156,11 @@ def _lanczos(
         for _ in range(2):
             product = product - ((stacked @ product[:, :, None]).mT @ stacked)[:, 0]
         length = product.norm(dim=1)
-        beside.append(length)
-        basis.append(product / length.clamp_min(1e-300)[:, None])
+        # Where the Krylov space is exhausted only noise is left: it must not be normalised.
+        spent = length <= _EXHAUSTED * torch.stack(diagonal).abs().amax(0)
+        beside.append(torch.where(spent, 0.0, length))
+        unit = product / length.clamp_min(1e-300)[:, None]
+        basis.append(torch.where(spent[:, None], 0.0, unit))
     tridiagonal = torch.diag_embed(torch.stack(diagonal, 1))
     if len(beside) > 1:
         off = torch.stack(beside[:-1], 1)
@@ -152,13 +175,23 @@ def _monomial(operator: Monomial, weights: Tensor) -> Tensor:
     """AᵀQA is diagonal for a monomial A: its largest entry, rounded up."""
     squares = weights
     if operator.factor is not None:
-        squares = _up(weights * _up(operator.factor.square()))
-    largest = operator.scatter(squares).amax(1)
-    bounds = largest * (1.0 + 2.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF)
+        factor = operator.factor.abs().cpu()
+        squares = _times_up(weights, _times_up(factor, factor))
+    largest = Monomial(operator.index.cpu(), operator.inputs).scatter(squares).amax(1)
+    bounds = _times_up(largest, 1.0 + 2.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF)
     if operator.error > 0.0:
-        extra = weights.amax(1).sqrt() * operator.error * (1.0 + 1e-9)
-        bounds = _up(_up(bounds.sqrt()) + _up(extra)).square() * (1.0 + 1e-15)
+        extra = _times_up(weights.amax(1).sqrt(), operator.error * (1.0 + 1e-9))
+        root = _up(_up(bounds.sqrt()) + extra)
+        bounds = _times_up(root, root)
     return torch.where(torch.isfinite(bounds), bounds, math.inf)
+
+
+def _times_up(a: Tensor, b: Tensor | float) -> Tensor:
+    """a · b for nonnegative factors, rounded up; zero only where a factor is zero."""
+    product = a * b
+    return torch.where(
+        (a == 0) | (b == 0), 0.0, torch.nextafter(product, torch.full_like(product, math.inf))
+    )
 
 
 def _up(x: Tensor) -> Tensor:
@@ -166,16 +199,7 @@ def _up(x: Tensor) -> Tensor:
     return torch.where(x == 0, x, torch.nextafter(x, torch.full_like(x, math.inf)))
 
 
-def _root_up(x: float) -> float:
-    return math.nextafter(math.sqrt(x), math.inf) if x > 0.0 else x
-
-
 def _power_of_two(x: Tensor) -> float:
+    """The largest power of two that is at most max |x|; 1 where there is none."""
     largest = float(x.abs().max()) if x.numel() else 0.0
-    return 2.0 ** math.frexp(largest)[1] if largest > 0.0 and math.isfinite(largest) else 1.0
-
-
-def _device(operator: Operator) -> torch.device:
-    if isinstance(operator, Dense):
-        return operator.matrix.device
-    return operator.index.device if operator.factor is None else operator.factor.device
+    return 2.0 ** (math.frexp(largest)[1] - 1) if 0.0 < largest < math.inf else 1.0

@@ -34,7 +34,7 @@ def frobenius(matrix: Tensor) -> float:
     largest = float(matrix.detach().abs().max())
     if largest == 0.0 or not math.isfinite(largest):
         return largest
-    scale = 2.0 ** math.frexp(largest)[1]
+    scale = 2.0 ** (math.frexp(largest)[1] - 1)
     total = float((matrix.detach() / scale).square().sum())
     slack = 1.0 + 2.0 * (matrix.numel() + 8) * UNIT_ROUNDOFF
     return scale * math.sqrt(total) * slack + 1e-300
