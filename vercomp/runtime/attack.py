@@ -11,7 +11,7 @@ from torch import Tensor
 from .ball import solve_ball
 from .cuts import cut_lower_bound, rigorous_cut, screening_cut, upper_norm
 from .inputs import check_evaluations, check_inputs, check_radius, target_table
-from .pairs import Certifiable, Margins, chunks, placement
+from .pairs import Certifiable, Margins, chunks, flattened, own_gradient_mode, placement
 
 EXACT_GAP = 1e-3
 """An attack is exact if margin and bound are this close, relative to the change of the margin."""
@@ -46,6 +46,7 @@ class Attacks:
     evaluations: Tensor
 
 
+@own_gradient_mode()
 def attack(
     network: Certifiable,
     x: Tensor,
@@ -80,9 +81,9 @@ def attack(
     check_inputs(network, x, y)
     check_evaluations(evaluations)
     rho = check_radius(radius)
-    margins = Margins(network, placement(network, x))
-    points = x.detach().to(margins.where.device, torch.float64).reshape(len(x), -1)
-    labels = y.to(margins.where.device, torch.long)
+    where = placement(network, x)
+    margins = Margins(network, where)
+    points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()
     if isinstance(targets, Tensor):
         targets = target_table(network, labels, points, targets)
     width = network.classes - 1 if targets == "all" else 1
@@ -135,15 +136,16 @@ class _Task:
         self._search(row, k, reached[row])
         left[rows, first] = True
         row, k = (~left).nonzero(as_tuple=True)
-        self._prove(row, k, self.x0[row])
+        if len(row) > 0:
+            self._prove(row, k, self.x0[row])
 
         point = self._inside(self.point[rows, self.least.argmin(1)].double())
         margin, column = self._margin(point)
-        clean, _ = self._margin(self.x0)
+        clean, clean_column = self._margin(self.x0)
         # The search may end in nothing: then the input itself is the worst point found.
         worse = margin < clean
         point = torch.where(worse[:, None], point, self.x0)
-        column = torch.where(worse, column, self._margin(self.x0)[1])
+        column = torch.where(worse, column, clean_column)
         margin = torch.where(worse, margin, clean)
         bound = self.bound.amin(1)
         return Attacks(

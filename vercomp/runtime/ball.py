@@ -196,5 +196,5 @@ class _Search:
         return torch.where(eta > 0.0, -gradient / eta - v, 0.0)
 
     def _projected(self, v: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(v, dim=1, keepdim=True)
+        length: Tensor = torch.linalg.vector_norm(v, dim=1, keepdim=True)
         return v * (self.radius / length.clamp(min=torch.finfo(v.dtype).tiny)).clamp(max=1.0)

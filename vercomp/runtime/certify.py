@@ -12,7 +12,7 @@ from .cuts import cut_radius, rigorous_cut, screening_cut, upper_norm
 from .dual import solve_dual
 from .inputs import check_evaluations, check_inputs, check_radius, target_table
 from .linearization import Linearization
-from .pairs import Certifiable, Margins, chunks, placement
+from .pairs import Certifiable, Margins, chunks, flattened, own_gradient_mode, placement
 
 EXACT_GAP = 1e-3
 """A certificate is exact if a witness lies within this relative distance of it."""
@@ -20,7 +20,7 @@ EXACT_GAP = 1e-3
 _SLACK = 1e-4
 """A pair is left unrefined once it exceeds another pair's certificate by this fraction."""
 
-_WITNESS_ATTEMPTS = 5
+_WITNESS_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Certificates:
     refuted: Tensor | None = None
 
 
+@own_gradient_mode()
 def certify(
     network: Certifiable,
     x: Tensor,
@@ -102,8 +103,7 @@ def certify(
         raise ValueError("decide needs a radius to decide about")
     where = placement(network, x)
     margins = Margins(network, where)
-    points = x.detach().to(where.device, torch.float64).reshape(len(x), -1)
-    labels = y.to(where.device, torch.long)
+    points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()
     if isinstance(targets, Tensor):
         targets = target_table(network, labels, points, targets)
     width = network.classes - 1 if targets == "all" else 1
@@ -156,7 +156,8 @@ class _Task:
 
         left[rows[lead], first[lead]] = True
         row, k = (~left).nonzero(as_tuple=True)
-        self._prove(row, k, self.x0[row])
+        if len(row) > 0:
+            self._prove(row, k, self.x0[row])
         return self._certificates(question, asked)
 
     def _closed_form(self) -> Tensor:
@@ -187,7 +188,8 @@ class _Task:
         self._prove(row, k, solution.point.double())
         # float32 may have preferred a point that float64 does not: the closed form still holds.
         weak = self.radius[row, k] < self.closed[row, k] * (1.0 - _SLACK)
-        self._prove(row[weak], k[weak], self.x0[row[weak]])
+        if weak.any():
+            self._prove(row[weak], k[weak], self.x0[row[weak]])
 
     def _prove(self, row: Tensor, k: Tensor, x: Tensor) -> Linearization:
         """The float64 certificates of pairs (row, k) from the cuts at x; the larger ones stay."""
@@ -204,9 +206,10 @@ class _Task:
     def _witnesses(self, row: Tensor, k: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
         """Points with f ≤ 0 proved for pairs (row, k), and their distances, rounded up.
 
-        From where the dual ended, steps to the nearest zero of the linearisation, aimed a little
-        beyond it: by twice the error of f, and by a share of the way that grows tenfold with every
-        attempt. Rows that have come within ``enough`` stop.
+        First where the dual ended; then the point at which its cut vanishes (if the certificate is
+        exact, that is the nearest point there is), taken a little beyond; then steps to the nearest
+        zero of the linearisation, aimed beyond it by twice the error of f and by a share of the way
+        that grows tenfold with every attempt. Rows that have come within ``enough`` stop.
         """
         x0, x = self.x0[row], self.start[row, k].double()
         witness = torch.full_like(x, torch.nan)
@@ -225,9 +228,21 @@ class _Task:
             distance[active] = torch.where(hit, length, distance[active])
             witness[active] = torch.where(hit[:, None], at, witness[active])
             steepness = gradient.norm(dim=1)
-            depth = 2.0 * value_error + 1e-7 * 10.0**attempt * steepness * length
+            depth = 2.0 * value_error + 1e-8 * 10.0**attempt * steepness * length
             eta = (value - (gradient * v).sum(1) + depth) / (steepness * steepness)
-            x[active] = origin - eta[:, None] * gradient
+            step = -eta[:, None] * gradient
+            radius = self.radius[row, k][active]
+            if attempt == 0:
+                kappa = self.kappa[row, k][active]
+                slope = gradient + kappa[:, None] * v
+                reach = (1.0 + 0.1 * EXACT_GAP) * radius / slope.norm(dim=1)
+                usable = (reach > 0.0) & torch.isfinite(reach)
+                step = torch.where(usable[:, None], -reach[:, None] * slope, step)
+            # Not beyond the best so far; without one, no farther than doubling.
+            reached = distance[active]
+            cap = torch.where(torch.isfinite(reached), reached, 2.0 * torch.maximum(length, radius))
+            step = step * (cap / step.norm(dim=1)).clamp(max=1.0)[:, None]
+            x[active] = origin + step
             active = active[(distance > enough)[active] & x[active].isfinite().all(1)]
         return witness, distance
 

@@ -17,11 +17,13 @@ def check_inputs(network: Certifiable, x: Tensor, y: Tensor) -> None:
 
     Raises:
         TypeError: x is not a tensor of float32 or float64, or y not one of integers.
-        ValueError: A wrong shape, NaN or infinity in x, a label out of range.
+        ValueError: A wrong shape, NaN or infinity in x, a label out of range, a single class.
     """
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"inputs must be a tensor of float32 or float64, got {kind}")
+    if network.classes < 2:
+        raise ValueError("a network with one class has no class to change to")
     expected = tuple(network.input_shape)
     if x.ndim != len(expected) + 1 or tuple(x.shape[1:]) != expected:
         raise ValueError(
@@ -87,7 +89,7 @@ def target_table(network: Certifiable, y: Tensor, logits: Tensor, targets: str |
                 f"targets must have the shape ({len(y)},) or ({len(y)}, K), "
                 f"got {tuple(targets.shape)}"
             )
-        table = targets.to(y.device, torch.long).reshape(len(y), -1)
+        table = targets.to(y.device, torch.long).reshape(len(y), targets.shape[1:].numel()).clone()
         if (table == y[:, None]).any():
             row = int((table == y[:, None]).any(1).nonzero()[0])
             raise ValueError(f"a target must differ from the label: see input {row}")

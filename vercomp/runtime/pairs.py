@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
@@ -56,6 +58,19 @@ def placement(network: Certifiable, x: Tensor) -> Placement:
     return Placement(x.device, x.dtype)
 
 
+@contextmanager
+def own_gradient_mode() -> Iterator[None]:
+    """Whatever gradient mode the caller is in: tensors that autograd may use, nothing recorded."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def flattened(network: Certifiable, x: Tensor, where: Placement) -> Tensor:
+    """Inputs as float64 rows (B, D) on the network's device, independent of x."""
+    rows = x.detach().reshape(len(x), math.prod(network.input_shape))
+    return rows.to(where.device, torch.float64).clone()
+
+
 class Margins:
     """The margins z_y − z_t of a network: f = c·z with c = e_y − e_t, screened or rigorous.
 
@@ -79,8 +94,7 @@ class Margins:
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (B, C) of flat inputs x (B, D), searched with and never promised."""
-        with torch.no_grad():
-            return self.network(self._shaped(x))
+        return self.network(self._shaped(x)).detach()
 
     def screen(self, x: Tensor, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """f (P,) and ∇f (P, D) at flat points x (P, D), in the model's dtype."""
@@ -91,9 +105,9 @@ class Margins:
         """f (B, K) and ∇f (B, K, D) for K targets of every input: one forward, K backwards.
 
         Only derivatives with respect to x are taken: parameters and their ``.grad`` are untouched,
-        whether or not they require gradients, and whatever gradient mode the caller is in.
+        whether or not they require gradients.
         """
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
             logits = self.network(self._shaped(leaf))
             margins = logits.gather(1, label[:, None]) - logits.gather(1, targets)
@@ -109,7 +123,7 @@ class Margins:
                     else (None,)
                 )
                 gradients.append(torch.zeros_like(leaf) if gradient is None else gradient)
-        return margins.detach(), torch.stack(gradients, 1).detach()
+        return margins.detach().to(x.dtype), torch.stack(gradients, 1).detach()
 
     def linearize(self, x: Tensor, label: Tensor, target: Tensor) -> Linearization:
         """f and ∇f at flat points x (P, D) in float64, with proved errors."""
@@ -129,7 +143,6 @@ class Margins:
 
         shape = (batch, *self.network.input_shape)
         with (
-            torch.inference_mode(False),
             torch.enable_grad(),
             torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         ):
@@ -159,9 +172,7 @@ def chunks(margins: Margins, inputs: int, targets: int, chunk: int | None) -> It
         ValueError: ``chunk`` is not positive.
     """
     if chunk is None:
-        size = 1
-        for extent in margins.network.input_shape:
-            size *= extent
+        size = math.prod(margins.network.input_shape)
         pair = 24 * size * margins.where.dtype.itemsize + 8 * size * 8
         pair += 8 * margins.bytes_per_input()
         chunk = max(1, _free_bytes(margins.where.device) // (pair * max(targets, 1)))
