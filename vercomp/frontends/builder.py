@@ -53,7 +53,7 @@ class Builder:
         reserved: Sequence[str] = (),
         input_name: str = "x",
     ) -> None:
-        self.table = table
+        self.matcher = elementwise.Matcher(table)
         self.batch = batch
         self.location = location
         self.derived: dict[str, tuple[str, ...]] = {}
@@ -156,14 +156,19 @@ class Builder:
             return signal.node
         key = (signal.node, signal.expression)
         if key not in self._materialised:
-            plan = elementwise.decompose(signal.expression, self.table)
-            if plan is not None:
-                self._materialised[key] = self._realise(plan, signal, signal.site.name)
-            else:
-                cut = self._cut(signal)
-                name = self._unknown_formula(signal) if cut is None else self.materialise(cut)
-                self._materialised[key] = name
+            self._materialised[key] = self._make(signal)
         return self._materialised[key]
+
+    def _make(self, signal: Signal) -> str:
+        plan = elementwise.simple(signal.expression, self.matcher)
+        if plan is None:
+            cut = self._cut(signal)
+            if cut is not None:
+                return self.materialise(cut)
+            plan = elementwise.decompose(signal.expression, self.matcher)
+        if plan is None:
+            return self._unknown_formula(signal)
+        return self._realise(plan, signal, signal.site.name)
 
     def _cut(self, signal: Signal) -> Signal | None:
         """The same value over a node inside its expression, where both halves are then known.
@@ -173,12 +178,10 @@ class Builder:
         """
         for part in signal.parts():
             expression = signal.over(part)
-            if expression is None or elementwise.decompose(expression, self.table) is None:
+            if expression in (None, X) or not elementwise.simple(expression, self.matcher):
                 continue
-            if elementwise.decompose(part.expression, self.table) is None:
-                inner = self._cut(part)
-                if inner is None:
-                    continue
+            if not elementwise.simple(part.expression, self.matcher) and not self._cut(part):
+                continue
             return replace(signal, node=self.materialise(part), expression=expression)
         return None
 

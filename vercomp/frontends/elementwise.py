@@ -103,6 +103,34 @@ def hardswish(x: sympy.Expr) -> sympy.Expr:
     return x * hardsigmoid(x)
 
 
+class Matcher:
+    """Looks formulas up in a table of activations, each once.
+
+    Args:
+        table: The activations to recognise.
+    """
+
+    def __init__(self, table: ActivationTable) -> None:
+        self.table = table
+        self._found: dict[sympy.Basic, Activation | None] = {}
+
+    def match(self, expression: sympy.Basic) -> Activation | None:
+        """The activation that the expression computes, or None.
+
+        What grows faster than a parabola is none (its first derivative is unbounded); values at
+        ±50 tell that much sooner than the table would.
+        """
+        if expression not in self._found:
+            wild = isinstance(expression, sympy.Expr) and _grows(expression)
+            self._found[expression] = None if wild else self.table.match(expression)
+        return self._found[expression]
+
+
+def _grows(expression: sympy.Expr) -> bool:
+    values = evaluate(expression, torch.tensor([-50.0, 50.0], dtype=torch.float64))
+    return bool((values.abs() > 1e8).any())
+
+
 @dataclass(frozen=True)
 class Leaf:
     """The value that an expression is over."""
@@ -135,12 +163,8 @@ def affine_parts(expression: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr] | None
     return (coefficient, offset) if core == X else None
 
 
-def decompose(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
-    """Activations of the table and affine arithmetic that compute the expression, or None.
-
-    Tried in this order: affine; one activation; an affine part around something; a sum of things;
-    something of an activation (the innermost first); something of an affine part.
-    """
+def simple(expression: sympy.Expr, table: Matcher) -> Plan | None:
+    """At most one activation with at most affine arithmetic around it, or None."""
     if not isinstance(expression, sympy.Expr):
         return None
     if expression == X:
@@ -149,17 +173,27 @@ def decompose(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
     if affine is not None:
         return Combination(((affine[0], Leaf()),), affine[1])
     activation = table.match(expression)
-    if activation is not None:
-        return Applied(activation, Leaf())
+    return _matched(expression, table) if activation is None else Applied(activation, Leaf())
+
+
+def decompose(expression: sympy.Expr, table: Matcher) -> Plan | None:
+    """Activations of the table and affine arithmetic that compute the expression, or None.
+
+    Tried in this order: affine; one activation; an affine part around something; a sum of things;
+    something of an activation (the innermost first); something of an affine part.
+    """
+    if not isinstance(expression, sympy.Expr):
+        return None
     return (
-        _outer_affine(expression, table)
+        simple(expression, table)
+        or _outer_affine(expression, table)
         or _sum(expression, table)
         or _of_activation(expression, table)
         or _of_affine(expression, table)
     )
 
 
-def _outer_affine(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
+def _outer_affine(expression: sympy.Expr, table: Matcher) -> Plan | None:
     offset, rest = expression.as_independent(X, as_Add=True)
     coefficient, core = rest.as_independent(X, as_Add=False)
     if (coefficient, offset) != (1, 0):
@@ -168,24 +202,28 @@ def _outer_affine(expression: sympy.Expr, table: ActivationTable) -> Plan | None
             return Combination(((coefficient, plan),), offset)
     # A GELU has a factor ½ of its own, which simplification merges with the one around it.
     half = table.match(core / 2)
-    return half and Combination(((2 * coefficient, Applied(half, Leaf())),), offset)
+    if half is None:
+        return None
+    return Combination(((2 * coefficient, Applied(half, Leaf())),), offset)
 
 
-def _sum(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
+def _sum(expression: sympy.Expr, table: Matcher) -> Plan | None:
     if not isinstance(expression, sympy.Add):
         expanded = sympy.expand_mul(expression)
         return _sum(expanded, table) if isinstance(expanded, sympy.Add) else None
-    terms = []
+    terms: list[tuple[sympy.Expr, Plan]] = []
     for part in expression.args:
         plan = decompose(part, table)
         if plan is None:
             return None
-        scaled = isinstance(plan, Combination) and len(plan.terms) == 1 and plan.offset == 0
-        terms.append(plan.terms[0] if scaled else (sympy.Integer(1), plan))
+        if isinstance(plan, Combination) and len(plan.terms) == 1 and plan.offset == 0:
+            terms.append(plan.terms[0])
+        else:
+            terms.append((sympy.Integer(1), plan))
     return Combination(tuple(terms), sympy.Integer(0))
 
 
-def _of_activation(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
+def _of_activation(expression: sympy.Expr, table: Matcher) -> Plan | None:
     for part in _subexpressions(expression):
         outer = _over(expression, part)
         activation = table.match(part) if outer is not None else None
@@ -195,7 +233,7 @@ def _of_activation(expression: sympy.Expr, table: ActivationTable) -> Plan | Non
     return None
 
 
-def _of_affine(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
+def _of_affine(expression: sympy.Expr, table: Matcher) -> Plan | None:
     for part in _subexpressions(expression):
         affine = affine_parts(part)
         if affine is None:
@@ -212,7 +250,7 @@ def _of_affine(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
     return None
 
 
-def _matched(expression: sympy.Expr, table: ActivationTable) -> Plan | None:
+def _matched(expression: sympy.Expr, table: Matcher) -> Plan | None:
     """An activation with at most an affine part around it: where taking apart must end."""
     offset, rest = expression.as_independent(X, as_Add=True)
     coefficient, core = rest.as_independent(X, as_Add=False)
