@@ -38,6 +38,8 @@ TOLERANCE = 2e-5
 PATIENCE = 6
 """Evaluations in a row without gain after which a pair is left as it is."""
 
+_REACH = 4.0
+
 COMPACT_EVERY = 4
 """On a GPU, looking which pairs are done waits for the device: once in so many evaluations."""
 
@@ -142,8 +144,10 @@ def solve_dual(
         mixed = anderson(v, residual, state.points, state.residuals, step)
         back = point[pair] + step[:, None] * best_residual
         next_v = torch.where(poor[:, None] | ~mixed.isfinite().all(1, keepdim=True), back, mixed)
-        # The best x̂ is no farther than the nearest witness.
-        cap = distance[pair] / next_v.norm(dim=1).clamp(min=torch.finfo(v.dtype).tiny)
+        # The best x̂ is no farther than the nearest witness; what mixing extrapolates to far beyond
+        # the certificate (a step of T from x₀ is at most 1.4 times as long) is noise.
+        cap = torch.minimum(distance[pair], _REACH * radius[pair])
+        cap = cap / next_v.norm(dim=1).clamp(min=torch.finfo(v.dtype).tiny)
         next_v = next_v * cap.clamp(max=1.0)[:, None]
 
         state = _State(
