@@ -30,9 +30,9 @@ def maps_section(layout: Layout, writer: Writer) -> None:
             factors = layout.operator_factors(term.map, "net")
             product = " @ ".join(factors)
             if len(product) > _INLINE:
-                writer.line(f"{field} = {factors[0]}")
+                writer.assign(field, factors[0])
                 for factor in factors[1:]:
-                    writer.line(f"{field} = {field} @ {factor}")
+                    writer.assign(field, f"{field} @ {factor}")
                 product = field
             arguments.append(f"{field}={product}")
         writer.call("return Maps", arguments)

@@ -73,6 +73,15 @@ class Writer:
                     self.line(f"{argument},")
         self.line(f"{closing}{suffix}")
 
+    def assign(self, target: str, expression: str) -> None:
+        """``target = expression``; a last call that is too long is written over several lines."""
+        if self.fits(f"{target} = {expression}") or not expression.endswith(")"):
+            self.line(f"{target} = {expression}")
+            return
+        opening = _opening_of_last_call(expression)
+        arguments = _split(expression[opening + 1 : -1])
+        self.call(f"{target} = {expression[:opening]}", arguments)
+
     def return_last(self, name: str) -> None:
         """Return what the last line assigns to ``name``."""
         indent = "    " * self._depth
@@ -91,3 +100,24 @@ class Writer:
 
     def _fits(self, text: str) -> bool:
         return len(text) + 4 * self._depth <= WIDTH
+
+
+def _opening_of_last_call(expression: str) -> int:
+    """Where the bracket that the last character closes was opened."""
+    depth = 0
+    for position in range(len(expression) - 1, -1, -1):
+        depth += (expression[position] in ")]}") - (expression[position] in "([{")
+        if depth == 0:
+            return position
+    raise InternalError(f"unbalanced brackets in {expression}")
+
+
+def _split(arguments: str) -> list[str]:
+    """The arguments of a call, at the commas that are not inside brackets."""
+    parts, depth, start = [], 0, 0
+    for position, character in enumerate(arguments):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append(arguments[start:position].strip())
+            start = position + 1
+    return [*parts, arguments[start:].strip()]
