@@ -5,12 +5,13 @@ the real-arithmetic result. float32 weights are exact in float64, so the bounds 
 of the given weights. Rules (u = 2⁻⁵³, n the fan-in, m the fan-out, ‖A‖ proved):
 
     z = A a + b      e_z = ‖A‖ e_a + 2(n + 2)u (‖A‖_F ‖â‖ + ‖b‖) + ‖A − Â‖_F ‖â‖
-    a = σ(z)         e_a = g e_z + 8u ‖1 + |ẑ|‖ + 2δ√n
-    t = σ′(z) ⊙ s    e_t = g e_s + h ‖ŝ‖_∞ e_z + 10u ‖(1 + |ẑ|) ⊙ ŝ‖
+    a = σ(z)         e_a = g e_z + 8u ‖1 + max(1, g)|ẑ| + |â|‖ + 2δ√n
+    t = σ′(z) ⊙ s    e_t = g e_s + h ‖ŝ‖_∞ e_z + 10u max(1, g, h) ‖(1 + |ẑ|) ⊙ ŝ‖
     s = Aᵀ t         e_s = ‖A‖ e_t + 2(m + 2)u ‖A‖_F ‖t̂‖ + ‖A − Â‖_F ‖t̂‖
 
 The factors 2 (and the 8 and 10 for the elementwise functions, which a test measures for each
-activation) leave room for the rounding of the bounds themselves. δ is the activation's deviation:
+activation) leave room for the rounding of the bounds themselves; g and h stand there because steep
+functions (100 tanh) and fast ones (sin 100x) lose that much more. δ is the activation's deviation:
 σ as computed is within δ of the smooth σ that the curvature bounds speak of. It counts twice: once
 for the point at hand, once for whichever point on the boundary the certificate is about.
 """
@@ -30,6 +31,9 @@ from .operators import UNIT_ROUNDOFF, Operator
 
 _GUARD = 1.0 + 2.0**-40
 """Covers the rounding of the few operations that make up a bound."""
+
+_TINY = 1e-150
+"""Added to every norm: entries whose squares underflow are smaller, together."""
 
 
 class Rounded(NamedTuple):
@@ -59,7 +63,7 @@ def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = F
     row = -row if negate else row
     if operator is None:
         return exact(row)
-    size = row.norm(dim=1)
+    size = _norm(row)
     slack = 2.0 * (operator.fan_in + 2) * UNIT_ROUNDOFF * operator.frobenius + operator.error
     return Rounded(operator.apply(row), slack * size * _GUARD)
 
@@ -72,25 +76,27 @@ def affine(summands: Sequence[Summand], bias: Rounded | None = None) -> Rounded:
 
 def activation(function: Elementwise, z: Rounded) -> Rounded:
     """a = σ(z)."""
-    error = function.g * z.error
-    error = error + 8.0 * UNIT_ROUNDOFF * (1.0 + z.value.abs()).norm(dim=1)
+    value = function.value(z.value)
+    size = 1.0 + max(1.0, function.g) * z.value.abs() + value.abs()
+    error = function.g * z.error + 8.0 * UNIT_ROUNDOFF * _norm(size)
     if function.deviation > 0.0:
         error = error + 2.0 * function.deviation * math.sqrt(z.value.shape[1])
-    return Rounded(function.value(z.value), error * _GUARD)
+    return Rounded(value, error * _GUARD)
 
 
 def dot(c: Tensor, z: Rounded) -> Rounded:
     """f = c·z, row by row, as a column; c is exact."""
     value = (c * z.value).sum(1, keepdim=True)
-    size = c.norm(dim=1)
-    slack = 2.0 * (c.shape[1] + 2) * UNIT_ROUNDOFF * size * z.value.norm(dim=1)
+    size = _norm(c)
+    slack = 2.0 * (c.shape[1] + 2) * UNIT_ROUNDOFF * size * _norm(z.value)
     return Rounded(value, (size * z.error + slack) * _GUARD)
 
 
 def chain(function: Elementwise, z: Rounded, s: Rounded) -> Rounded:
     """t = σ′(z) ⊙ s, the adjoint of an activation."""
     error = function.g * s.error + function.h * s.value.abs().amax(1) * z.error
-    error = error + 10.0 * UNIT_ROUNDOFF * ((1.0 + z.value.abs()) * s.value).norm(dim=1)
+    size = max(1.0, function.g, function.h) * _norm((1.0 + z.value.abs()) * s.value)
+    error = error + 10.0 * UNIT_ROUNDOFF * size
     return Rounded(function.first(z.value) * s.value, error * _GUARD)
 
 
@@ -104,13 +110,17 @@ def total(parts: Sequence[Rounded]) -> Rounded:
     value, error = parts[0]
     for part in parts[1:]:
         value = value + part.value
-        error = error + part.error + 2.0 * UNIT_ROUNDOFF * value.norm(dim=1)
+        error = error + part.error + 2.0 * UNIT_ROUNDOFF * _norm(value)
     return Rounded(value, error * _GUARD)
 
 
 def _product(operator: Operator, norm: float, x: Rounded, *, adjoint: bool) -> Rounded:
     terms = operator.fan_out if adjoint else operator.fan_in
     slack = 2.0 * (terms + 2) * UNIT_ROUNDOFF * operator.frobenius + operator.error
-    error = norm * x.error + slack * x.value.norm(dim=1)
+    error = norm * x.error + slack * _norm(x.value)
     value = operator.adjoint(x.value) if adjoint else operator.apply(x.value)
     return Rounded(value, error * _GUARD)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x.norm(dim=1) + _TINY
