@@ -1,0 +1,260 @@
+"""The command line: options, exit codes, and one clear line for whatever goes wrong.
+
+Nothing here imports torch, so that ``--help`` answers at once: each command imports its work.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vercomp.errors import InternalError, VercompError
+
+FEATURES = ("certify", "attack", "hessian", "regularizer")
+USER, OURS, INTERRUPTED = 2, 1, 130
+
+
+Value = str | None
+
+
+def _numbers(number: Callable[[str], Any], *, positive: bool) -> Callable[..., Any]:
+    """A callback: numbers separated by commas, as a tuple."""
+    kind = "whole numbers" if number is int else "numbers"
+
+    def parse(context: click.Context, option: click.Parameter, value: Value) -> Any:
+        if value is None:
+            return None
+        try:
+            numbers = tuple(number(part) for part in value.split(","))
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} is no list of {kind}") from error
+        if not all(math.isfinite(n) and (n > 0 or not positive) for n in numbers):
+            wanted = "positive" if positive else "finite"
+            raise click.BadParameter(f"{value!r}: every number must be {wanted}")
+        return numbers
+
+    return parse
+
+
+def _radius(context: click.Context, option: click.Parameter, value: Value) -> float | None:
+    """A callback: a positive finite number."""
+    if value is None:
+        return None
+    try:
+        radius = float(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no number") from error
+    if not (math.isfinite(radius) and radius > 0):
+        raise click.BadParameter(f"a radius must be positive and finite, not {value}")
+    return radius
+
+
+def _features(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    """A callback: names of features separated by commas."""
+    names = tuple(value.split(","))
+    for name in names:
+        if name not in FEATURES:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(FEATURES)}")
+    return names
+
+
+Command = Callable[..., None]
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+model_options = _options(
+    click.argument("model"),
+    click.option(
+        "--mean",
+        metavar="NUMBERS",
+        callback=_numbers(float, positive=False),
+        help="Mean of a normalisation outside the model: one number, or one a channel.",
+    ),
+    click.option(
+        "--std",
+        metavar="NUMBERS",
+        callback=_numbers(float, positive=True),
+        help="Its standard deviation. Radii are in the units of the unnormalised input.",
+    ),
+    click.option(
+        "--input-shape",
+        metavar="SIZES",
+        callback=_numbers(int, positive=True),
+        help="Shape of one input, such as 1,28,28; for package.module:callable.",
+    ),
+)
+data_option = click.option("--data", help="FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER.")
+needed_data_option = click.option(
+    "--data", required=True, help="FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER."
+)
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="First N inputs only.")
+json_option = click.option(
+    "--json", "json_path", help="Write JSON to a file; '-': to standard output, and nothing else."
+)
+run_option = click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the results; a run there resumes."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="vercomp", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Compile trained networks into packages that certify and attack.
+
+    MODEL is an ONNX file, the folder of a compiled package, or package.module:callable, which
+    returns a torch nn.Module. DATA is a .npz file with arrays x and y, 'digits', mnist:FOLDER or
+    fashion-mnist:FOLDER (test split; ':train' after it gives the other).
+    """
+
+
+@cli.command("compile")
+@model_options
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option(
+    "--emit",
+    metavar="FEATURES",
+    callback=_features,
+    default=",".join(FEATURES),
+    show_default=True,
+    help="What the package shall be able to do.",
+)
+def compile_command(**options: Any) -> None:
+    """Compile MODEL into a readable, self-contained PyTorch package."""
+    from vercomp.commands.compile import run
+
+    run(**options)
+
+
+@cli.command()
+@model_options
+@data_option
+@limit_option
+@json_option
+def analyze(**options: Any) -> None:
+    """Show layers, norms and curvature bounds of MODEL.
+
+    With --data, also the largest curvature found at given inputs, by power iteration on exact
+    Hessians: eight inputs a class, or the first N (--limit).
+    """
+    from vercomp.commands.analyze import run
+
+    run(**options)
+
+
+@cli.command()
+@model_options
+@needed_data_option
+@click.option(
+    "--radius", metavar="R", callback=_radius, help="Report the accuracy certified at this radius."
+)
+@click.option("--decide", is_flag=True, help="Only settle whether radii exceed --radius: cheaper.")
+@click.option(
+    "--targets",
+    type=click.Choice(["all", "runner-up"]),
+    default="all",
+    show_default=True,
+    help="All other classes, or the second largest logit alone (no certificate of robustness).",
+)
+@limit_option
+@run_option
+@json_option
+def certify(**options: Any) -> None:
+    """Prove for each input a radius within which no l2 perturbation changes its class."""
+    from vercomp.commands.certify import run
+
+    if options["decide"] and options["radius"] is None:
+        raise click.UsageError("--decide needs a --radius to decide about")
+    run(**options)
+
+
+@cli.command()
+@model_options
+@needed_data_option
+@click.option(
+    "--radius",
+    metavar="R",
+    callback=_radius,
+    required=True,
+    help="Of the l2 ball around each input.",
+)
+@limit_option
+@run_option
+@json_option
+def attack(**options: Any) -> None:
+    """Find the worst perturbation of each input in a ball, and prove how bad any can be."""
+    from vercomp.commands.attack import run
+
+    run(**options)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        result = cli.main(args=arguments, prog_name="vercomp", standalone_mode=False)
+    except click.ClickException as error:
+        return _complain(f"error: {_one_line(error.format_message())}{_hint(error)}", USER)
+    except (click.Abort, KeyboardInterrupt):
+        return _complain("interrupted", INTERRUPTED)
+    except InternalError as error:
+        return _ours(error)
+    except VercompError as error:
+        return _complain(f"error: {_one_line(str(error))}", USER)
+    except Exception as error:
+        if _is_refusal(error):
+            return _complain(f"error: {_one_line(str(error))}", USER)
+        return _ours(error)
+    return result if isinstance(result, int) else 0
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a package's own checks refuse: they raise what Python raises, not our errors."""
+    if not isinstance(error, ValueError | TypeError) or error.__traceback__ is None:
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.startswith("vercomp") and ".runtime." in module
+
+
+def _ours(error: Exception) -> int:
+    if os.environ.get("VERCOMP_DEBUG") == "1":
+        traceback.print_exception(error)
+    what = f"{type(error).__name__}: {_one_line(str(error))}"
+    return _complain(f"internal error: {what}; please report (VERCOMP_DEBUG=1 shows where)", OURS)
+
+
+def _hint(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f" (try '{context.command_path} --help')" if context is not None else ""
+
+
+def _one_line(text: str) -> str:
+    """Text on one line: names from outside may hold anything."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _complain(line: str, code: int) -> int:
+    click.echo(line, err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""``vercomp analyze``: layers, norms, and the curvature of every pair of classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import RenderableType
+
+from vercomp.commands.models import open_model
+from vercomp.commands.patience import Patience
+from vercomp.commands.printing import deliver
+from vercomp.data import load_data
+from vercomp.driver import CompiledNetwork
+from vercomp.errors import UsageError
+from vercomp.report.sampled_curvature import first_of_each_class, sampled_curvature
+from vercomp.report.tables import layer_table, number, pair_table
+
+INPUTS_PER_CLASS = 8
+
+
+def run(
+    model: str,
+    *,
+    data: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    input_shape: tuple[int, ...] | None,
+    limit: int | None,
+    json_path: str | None,
+) -> None:
+    """Analyse; with data, set the bound beside the curvature found at real inputs."""
+    if data is None and limit is not None:
+        raise UsageError("--limit needs --data: without it no input is looked at")
+    with Patience(f"compiling {model}"):
+        network = open_model(model, mean=mean, std=std, input_shape=input_shape)
+    analysis = network.analysis()
+    lower, upper = analysis.curvature
+    bound = torch.maximum(lower.abs(), upper.abs()).numpy()
+    summary: dict[str, Any] = {
+        "name": network.name,
+        "input_shape": list(network.network.input_shape),
+        "classes": network.network.classes,
+        "layers": [
+            {
+                "name": row.name,
+                "shape": list(row.shape),
+                "activation": row.activation,
+                "g": row.g,
+                "h": row.h,
+                "norm": row.norm,
+                "share": row.share,
+            }
+            for row in analysis.layers
+        ],
+        "curvature_lower": lower.tolist(),
+        "curvature_upper": upper.tolist(),
+        "K": bound.tolist(),
+    }
+    shape = "×".join(map(str, network.network.input_shape))
+    tables: list[RenderableType] = [
+        layer_table(analysis, f"{network.name}: inputs {shape}, {network.network.classes} classes"),
+        pair_table(bound, "K: no input has |curvature| of z_y − z_t above it"),
+    ]
+    if data is not None:
+        found, inputs = _found(network, data, limit)
+        summary |= _comparison(bound, found, data, inputs)
+        label = f"K_lb: the largest found at {inputs} inputs of {data}"
+        tables += [
+            pair_table(found, f"{label} (power iteration, a lower bound)"),
+            f"K / K_lb: {number(summary['ratio_mean'], 3)} on average over the pairs, "
+            f"{number(summary['ratio_max'], 3)} at most",
+        ]
+    deliver(summary, json_path, *tables)
+
+
+def _found(
+    network: CompiledNetwork, data: str, limit: int | None
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
+    dataset = load_data(
+        data, tuple(network.network.input_shape), limit, classes=network.network.classes
+    )
+    x, y = dataset.x, dataset.y
+    if limit is None:
+        rows = first_of_each_class(y, INPUTS_PER_CLASS)
+        x, y = x[rows], y[rows]
+    with Patience("power iteration on Hessians", len(x)) as patience:
+        return sampled_curvature(network, x, y, advance=patience.advance).numpy(), len(x)
+
+
+def _comparison(
+    bound: np.ndarray[Any, np.dtype[np.float64]],
+    found: np.ndarray[Any, np.dtype[np.float64]],
+    data: str,
+    inputs: int,
+) -> dict[str, Any]:
+    known = found > 0  # not the diagonal, no pair without inputs, no margin that is affine
+    ratio = np.full_like(bound, np.nan)
+    ratio[known] = bound[known] / found[known]
+    return {
+        "data": data,
+        "inputs": inputs,
+        "K_lb": found.tolist(),
+        "ratio": ratio.tolist(),
+        "ratio_mean": float(ratio[known].mean()) if known.any() else None,
+        "ratio_max": float(ratio[known].max()) if known.any() else None,
+    }

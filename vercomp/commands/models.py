@@ -1,0 +1,151 @@
+"""What MODEL on the command line may be: an ONNX file, a package's folder, a callable."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vercomp.errors import ModelFileError, UsageError, VercompError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vercomp.driver import CompiledNetwork
+
+FORMS = "an .onnx file, the folder of a compiled package, or package.module:callable"
+CHECKPOINTS = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
+PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
+
+
+def open_model(
+    text: str,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input_shape: Sequence[int] | None = None,
+    emit: Sequence[str] | None = None,
+) -> CompiledNetwork:
+    """Compile, or open, what the user calls MODEL.
+
+    Args:
+        text: One of the three forms.
+        mean: Of a normalisation in front of the model; one number or one a channel.
+        std: Its standard deviation.
+        input_shape: Of one input; a callable's module may carry it as ``input_shape`` instead.
+        emit: What the package shall be able to do; everything by default.
+
+    Raises:
+        UsageError: ``text`` is none of the forms, or an option does not go with it.
+        ModelFileError: The file or folder holds something else.
+        VercompError: The model cannot be compiled.
+    """
+    from vercomp import driver
+    from vercomp.backends.torch.package import FEATURES
+
+    path = Path(text)
+    if path.is_dir():
+        if mean is not None or std is not None:
+            raise UsageError(
+                "a compiled package has its normalisation inside, so --mean and --std do not apply",
+                location=text,
+                remedy="Compile the source model with them",
+            )
+        package = driver.load_package(path)
+        declared = tuple(package.network.input_shape)
+        if input_shape is not None and tuple(input_shape) != declared:
+            raise UsageError(
+                f"the package's inputs have shape {declared}, not {tuple(input_shape)}",
+                location=text,
+            )
+        return package
+    source: str | nn.Module
+    if path.is_file() or text.endswith(".onnx"):
+        source = text
+        _check_file(path)
+    elif ":" in text:
+        source = _call(text)
+        input_shape = input_shape or getattr(source, "input_shape", None)
+        if input_shape is None:
+            raise UsageError(
+                f"MODEL {text!r} does not say what shape its inputs have",
+                remedy="Add --input-shape 1,28,28, or give the module an attribute input_shape",
+            )
+    else:
+        raise UsageError(f"MODEL {text!r} is neither {FORMS}")
+    return driver.compile(
+        source,
+        input_shape=input_shape,
+        mean=_scalar(mean),
+        std=_scalar(std),
+        emit=FEATURES if emit is None else tuple(emit),
+    )
+
+
+def identity(network: CompiledNetwork) -> str:
+    """SHA-256 of a package's files: of architecture, weights and the code that certifies."""
+    digest = hashlib.sha256()
+    for name in sorted(network.files):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(network.files[name]).digest())
+    return digest.hexdigest()
+
+
+def _scalar(numbers: Sequence[float] | None) -> Sequence[float] | float | None:
+    return numbers[0] if numbers is not None and len(numbers) == 1 else numbers
+
+
+def _check_file(path: Path) -> None:
+    where = str(path)
+    if not path.is_file():
+        raise ModelFileError("no such file", location=where)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise ModelFileError(f"cannot be read: {error.strerror}", location=where) from error
+    if start.startswith(PICKLES) or path.suffix in CHECKPOINTS:
+        raise ModelFileError(
+            "a PyTorch checkpoint or another pickle, which is never unpickled",
+            location=where,
+            remedy="Export the model to ONNX, or name a function that builds and loads it: "
+            "package.module:callable",
+        )
+    if path.suffix != ".onnx":
+        raise UsageError(f"MODEL {where!r} is neither {FORMS}")
+
+
+def _call(text: str) -> nn.Module:
+    from torch import nn
+
+    module_name, _, attribute = text.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        raise UsageError(f"MODEL {text!r} is neither {FORMS}")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = importlib.import_module(module_name)
+    except Exception as error:
+        raise UsageError(
+            f"module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"module {module_name!r} has no {attribute!r}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(f"{text!r} is a {type(found).__name__}, not a callable")
+    try:
+        model = found if isinstance(found, nn.Module) else found()
+    except VercompError:
+        raise
+    except Exception as error:
+        raise UsageError(f"calling {text!r} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{text!r} returned a {type(model).__name__}, not a torch nn.Module",
+            remedy="The callable takes no arguments and returns the model",
+        )
+    return model.eval()

@@ -1,0 +1,186 @@
+"""Tables for people, on standard output."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from vercomp.report.summaries import Arrays, Summary, accuracy_at
+
+if TYPE_CHECKING:
+    from vercomp.driver import Analysis
+
+MATRIX_CLASSES = 10  # more classes than this, and a matrix of all pairs is no longer read
+WIDTH = 100
+
+
+def show(*parts: RenderableType) -> None:
+    """Print; a file or a pipe gets lines of a page's width without blanks at their ends."""
+    if sys.stdout.isatty():
+        console = Console(highlight=False, markup=False, emoji=False)
+        for part in parts:
+            console.print(part)
+        return
+    page = io.StringIO()
+    console = Console(file=page, width=WIDTH, highlight=False, markup=False, emoji=False)
+    for part in parts:
+        console.print(part)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in page.getvalue().splitlines()))
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number to so many significant digits; a dash where there is none."""
+    if value is None or np.isnan(value):
+        return "–"
+    if np.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.{digits}g}"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage."""
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+def layer_table(analysis: Analysis, title: str) -> Table:
+    """One row a layer: what it is, its constants, and what it adds to the curvature bound."""
+    table = _table(title)
+    for name, justify in (
+        ("layer", "left"),
+        ("shape", "left"),
+        ("activation", "left"),
+        ("g = sup|σ′|", "right"),
+        ("h = sup|σ″|", "right"),
+        ("‖A‖ ≤", "right"),
+        ("share of K", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for row in analysis.layers:
+        table.add_row(
+            row.name,
+            "×".join(map(str, row.shape)),
+            row.activation or "–",
+            number(row.g),
+            number(row.h),
+            number(row.norm, 5),
+            percent(row.share) if row.activation else "–",
+        )
+    return table
+
+
+def pair_table(matrix: NDArray[np.float64], title: str) -> RenderableType:
+    """A matrix over pairs (y, t) of classes, rows y; a summary where there are too many."""
+    classes = len(matrix)
+    if classes > MATRIX_CLASSES:
+        off = matrix[~np.eye(classes, dtype=bool)]
+        known = off[~np.isnan(off)]
+        if len(known) == 0:
+            return f"{title}: nothing known"
+        return (
+            f"{title}: {len(known)} pairs, smallest {number(known.min())}, "
+            f"median {number(float(np.median(known)))}, largest {number(known.max())}"
+        )
+    table = _table(title)
+    table.add_column("y \\ t", justify="right")
+    for t in range(classes):
+        table.add_column(str(t), justify="right")
+    for y in range(classes):
+        table.add_row(str(y), *("·" if y == t else _entry(matrix[y, t]) for t in range(classes)))
+    return table
+
+
+def _entry(value: float) -> str:
+    """Three significant digits with their zeros, so that columns line up."""
+    return f"{value:#.3g}".rstrip(".") if np.isfinite(value) else number(value)
+
+
+def certificate_table(summary: Summary, arrays: Arrays, title: str) -> Table:
+    """The summary of certificates, and a few points of the curve."""
+    every = summary["targets"] == "all"
+    rows: list[tuple[str, str]] = [
+        ("inputs", str(summary["n"])),
+        ("clean accuracy", percent(summary["clean_accuracy"])),
+    ]
+    column = "radius" if every else "radius_runner_up"
+    label = "certified accuracy" if every else "certified accuracy, runner-up only"
+    if summary["radius"] is not None:
+        at = f" at radius {number(summary['radius'])}"
+        key = "certified_accuracy" if every else "certified_accuracy_runner_up"
+        rows.append((label + at, percent(summary[key])))
+        if every:
+            text = percent(summary["certified_accuracy_runner_up"])
+            rows.append(("  against the runner-up only (no certificate)", text))
+    else:
+        for radius in round_radii(arrays[column]):
+            share = percent(accuracy_at(arrays, radius, column))
+            rows.append((f"{label} at radius {number(radius)}", share))
+    if every and not summary["decide"]:
+        rows += [
+            ("mean radius of correct inputs", number(summary["mean_radius"])),
+            ("median radius of correct inputs", number(summary["median_radius"])),
+        ]
+    if not summary["decide"]:
+        text = number(summary["mean_radius_runner_up"])
+        rows.append(("mean radius to the runner-up (no certificate)", text))
+    if every and not summary["decide"]:
+        rows.append(("exact (witness within 0.1 %)", percent(summary["exact_fraction"])))
+    rows += [
+        ("gradients a pair in the dual", number(summary["gradient_evaluations_per_pair"], 3)),
+        ("gradients a pair at most", str(summary["gradient_evaluations_max"])),
+        ("seconds an input", number(summary["seconds_per_input"], 2)),
+    ]
+    return _two_columns(title, rows)
+
+
+def attack_table(summary: Summary, title: str) -> Table:
+    """The summary of attacks."""
+    return _two_columns(
+        title,
+        [
+            ("inputs", str(summary["n"])),
+            ("clean accuracy", percent(summary["clean_accuracy"])),
+            (
+                f"accuracy attacked at radius {number(summary['radius'])}",
+                percent(summary["attacked_accuracy"]),
+            ),
+            ("  proved (lower bound above 0)", percent(summary["certified_accuracy"])),
+            ("provably worst (margin meets bound)", percent(summary["exact_fraction"])),
+            ("mean margin", number(summary["mean_margin"])),
+            ("mean lower bound", number(summary["mean_lower_bound"])),
+            ("gradients a pair at most", str(summary["gradient_evaluations_max"])),
+            ("seconds an input", number(summary["seconds_per_input"], 2)),
+        ],
+    )
+
+
+def round_radii(radii: NDArray[np.float64], count: int = 5) -> Sequence[float]:
+    """About so many round radii that cover the finite positive ones."""
+    positive = radii[np.isfinite(radii) & (radii > 0)]
+    if len(positive) == 0:
+        return []
+    raw = float(np.quantile(positive, 0.99)) / count
+    scale = 10.0 ** np.floor(np.log10(raw))
+    step = max(m * scale for m in (1.0, 2.0, 5.0) if m * scale <= raw * (1 + 1e-9))
+    return [float(f"{step * k:.6g}") for k in range(1, count + 1)]
+
+
+def _two_columns(title: str, rows: Sequence[tuple[str, Any]]) -> Table:
+    table = _table(title)
+    table.show_header = False
+    table.add_column()
+    table.add_column(justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
