@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vercomp.activations import constants
-
 from vercomp.errors import UnboundedCurvatureError
 from vercomp.facts import CONSTANTS
 from vercomp.pass_manager import Property, State

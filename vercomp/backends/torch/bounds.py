@@ -53,7 +53,13 @@ def biases_section(layout: Layout, writer: Writer) -> None:
     writer.line("def biases(net: Any) -> Biases:")
     with writer.indented():
         writer.line('"""The biases over the parameters of ``net``."""')
-        if any(not layout.is_plain(offset) for node in nodes for offset in node.offsets):
+        rows = [
+            argument
+            for node in nodes
+            for offset in node.offsets
+            for argument in _offset_arguments(layout, node, offset)
+        ]
+        if any(argument.startswith("A.") for argument in rows):
             writer.line("A = maps(net)")
         for node in nodes:
             name = layout.nodes[node.name]

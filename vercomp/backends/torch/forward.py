@@ -8,7 +8,7 @@ from vercomp.backends.torch import rules
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.writer import Writer
 from vercomp.ir.graph import Activate, Affine, Offset
-from vercomp.ir.linear_maps import Dense, LinearMap, Parameter
+from vercomp.ir.linear_maps import Dense, LinearMap, Parameter, Reshape
 
 _TYPES = {"torch.float64": ", dtype=torch.float64"}
 
@@ -35,7 +35,10 @@ def forward_lines(layout: Layout, writer: Writer) -> None:
             value = f"{layout.function_of(node)}.value({layout.nodes[node.parent]})"
         else:
             continue
-        writer.line(f"return {value}" if node.name == layout.graph.output else f"{name} = {value}")
+        if node.name == layout.graph.output:
+            writer.line(f"return {value}")
+        else:
+            writer.assign(name, value)
 
 
 def _affine(layout: Layout, writer: Writer, node: Affine, name: str) -> str:
@@ -48,7 +51,7 @@ def _affine(layout: Layout, writer: Writer, node: Affine, name: str) -> str:
         shared = remaining if index == 0 else []
         expression = _term(layout, writer, term.map, layout.nodes[term.parent], shared, target)
         if len(node.terms) > 1:
-            writer.line(f"{target} = {expression}")
+            writer.assign(target, expression)
             expression = target
         summands.append(expression)
     total = " + ".join(summands)
@@ -58,7 +61,11 @@ def _affine(layout: Layout, writer: Writer, node: Affine, name: str) -> str:
         moved = moved if layout.is_plain(offset) else f"({operator}).apply({moved})"
         if len(node.shape) > 1:
             moved = f"{moved}.reshape({', '.join(map(str, node.shape))})"
-        total = f"{total} {'-' if offset.negate else '+'} {moved}"
+        longer = f"{total} {'-' if offset.negate else '+'} {moved}"
+        if not writer.fits(f"{name} = {longer}") and total != name:
+            writer.assign(name, total)
+            longer = f"{name} {'-' if offset.negate else '+'} {moved}"
+        total = longer
     return total
 
 
@@ -85,17 +92,19 @@ def _term(
         if position == len(chain):
             break
         part = chain[position]
-        bias = _bias(chain[position + 1 :], offsets) if _takes_bias(part) else None
+        rest = chain[position + 1 :]
+        bias = _bias(layout, rest, offsets) if _takes_bias(part) else None
         if bias is not None:
             offsets.remove(bias)
         following = rules.forward(layout.map_rules, part, expression, read)
         if bias is not None:
-            following = f"{following[:-1]}, {read(bias.vector)})"
+            vector = layout.offset_vector(bias, "self")
+            following = f"{following[:-1]}, {vector})"
         if not writer.fits(f"{target} = {following}") and expression != target:
-            writer.line(f"{target} = {expression}")
+            writer.assign(target, expression)
             following = rules.forward(layout.map_rules, part, target, read)
             if bias is not None:
-                following = f"{following[:-1]}, {read(bias.vector)})"
+                following = f"{following[:-1]}, {vector})"
         expression = following
     return expression
 
@@ -105,12 +114,12 @@ def _absorbed(rest: Sequence[LinearMap], offsets: Sequence[Offset]) -> list[Offs
     return [offset for offset in offsets if _same(rest, offset)]
 
 
-def _bias(rest: Sequence[LinearMap], offsets: Sequence[Offset]) -> Offset | None:
-    """A plain vector that F.linear can add itself."""
-    for offset in offsets:
-        if _same(rest, offset) and len(offset.vector.shape) == 1 and not offset.negate:
-            return offset
-    return None
+def _bias(layout: Layout, rest: Sequence[LinearMap], offsets: Sequence[Offset]) -> Offset | None:
+    """A vector that F.linear can add itself: nothing but reshapes comes after it."""
+    if any(not isinstance(part, Reshape) for part in rest):
+        return None
+    found = (offset for offset in offsets if layout.is_plain(offset) and not offset.negate)
+    return next(found, None)
 
 
 def _same(rest: Sequence[LinearMap], offset: Offset) -> bool:

@@ -80,10 +80,9 @@ def product_section(layout: Layout, writer: Writer) -> None:
                 turned.through_affine(node)
             elif isinstance(node, Activate):
                 function, parent = layout.function_of(node), layout.nodes[node.parent]
-                bent = f"{function}.second({parent}) * d_{parent} * F_{name}"
                 if node.name in turned.arrived:
-                    bent = f"{function}.first({parent}) * G_{name} + {bent}"
-                turned.send(node.parent, bent)
+                    turned.send(node.parent, f"{function}.first({parent}) * G_{name}")
+                turned.send(node.parent, f"{function}.second({parent}) * d_{parent} * F_{name}")
                 back.send(node.parent, f"{function}.first({parent}) * F_{name}")
         writer.return_last("G_x")
 

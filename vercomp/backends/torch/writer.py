@@ -66,7 +66,8 @@ class Writer:
             return
         self.line(f"{prefix}{opening}")
         with self.indented():
-            if self._fits(inline):
+            # Lists and dictionaries go from one line to one element a line; calls may take two.
+            if opening == "(" and self._fits(inline):
                 self.line(inline)
             else:
                 for argument in arguments:
