@@ -96,7 +96,8 @@ class VerifiedNetwork(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the network's first tensor lies."""
-        return next(iter(self.state_dict().values())).device
+        first: Tensor = next(iter(self.state_dict().values()))
+        return first.device
 
     def fingerprint(self) -> str:
         """SHA-256 of names, types, shapes and bytes of all parameters and buffers."""
