@@ -16,6 +16,7 @@ import sympy
 
 from vercomp.activations.branches import Branch
 from vercomp.activations.evaluation import Program
+from vercomp.activations.functions import shortest
 from vercomp.activations.intervals import INTERVAL, IntervalArithmetic
 from vercomp.activations.tails import UnknownTailError, number_enclosure, tail
 from vercomp.ir.activation import X
@@ -51,9 +52,25 @@ def enclosed_range(branch: Branch) -> tuple[float, float]:
         UnprovedError: With the reason.
         UnsupportedError: The formula holds a function without interval evaluation.
     """
-    upper = _Maximiser(branch.formula, branch).supremum()
-    lower = _Maximiser(-branch.formula, branch).supremum()
-    return -lower, upper
+    searched = _one_period(branch)
+    formula = shortest(branch.formula)
+    upper = _Maximiser(formula, searched).supremum()
+    lower = _Maximiser(-formula, searched).supremum()
+    return 0.0 - lower, upper
+
+
+def _one_period(branch: Branch) -> Branch:
+    """One period, where a branch that is all of ℝ has x in sines and cosines only."""
+    waves = [w for w in branch.formula.atoms(sympy.sin, sympy.cos) if w.has(X)]
+    rest = branch.formula.xreplace({wave: sympy.Dummy() for wave in waves})
+    rates = [wave.args[0].diff(X) for wave in waves]
+    if rest.has(X) or not rates or (branch.lower, branch.upper) != (-sympy.oo, sympy.oo):
+        return branch
+    ratios = [sympy.cancel(rate / rates[0]) for rate in rates if not rate.has(X)]
+    if len(ratios) < len(rates) or not all(ratio.is_Rational for ratio in ratios):
+        return branch
+    period = 2 * sympy.pi / abs(rates[0] * sympy.gcd_list(ratios))
+    return Branch(sympy.Integer(0), period, branch.formula)
 
 
 class _Maximiser:
@@ -63,7 +80,7 @@ class _Maximiser:
         arithmetic = IntervalArithmetic()
         self._formula = formula
         self._value = Program((formula,), arithmetic)
-        self._with_slope = Program((formula, sympy.diff(formula, X)), arithmetic)
+        self._with_slope = Program((formula, shortest(sympy.diff(formula, X))), arithmetic)
         self._heap: list[_Box] = []
         self._serial = 0
         self._best: Any = None
@@ -89,7 +106,8 @@ class _Maximiser:
             box = self._heap[0]
             tolerance = _TOLERANCE * max(abs(float(self._best.b)), 1e-3 * self._scale, 1e-30)
             if box.bound.b <= self._best.a + tolerance:
-                return _rounded_up(max(box.bound.b, self._best.b, key=float))
+                # The heap is ordered by float64: no bound exceeds the next one after the largest.
+                return math.nextafter(max(-box.priority, float(self._best.b)), math.inf)
             heapq.heappop(self._heap)
             if box.direction:
                 self._split_tail(box)
@@ -147,7 +165,7 @@ class _Maximiser:
 
     def _sample(self, point: Any) -> Any:
         value = self._value(point)[0]
-        if self._best is None or value.a > self._best.a:
+        if value.a == value.a and (self._best is None or value.a > self._best.a):
             self._best = value
         size = max(abs(float(value.a)), abs(float(value.b)))
         self._scale = max(self._scale, size) if size < float("inf") else self._scale
@@ -156,12 +174,6 @@ class _Maximiser:
     def _add(self, lower: Any, upper: Any, bound: Any, direction: int) -> None:
         self._serial += 1
         priority = -float(bound.b)
+        if math.isnan(priority):
+            bound, priority = INTERVAL.mpf([-INTERVAL.inf, INTERVAL.inf]), -math.inf
         heapq.heappush(self._heap, _Box(priority, self._serial, lower, upper, bound, direction))
-
-
-def _rounded_up(value: Any) -> float:
-    """The smallest float64 that is not less."""
-    nearest = float(value)
-    while INTERVAL.mpf(nearest).a < value.b:
-        nearest = math.nextafter(nearest, math.inf)
-    return nearest

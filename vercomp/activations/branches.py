@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import sympy
 from sympy.core.relational import Relational
@@ -37,7 +38,10 @@ class Branch:
 
     def derivative(self, order: int) -> Branch:
         """The branch of the derivative of that order."""
-        return Branch(self.lower, self.upper, sympy.diff(self.formula, X, order))
+        formula = self.formula
+        for _ in range(order):  # at once, sympy would simplify, and take its time
+            formula = sympy.diff(formula, X)
+        return Branch(self.lower, self.upper, formula)
 
 
 def branches(formula: sympy.Expr) -> tuple[Branch, ...]:
@@ -64,7 +68,7 @@ def _split(formula: sympy.Expr, lower: sympy.Expr, upper: sympy.Expr) -> Iterato
     points = {point for equation in _equations(node) for point in _zeros(equation)}
     inside = sorted(point for point in points if lower < point < upper)
     edges = [lower, *inside, upper]
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         chosen = _chosen(node, _between(left, right))
         yield from _split(formula.xreplace({node: chosen}), left, right)
 

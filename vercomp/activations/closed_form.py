@@ -14,7 +14,7 @@ import sympy
 from sympy import oo
 
 from vercomp.activations.branches import Branch
-from vercomp.activations.functions import Sigmoid, factored
+from vercomp.activations.functions import Sigmoid, Softplus, factored
 from vercomp.activations.tails import limit
 from vercomp.ir.activation import X
 
@@ -28,6 +28,8 @@ _LIMITS: dict[type, Range] = {
     sympy.exp: (sympy.Integer(0), oo),
 }
 """Monotone functions with their limits at −∞ and ∞."""
+
+_NEVER_ZERO = (Sigmoid, Softplus, sympy.cosh)
 
 _LONGEST = 10**6
 """Numerators and denominators beyond this (the exact values of floats) swamp sympy's roots."""
@@ -108,7 +110,7 @@ def _range_by_critical_points(branch: Branch) -> Range | None:
     critical: list[sympy.Expr] = []
     for factor in sympy.Mul.make_args(factored(sympy.diff(formula, X))):
         base, exponent = factor.as_base_exp()
-        if not factor.has(X) or isinstance(factor, sympy.exp):
+        if not factor.has(X) or isinstance(base, _NEVER_ZERO) or isinstance(factor, sympy.exp):
             continue
         roots = _real_roots(base, X)
         if roots is None:

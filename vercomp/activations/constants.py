@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import sympy
 
@@ -24,6 +25,7 @@ from vercomp.ir.activation import Activation, ActivationConstants, X
 
 SMOOTH = "Use a smooth activation instead: softplus, GELU, SiLU, tanh or sigmoid"
 
+_LONGEST_TEXT = 40
 _ORDINAL = {0: "value", 1: "first derivative", 2: "second derivative"}
 
 
@@ -62,15 +64,16 @@ def constants(activation: Activation) -> ActivationConstants:
 def _check_continuity(activation: Activation, parts: Sequence[Branch]) -> None:
     for order in (0, 1):
         pieces = [part.derivative(order) for part in parts]
-        for left, right in zip(pieces, pieces[1:], strict=False):
+        for left, right in pairwise(pieces):
             at = left.upper
             jump = sympy.simplify(right.formula.subs(X, at) - left.formula.subs(X, at))
             if jump == 0:
                 continue
-            what = "the activation" if order == 0 else "the first derivative"
+            what = f"the {_ORDINAL[order]} of {activation}"
             raise UnboundedCurvatureError(
-                f"{what} {'' if order == 0 else 'of '}{activation} jumps at x = {at}, so its "
-                "curvature does not exist there",
+                f"{what} jumps at x = {formula_text(at)}, so curvature does not exist there"
+                if jump.is_finite
+                else f"{what} has no finite value at x = {formula_text(at)}",
                 remedy=SMOOTH,
             )
 
@@ -109,7 +112,7 @@ def rounded_down(value: sympy.Expr) -> float:
             else math.nextafter(nearest, -math.inf)
         )
     digits = sympy.Rational(numeric(value))
-    safe = digits - abs(digits) * sympy.Rational(1, 10**45)
+    safe = digits - max(abs(digits), sympy.Rational(1, 10**15)) * sympy.Rational(1, 10**45)
     nearest = float(safe)
     return nearest if sympy.Rational(nearest) <= safe else math.nextafter(nearest, -math.inf)
 
@@ -121,8 +124,14 @@ def _origin(ranges: Sequence[tuple[_Bound, _Bound]]) -> str:
         if lower.exact is None or upper.exact is None:
             enclosed.append(symbol)
         else:
-            exact.append(f"{symbol} ∈ [{formula_text(lower.exact)}, {formula_text(upper.exact)}]")
+            exact.append(f"{symbol} ∈ [{_written(lower)}, {_written(upper)}]")
     parts = [f"exact: {', '.join(exact)}"] if exact else []
     if enclosed:
         parts.append(f"enclosed by interval branch and bound: {', '.join(enclosed)}")
     return "; ".join(parts)
+
+
+def _written(bound: _Bound) -> str:
+    """The closed form, or the number where that is no help to a reader."""
+    text = formula_text(bound.exact)
+    return text if len(text) <= _LONGEST_TEXT else f"{bound.value:.10g}"

@@ -18,9 +18,7 @@ Spelling = Callable[[Tensor], Tensor]
 
 _POINTS = tuple(
     REAL.mpf(point)
-    for point in (
-        "0.71 -0.43 1.37 -1.19 -2.63 2.89 0.0625 -5.3 7.1 -9.7 13.3 -17.9 24.7 -31.3".split()
-    )
+    for point in (0.71, -0.43, 1.37, -1.19, -2.63, 2.89, 0.0625, -5.3, 7.1, -9.7, 13.3, -17.9, 24.7)
 )
 """Where formulas are compared: both signs, around zero, and past softplus's threshold."""
 
@@ -94,7 +92,7 @@ class ActivationFamily:
         """The activation with these parameters; those not named have their defaults.
 
         Raises:
-            UsageError: A parameter that the family does not have, or a value that is not finite.
+            UsageError: A parameter that the family does not have, or a value that makes no sense.
         """
         known = {parameter.name for parameter in self.parameters}
         for name in values:
@@ -116,12 +114,16 @@ class ActivationFamily:
             floats.append(float(parameter.default) if value is None else float(value))
             if value is not None:
                 bound.append((parameter.name, float(value)))
+        formula = self.formula.subs(exact)
+        if formula.has(sympy.nan, sympy.zoo, sympy.oo) or not formula.has(X):
+            listed = ", ".join(f"{name} = {value:g}" for name, value in bound)
+            raise UsageError(f"{self.name} is no function of x for {listed}")
         spelling = self.spelling
         if bound and self.spelled is not None:
             spelling = self.spelled(*floats)
         return Activation(
             self.name,
-            self.formula.subs(exact),
+            formula,
             spelling,
             tuple(bound),
             self.deviation(*floats),

@@ -1,8 +1,8 @@
 """Logistic functions as functions: formulas rewritten so that derivatives stay short and stable.
 
 1/(1 + exp(−x)), differentiated as it stands, overflows and says nothing about its own range. As
-``Sigmoid`` its derivative is s(1 − s), a polynomial on [0, 1]: extrema are roots of polynomials, and
-emitted code is one call of ``torch.sigmoid``.
+``Sigmoid`` its derivative is s(1 − s), a polynomial on [0, 1]: extrema are roots of polynomials,
+and emitted code is one call of ``torch.sigmoid``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 
 import sympy
 
+from vercomp.ir.activation import X
 
-class Sigmoid(sympy.Function):
+
+class Sigmoid(sympy.Function):  # type: ignore[misc]
     """s(u) = 1 / (1 + exp(−u)), with s′ = s(1 − s) and s(−u) = 1 − s(u)."""
 
     nargs: ClassVar[Any] = 1
@@ -40,7 +42,7 @@ class Sigmoid(sympy.Function):
         return (1 / (1 + sympy.exp(-self.args[0])))._eval_evalf(prec)
 
 
-class Softplus(sympy.Function):
+class Softplus(sympy.Function):  # type: ignore[misc]
     """log(1 + exp(u)), with derivative s(u)."""
 
     nargs: ClassVar[Any] = 1
@@ -60,6 +62,42 @@ class Softplus(sympy.Function):
         return sympy.log(1 + sympy.exp(self.args[0]))._eval_evalf(prec)
 
 
+class SigmoidComplement(sympy.Function):  # type: ignore[misc]
+    """1 − s(u), kept as it is so that emitted code computes s(−u): for large u nothing cancels."""
+
+    nargs: ClassVar[Any] = 1
+    is_real = True
+    is_finite = True
+
+
+def without_cancellation(expression: sympy.Expr) -> sympy.Expr:
+    """1 − s(u) and 1 − tanh²(u) replaced by forms that are accurate far out.
+
+    Only where x multiplies them, and grows faster than the rounding of 1 + |x| allows for: not for
+    s(x) itself.
+    """
+    outside = expression.replace(lambda e: isinstance(e, sympy.Function), lambda e: sympy.Dummy())
+    if not outside.has(X):
+        return expression
+
+    def replaced(total: sympy.Expr) -> sympy.Expr:
+        constant, rest = total.as_coeff_Add()
+        factor, power = rest.as_coeff_Mul()
+        function, exponent = power.as_base_exp()
+        if constant == 0 or factor != -constant or not isinstance(function, sympy.Function):
+            return total
+        u = function.args[0]
+        if u in (X, Softplus(X)):
+            return total
+        if isinstance(function, Sigmoid) and exponent == 1:
+            return constant * SigmoidComplement(u)
+        if isinstance(function, sympy.tanh) and exponent == 2:
+            return constant / sympy.cosh(u) ** 2
+        return total
+
+    return expression.replace(lambda e: isinstance(e, sympy.Add), replaced)
+
+
 def stabilise(formula: sympy.Expr) -> sympy.Expr:
     """The same function in terms of Sigmoid, Softplus, tanh and exp; floats become exact.
 
@@ -72,15 +110,14 @@ def stabilise(formula: sympy.Expr) -> sympy.Expr:
     )
     for kind, rule in _RULES:
         rewritten = rewritten.replace(kind, rule)
-    rewritten = rewritten.replace(lambda e: isinstance(e, sympy.Mul), _merge_exponentials)
-    return rewritten
+    return rewritten.replace(lambda e: isinstance(e, sympy.Mul), _merge_exponentials)
 
 
 def factored(expression: sympy.Expr) -> sympy.Expr:
-    """sympy's factorisation, with functions of the variable as indivisible symbols.
+    """sympy's factorisation, with functions and numbers other than integers as symbols.
 
     Left to itself it takes exp(px/q) for the p-th power of exp(x/q), and the exact value of a float
-    has a p of sixteen digits.
+    has a p of sixteen digits; and it clears denominators, so that no coefficient is recognised.
     """
     masks: dict[sympy.Expr, sympy.Symbol] = {}
 
@@ -88,12 +125,22 @@ def factored(expression: sympy.Expr) -> sympy.Expr:
         return masks.setdefault(part, sympy.Dummy(part.func.__name__, real=True))
 
     def masked(part: sympy.Expr) -> sympy.Expr:
-        if isinstance(part, sympy.Function) or (part.is_Pow and not part.exp.is_Integer):
-            return mask(part) if part.free_symbols else part
+        if not part.free_symbols:
+            return part if part.is_Integer else mask(part)
+        if isinstance(part, sympy.Function) or (part.is_Pow and not part.exp.is_Rational):
+            return mask(part)
+        if part.is_Pow:
+            root = part.base ** sympy.Rational(1, part.exp.q)
+            return (masked(part.base) if part.exp.q == 1 else mask(root)) ** part.exp.p
         return part.func(*map(masked, part.args)) if part.args else part
 
     result = sympy.factor(masked(expression))
     return result.xreplace({symbol: part for part, symbol in masks.items()})
+
+
+def shortest(expression: sympy.Expr) -> sympy.Expr:
+    """The shorter one of an expression and its factors."""
+    return min((expression, factored(expression)), key=lambda e: e.count_ops())
 
 
 def _logarithm(argument: sympy.Expr) -> sympy.Expr:

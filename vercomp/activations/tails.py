@@ -38,7 +38,7 @@ class Remainder:
     """
 
     bound: Any
-    power: sympy.Rational = sympy.Integer(0)
+    power: sympy.Rational = sympy.S.Zero
     rate: Any = 0
 
     @property
@@ -226,7 +226,7 @@ class TailArithmetic:
         bend = values[-1] * (degree * (degree - 1))
         for j in range(2, degree):
             bend += abs(values[j]) * (j * (j - 1)) * self.start ** (j - degree)
-        slope = sum((j * values[j] * self.start ** (j - 1) for j in range(1, degree + 1)))
+        slope = sum(j * values[j] * self.start ** (j - 1) for j in range(1, degree + 1))
         if not (slope.b < 0 and bend.b <= 0):
             raise UnknownTailError
         # p is concave from T on, so it lies below its tangent there.

@@ -8,13 +8,13 @@ named. The functions need ``torch``, ``Tensor`` and ``F`` and stand as a formatt
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import sympy
 
 from vercomp.activations.branches import Branch, branches
 from vercomp.activations.formula_text import formula_text
-from vercomp.activations.functions import factored
+from vercomp.activations.functions import shortest, without_cancellation
 from vercomp.activations.torch_printer import code, needs_care
 from vercomp.activations.trace import traced
 from vercomp.errors import InternalError, UnsupportedError
@@ -63,7 +63,9 @@ def function_source(activation: Activation, order: int, name: str) -> str:
 def derivative(activation: Activation, order: int) -> sympy.Expr:
     """σ′ or σ″ in short form: one expression, or a Piecewise of smooth ones."""
     parts = [
-        Branch(part.lower, part.upper, _shortest(part.derivative(order).formula))
+        Branch(
+            part.lower, part.upper, shortest(without_cancellation(part.derivative(order).formula))
+        )
         for part in branches(activation.formula)
     ]
     if len(parts) == 1:
@@ -75,13 +77,11 @@ def derivative(activation: Activation, order: int) -> sympy.Expr:
             return right.subs(X, sympy.Abs(X))
         if right.has(X) and sympy.simplify(mirrored + right) == 0:
             return sympy.sign(X) * right.subs(X, sympy.Abs(X))
-    pieces = [(part.formula, X > part.lower) for part in reversed(parts[1:])]
-    return sympy.Piecewise(*pieces, (parts[0].formula, True), evaluate=False)
-
-
-def _shortest(expression: sympy.Expr) -> sympy.Expr:
-    """The shorter one of the expression as sympy derives it and its factors."""
-    return min((expression, factored(expression)), key=lambda e: e.count_ops())
+    pieces = [(parts[0].formula, sympy.true)]
+    for part in parts[1:]:
+        if part.formula != pieces[0][0]:
+            pieces.insert(0, (part.formula, sympy.Gt(X, part.lower)))
+    return sympy.Piecewise(*pieces, evaluate=False) if len(pieces) > 1 else pieces[0][0]
 
 
 def _docstring(activation: Activation, order: int, expression: sympy.Expr) -> str:
@@ -111,9 +111,8 @@ def _statements(expression: sympy.Expr) -> Iterator[str]:
     inlined: dict[sympy.Symbol, sympy.Expr] = {}
     for symbol, part in shared:
         part = part.xreplace(inlined)
-        if not part.free_symbols or (
-            part.is_Mul and len(part.free_symbols) == 1 and part.count_ops() <= 2
-        ):
+        short = part.is_Mul and len(part.free_symbols) == 1 and part.count_ops() <= 2
+        if not part.free_symbols or (short and not part.has(sympy.Function)):
             inlined[symbol] = part
             continue
         name = sympy.Symbol(names.of(part), real=True)
@@ -135,14 +134,14 @@ def _assignment(prefix: str, expression: sympy.Expr, names: _Names) -> Iterator[
     yield prefix + code(expression)
 
 
-def _clamped(expression: sympy.Piecewise, names: _Names) -> Iterator[str]:
+def _clamped(expression: sympy.Piecewise, names: _Names) -> Generator[str, None, sympy.Piecewise]:
     """Branches see only their own side of z: what they are elsewhere must not overflow."""
     pieces = []
     upper: sympy.Expr = sympy.oo
     for value, condition in expression.args:
         lower = -sympy.oo if condition == sympy.true else condition.lts
         if needs_care(value):
-            name = sympy.Symbol(names.spare(), real=True)
+            name = sympy.Symbol(names.side(lower, upper), real=True)
             ends = [
                 f"{side}={code(end)}"
                 for side, end in (("min", lower), ("max", upper))
@@ -168,6 +167,20 @@ class _Names:
             self._used.add(wanted)
             return wanted
         return self.spare()
+
+    def side(self, lower: sympy.Expr, upper: sympy.Expr) -> str:
+        """A name for z clamped to an interval."""
+        name = (
+            "inside"
+            if lower.is_finite and upper.is_finite
+            else "above"
+            if lower.is_finite
+            else "below"
+        )
+        if name in self._used:
+            return self.spare()
+        self._used.add(name)
+        return name
 
     def spare(self) -> str:
         """A name that means nothing yet."""

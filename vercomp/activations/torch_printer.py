@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import sympy
 
-from vercomp.activations.functions import Sigmoid, Softplus
+from vercomp.activations.functions import Sigmoid, SigmoidComplement, Softplus
 from vercomp.errors import UnsupportedError
 
 _FUNCTIONS: Mapping[type, str] = {
@@ -71,6 +72,8 @@ def _text(expression: sympy.Basic) -> Text:
     if isinstance(expression, Softplus):
         # torch's own threshold, 20, is seen in float64.
         return f"F.softplus({code(expression.args[0])}, threshold=50)", _ATOM
+    if isinstance(expression, SigmoidComplement):
+        return f"torch.sigmoid({code(-expression.args[0])})", _ATOM
     function = _FUNCTIONS.get(expression.func)
     if function is None or len(expression.args) != 1:
         raise UnsupportedError(f"torch has no function for {expression.func.__name__}")
@@ -84,28 +87,23 @@ def _inside(expression: sympy.Expr, binding: int) -> str:
 
 def _number(value: sympy.Expr) -> Text:
     number = float(value if value.is_Rational else sympy.N(value, 30))
-    text = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+    integer = number.is_integer() and abs(number) < 1e15
+    text = str(int(number)) if integer else repr(number).replace("e+", "e")
     return text, _UNARY if text.startswith("-") else _ATOM
 
 
 def _sum(expression: sympy.Add) -> Text:
-    terms = sorted(
-        expression.as_ordered_terms(), key=lambda t: (_is_negative(t), bool(t.free_symbols))
-    )
-    text = _inside(terms[0], _ADD)
-    for term in terms[1:]:
-        negative = _is_negative(term)
-        text += f" {'-' if negative else '+'} {_inside(-term if negative else term, _MUL)}"
-    return text, _ADD
-
-
-def _is_negative(term: sympy.Expr) -> bool:
-    coefficient = term.as_independent(*term.free_symbols, as_Add=False)[0]
-    return bool(coefficient.is_negative)
+    terms = [(_inside(t, _MUL), bool(t.free_symbols)) for t in expression.as_ordered_terms()]
+    if any(not text.startswith("-") for text, _ in terms):  # no term is led by its minus then
+        terms = [(re.sub(r"^-\((\w+\*\*\d+)\)$", r"-\1", text), x) for text, x in terms]
+    ordered = [text for text, _ in sorted(terms, key=lambda t: (t[0].startswith("-"), t[1]))]
+    joined = "".join(f" - {t[1:]}" if t.startswith("-") else f" + {t}" for t in ordered[1:])
+    return ordered[0] + joined, _ADD
 
 
 def _product(expression: sympy.Mul) -> Text:
     coefficient, rest = expression.as_independent(*expression.free_symbols, as_Add=False)
+    coefficient, rest = positive_first(coefficient, rest)
     above: list[str] = []
     below: list[str] = []
     for factor in sympy.Mul.make_args(rest):
@@ -117,8 +115,26 @@ def _product(expression: sympy.Mul) -> Text:
     sign = "-" if coefficient.is_negative else ""
     if abs(coefficient) != 1 or not above:
         above.insert(0, _number(abs(coefficient))[0])
+    if sign and re.fullmatch(r"\w+\*\*\d+", above[0]):
+        above[0] = f"({above[0]})"
     text = sign + " * ".join(above) + "".join(f" / {divisor}" for divisor in below)
     return text, _MUL if len(above) + len(below) > 1 else _UNARY
+
+
+def positive_first(coefficient: sympy.Expr, rest: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr]:
+    """A product with its factors s − 1 turned into 1 − s, and the sign in the coefficient."""
+    factors = []
+    for factor in sympy.Mul.make_args(rest):
+        base, exponent = factor.as_base_exp()
+        turned = (
+            isinstance(base, sympy.Add)
+            and exponent.is_Integer
+            and base.as_independent(*base.free_symbols, as_Add=True)[0].is_negative
+        )
+        factors.append((-base) ** exponent if turned else factor)
+        if turned and exponent.is_odd:
+            coefficient = -coefficient
+    return coefficient, sympy.Mul(*factors, evaluate=False) if len(factors) > 1 else factors[0]
 
 
 def _power(expression: sympy.Pow) -> Text:
