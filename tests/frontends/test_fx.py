@@ -518,6 +518,76 @@ def test_depths(depth):
     assert sum(isinstance(node, Affine) for node in graph.nodes) == depth + 1
 
 
+class Free(nn.Module):
+    """A layer, a head and any forward()."""
+
+    def __init__(self, function, **modules):
+        super().__init__()
+        self.fc, self.head, self.function = nn.Linear(4, 4), nn.Linear(4, 3), function
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def in_place(net, x):
+    x -= 0.5
+    h = net.fc(x)
+    h += x
+    return net.head(h.tanh_())
+
+
+def without_gradients(net, x):
+    with torch.no_grad():
+        x = x * 2
+    return net.head(torch.tanh(net.fc(x)))
+
+
+def weight_norm(net, x):
+    return net.head(torch.tanh(net.normed(x)))
+
+
+@pytest.mark.parametrize("function", [in_place, without_gradients, weight_norm])
+def test_forward_in_other_styles(function):
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    translation = from_torch(Free(function, normed=normed), (4,), BUILTIN)
+    refuse_opaque(translation.graph)
+    x = torch.rand(5, 4)
+    kept = x.clone()
+    translation.source(x)
+    assert torch.equal(x, kept)
+    validate(translation)
+    names = [f"normed.parametrizations.weight.original{i}" for i in (0, 1)]
+    wanted = [tuple(names)] if function is weight_norm else []
+    assert list(translation.derived.values()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            lambda net, x: net.head(net.fc(x)) * net.fc.weight.max().item(),
+            "node 'item' (aten.item.default) at {}: a number is taken out of a tensor. "
+            "Keep it a tensor: no .item() in forward()",
+        ),
+        (
+            lambda net, x: net.head(net.fc(x).view(-1, 4).tanh_()),
+            "node 'tanh_' (aten.tanh_.default) at {}: it changes a view of another tensor in "
+            "place. Assign its result",
+        ),
+        (
+            lambda net, x: net.head(net.fc(x)) * x.shape[0],
+            "node 'mul' (aten.mul.Tensor) at {}: its operand 'other' depends on the batch size",
+        ),
+    ],
+)
+def test_forward_in_styles_that_are_refused(function, message):
+    line = Free.forward.__code__.co_firstlineno + 1
+    place = f"test_fx.py:{line}"
+    assert refusal(Free(function), (4,), UnsupportedError) == message.format(place)
+
+
 def test_trainable_scalars_stay_parameters():
     class Temperature(nn.Module):
         def __init__(self):

@@ -204,7 +204,7 @@ class _Translator:
     def _call(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt | torch.SymBool | torch.SymFloat):
-            return self._size(value)
+            return self._size(value, node)
         site = self._site(node)
         if not isinstance(node.target, torch._ops.OpOverload):
             if getattr(node.target, "__name__", "") == "getitem":
@@ -221,6 +221,10 @@ class _Translator:
         else:
             result = self._translate_call(node, name, site, args, signals)
         if node.target._schema.is_mutable and node.args and isinstance(node.args[0], fx.Node):
+            if _is_view(node.args[0]):
+                raise self.build.refuse(
+                    site, "it changes a view of another tensor in place", "Assign its result"
+                )
             self.env[node.args[0]] = result  # x.relu_(): later readers of x see the result
         return result
 
@@ -278,6 +282,12 @@ class _Translator:
         """An operator over constants only: computed now, without losing whose tensor it is."""
         first = args.get("self", args.get("input"))
         result = self._runner(node, args, [])()
+        if name not in KEEPS | RESHAPES | TRANSPOSES:
+            try:  # in float64, as what is computed from weights has no rounding of its own
+                exact = {key: _doubled(value) for key, value in args.items()}
+                result = self._runner(node, exact, [])()
+            except RuntimeError:  # dtypes that do not fit together
+                pass
         if not isinstance(result, Tensor):
             return result
         if isinstance(first, Constant) and first.value.dtype == result.dtype:
@@ -341,8 +351,14 @@ class _Translator:
             return [self._resolve(item) for item in value]
         return value
 
-    def _size(self, value: Any) -> _Size:
+    def _size(self, value: Any, node: fx.Node | None = None) -> _Size:
         expression, symbol = value.node.expr, self.symbol
+        if node is not None and not expression.free_symbols <= {symbol}:
+            raise self.build.refuse(
+                self._site(node),
+                "a number is taken out of a tensor",
+                "Keep it a tensor: no .item() in forward()",
+            )
         return _Size(lambda batch: int(expression.subs({symbol: batch})))
 
     def _shape(self, value: Tensor) -> Shape:
@@ -370,10 +386,26 @@ def _plain(tensor: Tensor) -> Tensor:
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
+def _is_view(node: fx.Node) -> bool:
+    """Whether a node's result shares the memory of what it reads."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or schema.is_mutable:
+        return False
+    return any(result.alias_info for result in schema.returns)
+
+
 def _reads_floats(node: fx.Node) -> bool:
     first = node.args[0]
     value = first.meta.get("val") if isinstance(first, fx.Node) else None
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _doubled(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_doubled(item) for item in value]
+    if isinstance(value, Constant) and value.value.is_floating_point():
+        return Constant(value.value.double(), sources=value.sources)
+    return value
 
 
 def _flat(values: Any) -> list[Any]:

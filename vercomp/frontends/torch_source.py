@@ -113,7 +113,7 @@ class TorchSource:
                         [piece, piece[-1:].expand(self.batch - len(piece), *piece.shape[1:])]
                     )
                 result = torch.func.functional_call(
-                    self.model, state, (full.to(self.device, dtype),)
+                    self.model, state, (full.to(self.device, dtype, copy=True),)
                 )
                 logits = self._tensor(result)
                 if logits.ndim == 0 or len(logits) != len(full):
