@@ -16,7 +16,10 @@ help:  ## this list
 demo: $(READY)  ## compile, analyse and certify the digits classifier in examples/digits
 	$(BIN)/vercomp compile examples/digits/digits.onnx --out build/digits
 	$(BIN)/vercomp analyze build/digits --data digits
-	$(BIN)/python examples/digits/demo.py build/digits build/digits-certified.png
+	@rm -rf build/digits-certificates  # of an earlier model, perhaps: then it would be refused
+	$(BIN)/vercomp certify build/digits --data digits --out build/digits-certificates
+	$(BIN)/python examples/digits/picture.py build/digits build/digits-certificates/certificates.npz \
+	    build/digits-certified.png
 
 test: $(READY)  ## every test but the slow ones
 	$(PYTEST) -n 2 -m "not slow"

@@ -182,8 +182,11 @@ def test_another_run_is_refused_by_what_differs(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"at {tmp_path}: the folder holds another run: model differs. {REMEDY}"
     )
-    with pytest.raises(OutputFolderError, match="another run: command, options differ\\. "):
-        RunFolder(tmp_path, {**RUN, "command": "attack", "options": {}}, "attacks.npz")
+    with pytest.raises(OutputFolderError, match=r"another run: command, options differ\. "):
+        RunFolder(tmp_path, {**RUN, "command": "attack", "options": 1}, "attacks.npz")
+    options = {"radius": 0.6, "shape": [1, 2], "targets": None}
+    with pytest.raises(OutputFolderError, match=r"another run: radius, targets differ\. "):
+        RunFolder(tmp_path, {**RUN, "options": options}, "certificates.npz")
     assert (tmp_path / "certificates.npz").read_bytes() == b"mine"
 
 

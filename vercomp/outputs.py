@@ -164,11 +164,10 @@ class RunFolder:
                 "its run.json cannot be read", location=str(self.folder), remedy=REMEDY
             )
         if found != wanted:
-            keys = sorted(found.keys() | wanted.keys())
-            other = [key for key in keys if found.get(key) != wanted.get(key)]
+            other = sorted(_differences(found, wanted))
             raise OutputFolderError(
-                f"the folder holds another run: {', '.join(other)} differ"
-                + ("s" if len(other) == 1 else ""),
+                f"the folder holds another run: {', '.join(other)} "
+                + ("differs" if len(other) == 1 else "differ"),
                 location=str(self.folder),
                 remedy=REMEDY,
             )
@@ -248,6 +247,18 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """The keys in which two descriptions differ, at any depth."""
+    found: set[str] = set()
+    for key in one.keys() | other.keys():
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found |= _differences(a, b)
+        elif a != b or (key in one) != (key in other):
+            found.add(key)
+    return found
 
 
 def _listing(names: Any) -> str:

@@ -1,0 +1,300 @@
+"""The command line fails well: one line, exit 2 for the user's mistake and 1 for ours."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vercomp
+from vercomp import cli
+from vercomp.commands import certify as certify_command
+
+DIGITS = str(Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx")
+REMEDY = "Give another folder, or remove this one yourself"
+FORMS = "an .onnx file, the folder of a compiled package, or package.module:callable"
+Fails = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compiled") / "digits"
+    vercomp.compile(DIGITS).save(folder)
+    return folder
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Run a command that must fail; returns its one line on standard error."""
+
+    def call(*arguments: object, code: int = 2) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert exit_.value.code == code, captured
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1, captured.err
+        prefix = "error: " if code == 2 else ""
+        assert captured.err.startswith(prefix)
+        return captured.err.strip().removeprefix("error: ")
+
+    return call
+
+
+@pytest.mark.parametrize("radius", ["0", "-1", "nan", "inf", "1e999"])
+@pytest.mark.parametrize("command", ["certify", "attack"])
+def test_radii(fails: Fails, command: str, radius: str) -> None:
+    assert fails(command, DIGITS, "--data", "digits", "--radius", radius) == (
+        f"Invalid value for '--radius': a radius must be positive and finite, not {radius} "
+        f"(try 'vercomp {command} --help')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("certify", DIGITS), "Missing option '--data'. (try 'vercomp certify --help')"),
+        (("attack", DIGITS, "--data", "digits"), "Missing option '--radius'."),
+        (("compile", DIGITS), "Missing option '--out'."),
+        (("bake", DIGITS), "No such command 'bake'."),
+        (
+            ("certify", DIGITS, "--data", "digits", "--radius", "wide"),
+            "Invalid value for '--radius': 'wide' is no number",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--decide"),
+            "--decide needs a --radius to decide about",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--limit", "0"),
+            "Invalid value for '--limit': 0 is not in the range x>=1.",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--std", "0.5,0"),
+            "Invalid value for '--std': '0.5,0': every number must be positive",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--mean", "a,b"),
+            "Invalid value for '--mean': 'a,b' is no list of numbers",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--mean", "nan"),
+            "Invalid value for '--mean': 'nan': every number must be finite",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--input-shape", "1,28.5"),
+            "Invalid value for '--input-shape': '1,28.5' is no list of whole numbers",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--input-shape", "1,0"),
+            "Invalid value for '--input-shape': '1,0': every number must be positive",
+        ),
+        (
+            ("compile", DIGITS, "--out", "out", "--emit", "certify,poetry"),
+            "Invalid value for '--emit': 'poetry' is none of certify, attack, hessian, regularizer",
+        ),
+        (("analyze", DIGITS, "--limit", "3"), "--limit needs --data"),
+    ],
+)
+def test_options(fails: Fails, arguments: tuple[str, ...], message: str) -> None:
+    assert fails(*arguments).startswith(message)
+
+
+def test_models_that_are_none(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("dear diary")
+    (tmp_path / "empty").mkdir()
+    data = ("--data", "digits")
+    for model, message in {
+        "nowhere.onnx": "at nowhere.onnx: no such file",
+        "nowhere": f"MODEL 'nowhere' is neither {FORMS}",
+        "notes.txt": f"MODEL 'notes.txt' is neither {FORMS}",
+        "import os:x": f"MODEL 'import os:x' is neither {FORMS}",
+        "no_such_module_here:f": "module 'no_such_module_here' cannot be imported: "
+        "ModuleNotFoundError: No module named 'no_such_module_here'",
+        "math:cosine": "module 'math' has no 'cosine'",
+        "math:pi": "'math:pi' is a float, not a callable",
+        "math:cos": "calling 'math:cos' failed: TypeError: math.cos() takes exactly one argument "
+        "(0 given)",
+        "builtins:dict": "'builtins:dict' returned a dict, not a torch nn.Module. The callable "
+        "takes no arguments and returns the model",
+    }.items():
+        assert fails("certify", model, *data) == message
+    assert fails("certify", "empty", *data).startswith("at empty: not a compiled package")
+
+
+def test_a_callable_that_does_not_know_its_shape(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "shapeless_net.py").write_text(
+        "import torch\ndef make():\n    return torch.nn.Linear(4, 3)\n"
+    )
+    assert fails("certify", "shapeless_net:make", "--data", "digits") == (
+        "MODEL 'shapeless_net:make' does not say what shape its inputs have. Add --input-shape "
+        "1,28,28, or give the module an attribute input_shape"
+    )
+
+
+class Bomb:
+    """Goes off when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("exploded"),)  # type: ignore[return-value]
+
+
+def test_pickles_are_never_opened(fails: Fails, tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "net.pth")
+    (tmp_path / "net.onnx").write_bytes(pickle.dumps(Bomb()))
+    with zipfile.ZipFile(tmp_path / "zip.onnx", "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps(Bomb()))
+    for name in ("net.pth", "net.onnx", "zip.onnx"):
+        assert fails("certify", name, "--data", "digits") == (
+            f"at {name}: a PyTorch checkpoint or another pickle, which is never unpickled. Export "
+            "the model to ONNX, or name a function that builds and loads it: "
+            "package.module:callable"
+        )
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_every_truncation_of_an_onnx_file(fails: Fails, tmp_path: Path) -> None:
+    whole = Path(DIGITS).read_bytes()
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.onnx").write_bytes(whole[:length])
+        assert "cut.onnx" in fails("certify", "cut.onnx", "--data", "digits")
+
+
+def test_options_that_a_package_has_inside(fails: Fails, package: Path) -> None:
+    for option in ("--mean", "--std"):
+        assert fails("certify", package, "--data", "digits", option, "0.5") == (
+            f"at {package}: a compiled package has its normalisation inside, so --mean and --std "
+            "do not apply. Compile the source model with them"
+        )
+    assert fails("certify", package, "--data", "digits", "--input-shape", "1,8,8") == (
+        f"at {package}: the package's inputs have shape (64,), not (1, 8, 8)"
+    )
+    assert fails("compile", package, "--out", "out") == (
+        f"at {package}: this is a folder; compile takes a model, not a package"
+    )
+
+
+def test_a_package_compiled_without_the_feature(fails: Fails) -> None:
+    vercomp.compile(DIGITS, emit=("certify",)).save("only")
+    assert fails("attack", "only", "--data", "digits", "--radius", "1") == (
+        "this package was compiled without 'attack'. Compile it again with attack in emit"
+    )
+    assert fails("analyze", "only", "--data", "digits").startswith(
+        "this package was compiled without 'hessian'"
+    )
+
+
+def test_data(fails: Fails, package: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((4, 64)), np.arange(4)
+    np.savez(tmp_path / "labels.npz", x=x, y=y + 7)
+    np.savez(tmp_path / "shape.npz", x=x[:, :63], y=y)
+    np.savez(tmp_path / "nan.npz", x=np.where(x > 0.99, np.nan, x), y=y)
+    np.savez(tmp_path / "bytes.npz", x=(255 * x).astype(np.uint8), y=y)
+    for data, message in {
+        "missing.npz": "at missing.npz: no such file",
+        "labels.npz": "at labels.npz: label 10 of row 3 is out of range: the model's classes are "
+        "0 to 9",
+        "shape.npz": "at shape.npz: inputs have shape (63,), 63 elements; the model takes (64,), "
+        "64 elements",
+        "cifar": "DATA 'cifar' is none of these: a .npz file, digits, mnist:FOLDER or "
+        "fashion-mnist:FOLDER",
+    }.items():
+        assert fails("certify", package, "--data", data) == message
+        assert fails("attack", package, "--data", data, "--radius", "1") == message
+        assert fails("analyze", package, "--data", data) == message
+    assert "holds NaN or infinity, first in row" in fails("certify", package, "--data", "nan.npz")
+    assert "of the integer type uint8" in fails("certify", package, "--data", "bytes.npz")
+
+
+def test_output_folders_of_others(fails: Fails, package: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    assert fails("compile", DIGITS, "--out", "mine") == (
+        f"at mine: the folder holds 'thesis.tex', which vercomp did not write. {REMEDY}"
+    )
+    assert fails("certify", package, "--data", "digits", "--out", "mine") == (
+        f"at mine: the folder holds 'thesis.tex', which is no run of vercomp. {REMEDY}"
+    )
+    options = ("attack", package, "--data", "digits", "--limit", 3, "--out", "run")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([str(option) for option in (*options, "--radius", "0.5")])
+
+
+def test_a_run_of_other_options(
+    fails: Fails, package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("attack", package, "--data", "digits", "--limit", "3", "--out", "run")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*map(str, options), "--radius", "0.5"])
+    capsys.readouterr()
+    assert fails(*options, "--radius", "0.6") == (
+        f"at run: the folder holds another run: radius differs. {REMEDY}"
+    )
+    assert fails(*options[:4], "--limit", "4", "--out", "run", "--radius", "0.5") == (
+        f"at run: the folder holds another run: data differs. {REMEDY}"
+    )
+    Path("run/attacks.npz").write_bytes(b"torn")
+    assert fails(*options, "--radius", "0.5") == (
+        "at run/attacks.npz: the results kept there cannot be read. Remove the file to begin anew"
+    )
+
+
+def test_our_own_mistakes_say_so(
+    fails: Fails, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise ValueError("shapes (3,) and\n(4,) do not align")
+
+    monkeypatch.setattr(certify_command, "certificate_arrays", broken)
+    assert fails("certify", package, "--data", "digits", code=1) == (
+        "internal error: ValueError: shapes (3,) and (4,) do not align; please report "
+        "(VERCOMP_DEBUG=1 shows where)"
+    )
+
+
+def test_debug_shows_the_traceback(
+    package: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise RuntimeError("oh")
+
+    monkeypatch.setenv("VERCOMP_DEBUG", "1")
+    monkeypatch.setattr(certify_command, "certificate_arrays", broken)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["certify", str(package), "--data", "digits"])
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.endswith("please report (VERCOMP_DEBUG=1 shows where)\n")
+
+
+def test_names_from_outside_stay_on_one_line(fails: Fails) -> None:
+    line = fails("certify", "a\n\x1b[31mred.onnx", "--data", "digits")
+    assert re.fullmatch(r"at a \[31mred\.onnx: no such file", line)
+
+
+def test_weights_that_are_not_finite(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "nan_net.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    model = torch.nn.Sequential(\n"
+        "        torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))\n"
+        "    torch.nn.init.constant_(model[0].weight, float('nan'))\n"
+        "    return model\n"
+    )
+    out = ("compile", "nan_net:make", "--input-shape", "4", "--out", "out")
+    assert "NaN" in fails(*out)
+    assert not Path("out").exists()
