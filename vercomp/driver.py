@@ -156,8 +156,6 @@ class CompiledNetwork:
             following = layer["activations"]
             constants = activations[following[0]["function"]] if following else None
             share = sum(float(bounds.shares[f["identifier"]].sum() / total) for f in following)
-            count = len(layer["inputs"])
-            fields = [layer["identifier"] + (f"_{i}" if count > 1 else "") for i in range(count)]
             rows.append(
                 LayerRow(
                     name=layer["name"],
@@ -165,7 +163,7 @@ class CompiledNetwork:
                     activation=constants["function"] if constants else None,
                     g=max(map(abs, constants["first_range"])) if constants else None,
                     h=max(map(abs, constants["second_range"])) if constants else None,
-                    norm=max(bounds.norms[field] for field in fields),
+                    norm=max(bounds.norms[field] for field in layer["maps"]),
                     share=share,
                 )
             )

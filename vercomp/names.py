@@ -15,30 +15,24 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from vercomp.runtime.network import VerifiedNetwork
+
 _OURS = (
-    *(
-        "A",
-        "B",
-        "D",
-        "F",
-        "H",
-        "P",
-        "activation",
-        "attack",
-        "bounds",
-        "c",
-        "certify",
-        "chain",
-        "classes",
-    ),
-    *("curvature", "dot", "exact", "hessian", "hessian_vector_product", "input_shape", "linearize"),
-    *("load", "maps", "net", "nn", "norms", "offset", "offsets", "ops", "rounding", "s", "self"),
-    *("shares", "t", "torch", "total", "v", "x", "y"),
+    "A B D F H P activation attack b biases bounds c certify chain classes curvature dot exact "
+    "hessian hessian_vector_product input_shape linearize load maps margin_coefficients net nn "
+    "norms offset offsets ops quadratic rounding s self shares t torch total v x y"
 )
 """What emitted code calls its own things."""
 
 _RESERVED = frozenset(
-    [*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *dir(nn.Module()), *_OURS]
+    [
+        *keyword.kwlist,
+        *keyword.softkwlist,
+        *dir(builtins),
+        *dir(nn.Module()),
+        *dir(VerifiedNetwork),
+        *_OURS.split(),
+    ]
 )
 
 

@@ -64,7 +64,7 @@ def biases_section(layout: Layout, writer: Writer) -> None:
         for node in nodes:
             name = layout.nodes[node.name]
             count = len(node.offsets)
-            rows = [name if count == 1 else f"{name}_{index}" for index in range(count)]
+            rows = [name if count == 1 else layout.part(node, index) for index in range(count)]
             for row, offset in zip(rows, node.offsets, strict=True):
                 writer.call(f"{row} = rounding.offset", _offset_arguments(layout, node, offset))
             if len(rows) > 1:

@@ -9,6 +9,7 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.writer import Writer
 from vercomp.ir.graph import Activate, Affine, Offset
 from vercomp.ir.linear_maps import Dense, LinearMap, Parameter, Reshape
+from vercomp.program import MapOf
 
 _TYPES = {"torch.float64": ", dtype=torch.float64"}
 
@@ -47,7 +48,7 @@ def _affine(layout: Layout, writer: Writer, node: Affine, name: str) -> str:
     summands = []
     for index, term in enumerate(node.terms):
         # One term takes the offsets that share the tail of its map; several terms share a bias.
-        target = name if len(node.terms) == 1 else f"{name}_{index}"
+        target = layout.map_field(MapOf(node.name, index))
         shared = remaining if index == 0 else []
         expression = _term(layout, writer, term.map, layout.nodes[term.parent], shared, target)
         if len(node.terms) > 1:

@@ -57,16 +57,16 @@ def product_section(layout: Layout, writer: Writer) -> None:
             writer.line("return torch.zeros_like(v)")
             return
         _values(layout, writer, needed)
-        writer.comment("d: the derivative of each node along v.")
-        writer.line("d_x = v")
+        writer.comment("V: the derivative of each node along v.")
+        writer.line("V_x = v")
         for node in layout.graph.nodes:
             name = layout.nodes[node.name]
             if node.name in needed and isinstance(node, Affine):
-                terms = [f"A.{f}.apply(d_{p})" for f, p in _fields(layout, node)]
-                writer.line(f"d_{name} = {' + '.join(terms)}")
+                terms = [f"A.{f}.apply(V_{p})" for f, p in _fields(layout, node)]
+                writer.line(f"V_{name} = {' + '.join(terms)}")
             elif node.name in needed and isinstance(node, Activate):
                 parent = layout.nodes[node.parent]
-                writer.line(f"d_{name} = {layout.function_of(node)}.first({parent}) * d_{parent}")
+                writer.line(f"V_{name} = {layout.function_of(node)}.first({parent}) * V_{parent}")
         writer.comment(
             "F: the gradient of c·z with respect to each node; G: its derivative along v."
         )
@@ -82,7 +82,7 @@ def product_section(layout: Layout, writer: Writer) -> None:
                 function, parent = layout.function_of(node), layout.nodes[node.parent]
                 if node.name in turned.arrived:
                     turned.send(node.parent, f"{function}.first({parent}) * G_{name}")
-                turned.send(node.parent, f"{function}.second({parent}) * d_{parent} * F_{name}")
+                turned.send(node.parent, f"{function}.second({parent}) * V_{parent} * F_{name}")
                 back.send(node.parent, f"{function}.first({parent}) * F_{name}")
         writer.return_last("G_x")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import torch
 from vercomp.backends.torch import rules
 from vercomp.backends.torch.rules import MapRule
 from vercomp.ir.activation import Activation, ActivationConstants
-from vercomp.ir.graph import Activate, Affine, Graph, Offset
+from vercomp.ir.graph import Activate, Affine, Graph, Node, Offset
 from vercomp.ir.linear_maps import LinearMap, Parameter
 from vercomp.names import identifiers
 from vercomp.program import MapOf, Program
@@ -49,11 +50,15 @@ class Layout:
     @cached_property
     def functions(self) -> Mapping[Activation, str]:
         """Identifier (a constant's, in capitals) of each distinct activation."""
-        distinct: dict[str, Activation] = {}
-        for node in self.graph.activations():
-            distinct.setdefault(_key(node.function), node.function)
-        names = identifiers(distinct, "activation")
-        return {function: names[key].upper() for key, function in distinct.items()}
+        labels: dict[str, Activation] = {}
+        for function in dict.fromkeys(node.function for node in self.graph.activations()):
+            label = _key(function)
+            while label in labels:  # parameters that print alike
+                label += "'"
+            labels[label] = function
+        # Single capitals are what emitted functions call their matrices.
+        names = identifiers(labels, "activation", taken=string.ascii_lowercase)
+        return {function: names[label].upper() for label, function in labels.items()}
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -79,7 +84,18 @@ class Layout:
         """The field of ``Maps`` that holds a term's linear map."""
         node = self.graph.node(map_of.node)
         several = isinstance(node, Affine) and len(node.terms) > 1
-        return self.nodes[map_of.node] + (f"_{map_of.term}" if several else "")
+        return self.part(node, map_of.term) if several else self.nodes[node.name]
+
+    def part(self, node: Node, index: int) -> str:
+        """The identifier of one of several summands of a node; no node has it."""
+        name = f"{self.nodes[node.name]}_{index}"
+        while name in self._node_identifiers:
+            name += "_"
+        return name
+
+    @cached_property
+    def _node_identifiers(self) -> frozenset[str]:
+        return frozenset(self.nodes.values())
 
     def operator(self, linear_map: LinearMap, owner: str) -> str:
         """The expression of a map as an operator."""

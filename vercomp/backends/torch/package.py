@@ -16,6 +16,7 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.net_file import init_text, net_text
 from vercomp.errors import UsageError
 from vercomp.ir.graph import Activate, Affine
+from vercomp.program import MapOf
 
 FEATURES = ("certify", "attack", "hessian", "regularizer")
 """What a package can be asked to do."""
@@ -137,6 +138,7 @@ def _layer(layout: Layout, node: Affine) -> dict[str, Any]:
         "identifier": layout.nodes[node.name],
         "shape": list(node.shape),
         "inputs": [layout.nodes[term.parent] for term in node.terms],
+        "maps": [layout.map_field(MapOf(node.name, index)) for index in range(len(node.terms))],
         "activations": [
             {"identifier": layout.nodes[n.name], "function": layout.function_of(n)}
             for n in following

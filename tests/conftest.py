@@ -1,0 +1,1 @@
+"""Shared test modules (networks, graphs, attacks) lie beside this file, which puts it on the path."""
