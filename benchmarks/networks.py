@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vercomp.data import load_data
+
 WIDTH = 1024
-_IMAGE, _LABEL = "images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"
 
 
 def mnist(split: str) -> tuple[Tensor, Tensor]:
-    """Images (N, 784) in [0, 1] and labels (N,) of the split ``"train"`` or ``"t10k"``."""
+    """Images (N, 784) in [0, 1] and labels (N,) of the split ``"train"`` or ``"test"``."""
+    if "VERCOMP_DATA" not in os.environ:
+        raise SystemExit("set VERCOMP_DATA to the folder that holds mnist/ with its four idx files")
     folder = Path(os.environ["VERCOMP_DATA"]) / "mnist"
-    with gzip.open(folder / f"{split}-{_IMAGE}") as file:
-        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
-    with gzip.open(folder / f"{split}-{_LABEL}") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)
-    return torch.from_numpy(images / np.float32(255.0)), torch.from_numpy(labels.astype(np.int64))
+    data = load_data(
+        f"mnist:{folder}:{split}", input_shape=(784,), classes=10, tell=lambda line: None
+    )
+    return data.x, data.y
 
 
 def sigmoid_network(layers: int) -> nn.Sequential:
@@ -36,7 +36,7 @@ def sigmoid_network(layers: int) -> nn.Sequential:
     return nn.Sequential(*modules, nn.Linear(width, 10))
 
 
-def trained(layers: int, cache: Path, *, epochs: int = 10) -> nn.Sequential:
+def trained(layers: int, cache: Path, *, epochs: int = 5) -> nn.Sequential:
     """The trained network, from ``cache`` if it is there; a minute or two an L otherwise."""
     network = sigmoid_network(layers)
     path = cache / f"sigmoid-{layers}x{WIDTH}-{epochs}epochs.pt"
@@ -55,7 +55,7 @@ def trained(layers: int, cache: Path, *, epochs: int = 10) -> nn.Sequential:
             nn.functional.cross_entropy(network(x[index]), y[index]).backward()
             optimiser.step()
             schedule.step()
-    x, y = mnist("t10k")
+    x, y = mnist("test")
     with torch.no_grad():
         accuracy = (network(x).argmax(1) == y).double().mean()
     seconds = time.perf_counter() - start

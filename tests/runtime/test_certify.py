@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from vercomp.runtime.certify import Certificates, certify
 from vercomp.runtime.linearization import Linearization
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from algorithm1 import algorithm1
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.algorithm1 import algorithm1
 
 
 def doubles(*rows: list[float]) -> Tensor:
@@ -240,6 +240,7 @@ def test_a_dead_network_is_certified_without_limit_or_not_at_all() -> None:
     x, y = random_inputs(network, 3)
     found = certify(network, x, y)
     assert (found.radius == torch.inf).all()
+    assert (found.gap == torch.inf).all()
     assert not found.exact.any()
     assert found.witness.isnan().all()
     wrong = certify(network, x, (y + 1) % 3)
@@ -287,6 +288,13 @@ def test_float64_has_the_last_word() -> None:
     found = certify(network, x, zeros(2))
     assert (found.radius <= 1.0 - x.norm(dim=1)).all()
     assert (found.radius > 0.0).all()
+    # The screen may even be wrong about the class.
+    backwards = Flattering(lambda x: whole.function(x), (2,), 2, whole.lower, whole.upper)
+    backwards.dtype = torch.float32
+    near = doubles([1.0 - 1e-9, 0.0])
+    found = certify(backwards, near, zeros(1))
+    assert 0.9e-9 < found.radius < 1e-9
+    assert found.prediction.tolist() == [0]
 
 
 def test_a_module_keeps_its_parameters_and_gradients() -> None:

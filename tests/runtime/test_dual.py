@@ -15,8 +15,8 @@ from vercomp.runtime.cuts import cut_radius, screening_cut
 from vercomp.runtime.dual import DualSolution, solve_dual
 from vercomp.runtime.pairs import Margins, Placement
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from algorithm1 import algorithm1
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.algorithm1 import algorithm1
 
 Oracle = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 

@@ -18,6 +18,9 @@ EXACT_GAP = 1e-3
 
 _SHRINKS = 8
 
+_COMPETES = 1e-4
+"""Logits closer than this, relative to the largest, may swap when evaluated in float64."""
+
 
 @dataclass(frozen=True)
 class Attacks:
@@ -86,7 +89,7 @@ def attack(
     points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()
     if isinstance(targets, Tensor):
         targets = target_table(network, labels, points, targets)
-    width = network.classes - 1 if targets == "all" else 1
+    width = 1 if isinstance(targets, str) and targets != "all" else network.classes - 1
     parts = []
     for part in chunks(margins, len(x), width, chunk):
         asked = targets[part] if isinstance(targets, Tensor) else targets
@@ -196,11 +199,22 @@ class _Task:
         self.bound[row, k] = torch.maximum(self.bound[row, k], proved)
 
     def _margin(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """min over targets of f at x (B, D), float64, rounded up; and its column."""
-        upper = torch.empty_like(self.bound)
-        for k in range(self.targets.shape[1]):
-            value, _, error, _ = self.margins.linearize(x, self.label, self.targets[:, k])
-            upper[:, k] = value + error
+        """min over targets of f at x (B, D), float64, rounded up; and its column.
+
+        Only targets whose screened logits compete for the minimum are evaluated in float64; leaving
+        one out can only raise the result, which stays an upper bound.
+        """
+        logits = self.margins.logits(x).to(x)
+        others = logits.gather(1, self.targets)
+        room = _COMPETES * (1.0 + logits.abs().amax(1, keepdim=True))
+        # Written so that NaN competes.
+        row, k = (~(others < others.amax(1, keepdim=True) - room)).nonzero(as_tuple=True)
+        upper = torch.full_like(self.bound, torch.inf)
+        if len(row) > 0:
+            value, _, error, _ = self.margins.linearize(
+                x[row], self.label[row], self.targets[row, k]
+            )
+            upper[row, k] = value + error
         return upper.min(1)
 
     def _inside(self, x: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ class Certificates:
             input itself is the witness (it is misclassified), the radius 0 is exact: gap 0.
         witness: A point where, in real arithmetic, a target's logit is at least the label's: the
             nearest found, float64, shape (B, *input_shape); NaN where none was found.
-        prediction: The class of the largest logit; the label wherever the radius is positive.
+        prediction: The class of the largest logit in the model's dtype; the label where a positive
+            radius over all targets proves it.
         radius_per_target: A certificate for every target, shape (B, C): inf in the label's column
             and for targets that were not asked for. Only the smallest one is refined in full:
             the others are refined no further than to show that they are not the smallest.
@@ -106,7 +107,7 @@ def certify(
     points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()
     if isinstance(targets, Tensor):
         targets = target_table(network, labels, points, targets)
-    width = network.classes - 1 if targets == "all" else 1
+    width = 1 if isinstance(targets, str) and targets != "all" else network.classes - 1
     parts = []
     for part in chunks(margins, len(x), width, chunk):
         asked = targets[part] if isinstance(targets, Tensor) else targets
@@ -121,7 +122,9 @@ class _Task:
     def __init__(
         self, margins: Margins, x0: Tensor, label: Tensor, asked: str | Tensor, evaluations: int
     ) -> None:
-        self.margins, self.x0, self.label, self.evaluations = margins, x0, label, evaluations
+        self.margins, self.x0, self.label = margins, x0, label
+        self.asked = asked if isinstance(asked, str) else "given"
+        self.evaluations = evaluations
         self.logits = margins.logits(x0)
         self.targets = target_table(margins.network, label, self.logits, asked)
         self.kappa = margins.kappa[label[:, None], self.targets]
@@ -266,6 +269,11 @@ class _Task:
         k = self._nearest()
         radius = self.radius[rows, k]
         gap = torch.where(distance > 0.0, distance / radius - 1.0, 0.0)
+        gap = torch.where(torch.isfinite(distance), gap, torch.inf)
+        # Logits in the model's dtype may tie or swap where the proof still tells them apart.
+        prediction = self.logits.argmax(1)
+        if self.asked == "all":
+            prediction = torch.where(radius > 0.0, self.label, prediction)
         table = torch.full_like(self.logits, torch.inf, dtype=torch.float64)
         return Certificates(
             radius=radius,
@@ -273,7 +281,7 @@ class _Task:
             exact=gap <= EXACT_GAP,
             gap=gap,
             witness=witness,
-            prediction=self.logits.argmax(1),
+            prediction=prediction,
             radius_per_target=table.scatter(1, self.targets, self.radius),
             evaluations=torch.zeros_like(table, dtype=torch.long).scatter(
                 1, self.targets, self.count

@@ -1,0 +1,5 @@
+"""``python -m benchmarks``: the solver benchmark."""
+
+from .solver import main
+
+main()

@@ -1,0 +1,131 @@
+"""The solver side by side with Algorithm 1, on L × 1024 sigmoid networks and MNIST.
+
+Usage: VERCOMP_DATA=… python -m benchmarks [--layers 2 3 4] [--images 150]
+
+Targets are the runner-up classes, as in the paper. L counts weight layers. ``evaluations`` are
+gradient evaluations a pair (mean / max), ``ms`` and ``units`` are an image's share of the wall
+clock, in milliseconds and in forward-backwards of the bare model on the same batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+import vercomp
+from vercomp.runtime.certify import certify
+from vercomp.runtime.cuts import cut_radius, screening_cut
+from vercomp.runtime.dual import DualSolution, solve_dual
+
+from .algorithm1 import algorithm1
+from .boundary_attack import pgd_distance
+from .networks import mnist, trained
+
+T = TypeVar("T")
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def compare(layers: int, images: int, cache: Path) -> None:
+    module = trained(layers, cache)
+    compiled, seconds = timed(lambda: vercomp.compile(module, input_shape=(784,)))
+    network = compiled.network
+    x, y = mnist("test")
+    x, y = x[:images], y[:images]
+    with torch.no_grad():
+        logits = module(x)
+    right = logits.argmax(1) == y
+    x, y, logits = x[right], y[right], logits[right]
+    t = logits.scatter(1, y[:, None], -torch.inf).argmax(1)
+    (lower, upper), bounding = timed(network.curvature)
+    m, M = lower[y, t].float(), upper[y, t].float()
+    count = len(x)
+    kappa = (-m).clamp(min=0.0)
+
+    function = margin_of(module, y, t)
+    function(x)
+    _, unit = timed(lambda: [function(x) for _ in range(5)])
+    unit /= 5.0
+    print(
+        f"\n{layers} × 1024 sigmoid, {count} of {images} images (correctly classified), "
+        f"mean κ {kappa.mean():.4g}; compiled in {seconds:.1f} s, bounds in {bounding:.1f} s"
+    )
+    print(f"one forward-backward of the bare model: {1e3 * unit / count:.3f} ms an image")
+    print(f"  {'':<46}{'mean radius':>12}{'of PGD':>9}{'evaluations':>15}{'ms':>9}{'units':>8}")
+
+    distance, attacking = timed(lambda: pgd_distance(function, x))
+
+    def row(name: str, radius: Tensor, evaluations: Tensor | None, seconds: float | None) -> None:
+        share = (radius / distance).mean()
+        spent = (
+            ""
+            if evaluations is None
+            else (f"{evaluations.double().mean():.1f} / {int(evaluations.max())}")
+        )
+        cost = "" if seconds is None else f"{1e3 * seconds / count:9.2f}{seconds / unit:8.1f}"
+        print(f"  {name:<46}{radius.mean():12.5f}{share:9.4f}{spent:>15}{cost}")
+
+    found, seconds = timed(lambda: certify(network, x, y, targets="runner-up", evaluations=1))
+    row("closed form, float64 last word and witnesses", found.radius, torch.ones(1), seconds)
+
+    def search() -> DualSolution:
+        return solve_dual(
+            lambda points, pair: margin_of(module, y[pair], t[pair])(points), x, kappa, *function(x)
+        )
+
+    solution, seconds = timed(search)
+    row("this solver, search alone (float32)", solution.radius, solution.evaluations, seconds)
+    found, seconds = timed(lambda: certify(network, x, y, targets="runner-up"))
+    spent = found.evaluations.amax(1)
+    row("this solver, float64 last word and witnesses", found.radius, spent, seconds)
+    exact, everything = found.exact.double().mean(), timed(lambda: certify(network, x, y))
+    published, seconds = timed(lambda: algorithm1(function, x, m, M))
+    step = published.point - x
+    row("Algorithm 1: its distance", step.norm(dim=1), published.evaluations, seconds)
+    value, gradient = function(published.point)
+    dual = cut_radius(screening_cut(value, gradient, step, kappa), kappa)
+    row("Algorithm 1: corrected dual at its last point", dual, None, None)
+    row("PGD: the nearest adversarial point found", distance, None, attacking)
+    ratio = published.evaluations.sum() / spent.sum()
+    print(f"  {ratio:.0f} times fewer gradient evaluations than Algorithm 1")
+    found, seconds = everything
+    refined = found.evaluations[found.evaluations > 1].double()
+    print(
+        f"  exact (witness within 1e-3): {exact:.1%}; all targets: mean radius "
+        f"{found.radius.mean():.5f}, {1e3 * seconds / count:.2f} ms an image, "
+        f"{refined.numel() / count:.2f} of 9 pairs an image refined, "
+        f"{refined.mean():.1f} evaluations each"
+    )
+
+
+def margin_of(module: nn.Module, y: Tensor, t: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """f = z_y − z_t and its gradient, by the bare model."""
+
+    def function(x: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = x.detach().requires_grad_()
+        logits = module(leaf)
+        f = (logits.gather(1, y[:, None]) - logits.gather(1, t[:, None]))[:, 0]
+        (gradient,) = torch.autograd.grad(f.sum(), leaf)
+        return f.detach(), gradient
+
+    return function
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--layers", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--images", type=int, default=150)
+    parser.add_argument("--cache", type=Path, default=Path("build/benchmarks"))
+    arguments = parser.parse_args()
+    for layers in arguments.layers:
+        compare(layers, arguments.images, arguments.cache)
