@@ -49,7 +49,8 @@ class Net(torch.nn.Module):
 
 
 net = vercomp.compile(Net(), input_shape=(3,))
-print(net.analysis().layers[0].activation, net.analysis().layers[0].g)
+row = net.analysis().layers[0]
+print(row.activation, round(row.g, 12))
 """
 
 
