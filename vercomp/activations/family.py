@@ -135,7 +135,7 @@ class ActivationFamily:
             fitted = self.fit(samples) if self.fit is not None else ()
         except (ArithmeticError, ValueError, TypeError):
             return None
-        if not all(isinstance(value, REAL.mpf) and REAL.isfinite(value) for value in fitted):
+        if not all(isinstance(value, REAL.mpf) and _plausible(value) for value in fitted):
             return None
         values = [float(value) for value in fitted]
         formula = self._default_samples or Samples(lambda x: self._function(x, *fitted))
@@ -154,6 +154,11 @@ class ActivationFamily:
     @cached_property
     def _default_samples(self) -> Samples | None:
         return None if self.parameters else Samples(self._function)
+
+
+def _plausible(parameter: Any) -> bool:
+    """Whether a fitted parameter is one that a network may have: others cost, and match nothing."""
+    return bool(parameter == 0 or 1e-9 <= abs(parameter) <= 1e9)
 
 
 def _snapped(value: float | None, default: sympy.Expr) -> float | None:
