@@ -261,7 +261,7 @@ def test_our_own_mistakes_say_so(
 
     monkeypatch.setattr(certify_command, "certificate_arrays", broken)
     assert fails("certify", package, "--data", "digits", code=1) == (
-        "internal error: ValueError: shapes (3,) and (4,) do not align; please report "
+        "internal error: ValueError: shapes (3,) and; (4,) do not align; please report "
         "(VERCOMP_DEBUG=1 shows where)"
     )
 
@@ -283,7 +283,22 @@ def test_debug_shows_the_traceback(
 
 def test_names_from_outside_stay_on_one_line(fails: Fails) -> None:
     line = fails("certify", "a\n\x1b[31mred.onnx", "--data", "digits")
-    assert re.fullmatch(r"at a \[31mred\.onnx: no such file", line)
+    assert re.fullmatch(r"at a; \[31mred\.onnx: no such file", line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("one", "one"),
+        ("2 nodes:\n  a\n  b\nRemove them", "2 nodes: a; b; Remove them"),
+        (
+            "\n".join(["20 nodes:", *(f"n{i}" for i in range(20)), "Remove them"]),
+            "20 nodes: n0; n1; n2; n3; n4; and 15 more; Remove them",
+        ),
+    ],
+)
+def test_lists_become_one_line(text: str, line: str) -> None:
+    assert cli._one_line(text) == line
 
 
 def test_weights_that_are_not_finite(fails: Fails, tmp_path: Path) -> None:

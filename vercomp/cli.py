@@ -19,6 +19,7 @@ from vercomp.errors import InternalError, VercompError
 
 FEATURES = ("certify", "attack", "hessian", "regularizer")
 USER, OURS, INTERRUPTED = 2, 1, 130
+LISTED = 8  # lines of a message that are shown
 
 
 Value = str | None
@@ -247,8 +248,17 @@ def _hint(error: click.ClickException) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Text on one line: names from outside may hold anything."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Text on one line: names from outside may hold anything, and lists of nodes may be long."""
+    lines = [
+        " ".join("".join(c if c.isprintable() else " " for c in line).split())
+        for line in text.splitlines()
+    ]
+    lines = [line for line in lines if line]
+    if len(lines) > LISTED:  # the head, the first few, and the remedy at the end
+        left_out = len(lines) - LISTED + 1
+        lines = [*lines[: LISTED - 2], f"and {left_out} more", lines[-1]]
+    joined = "".join(line + (" " if line.endswith(":") else "; ") for line in lines)
+    return joined.rstrip("; ")
 
 
 def _complain(line: str, code: int) -> int:
