@@ -93,12 +93,7 @@ ACTIVATIONS = {
 }
 
 
-SLOW = {"tanh of sigmoid"}  # telling that a formula is in no row of the table takes its time
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in ACTIVATIONS]
-)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_are_recognised(name):
     torch.manual_seed(0)
     graph = merged(Net(ACTIVATIONS[name]), (4,))
