@@ -1,1 +1,1 @@
-"""Shared test modules (networks, graphs, attacks) lie beside this file, which puts it on the path."""
+"""Modules that tests share lie beside this file, which puts their folder on the path."""

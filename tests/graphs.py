@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from types import ModuleType
 
 import torch
@@ -68,7 +69,7 @@ def chain(
     """A fully connected network; one activation between layers, names as torch gives them."""
     draw = Draw(seed)
     nodes: list[Input | Affine | Activate] = [Input("x", (widths[0],))]
-    for layer, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+    for layer, (n, m) in enumerate(pairwise(widths)):
         weight = draw(f"{2 * layer}.weight", m, n, scale=scale)
         bias = draw(f"{2 * layer}.bias", m, scale=0.3)
         name = f"layer{layer}"
@@ -105,6 +106,7 @@ def decorated(seed: int = 0, dtype: torch.dtype = torch.float32) -> Graph:
     several offsets of every kind, scaled skips, a softplus beside a tanh, a float64 constant."""
     draw = Draw(seed, dtype)
     shape: Shape = (2, 2, 3)
+    two = Parameter("two", torch.full((1,), 2.0), False)
     mean = Parameter("mean", torch.tensor([0.1, -0.2], dtype=torch.float64).reshape(2, 1, 1), False)
     std = Parameter("std", torch.tensor([0.3, 0.7], dtype=torch.float64).reshape(2, 1, 1), False)
     divide, permute = Scale(shape, std, divide=True), Permute(shape, (2, 0, 1))
@@ -144,9 +146,7 @@ def decorated(seed: int = 0, dtype: torch.dtype = torch.float32) -> Graph:
             ),
             (
                 plain(draw("head.bias", 4)),
-                Offset(
-                    Scale((4,), std.__class__("two", torch.full((1,), 2.0), False)), draw("p", 1)
-                ),
+                Offset(Scale((4,), two), draw("p", 1)),
             ),
         ),
     )
@@ -195,7 +195,7 @@ def emit(graph: Graph, features: tuple[str, ...] = FEATURES) -> Emitted:
     return Emitted(graph, layout, package, module, network.eval())
 
 
-def pairs(classes: int) -> tuple[Tensor, Tensor]:
+def all_pairs(classes: int) -> tuple[Tensor, Tensor]:
     """All ordered pairs (y, t) of different classes."""
     y, t = torch.nonzero(1 - torch.eye(classes), as_tuple=True)
     return y, t

@@ -126,6 +126,7 @@ class VerifiedNetwork(nn.Module):
     def adopt(self, bounds: Bounds) -> None:
         """Take over stored bounds; they are used only while the weights have their fingerprint."""
         self._bounds = bounds
+        self._double = ()  # it may hold the weights that the old bounds were for
 
     def curvature(self) -> tuple[Tensor, Tensor]:
         """(lo, hi), each (C, C) float64, with lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""

@@ -123,4 +123,5 @@ def _product(operator: Operator, norm: float, x: Rounded, *, adjoint: bool) -> R
 
 
 def _norm(x: Tensor) -> Tensor:
-    return x.norm(dim=1) + _TINY
+    norm: Tensor = x.norm(dim=1)
+    return norm + _TINY
