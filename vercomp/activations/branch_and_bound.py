@@ -22,7 +22,7 @@ from vercomp.activations.tails import UnknownTailError, number_enclosure, tail
 from vercomp.ir.activation import X
 
 _TOLERANCE = 1e-10
-_BOXES = 6000
+_BOXES = 3000
 _FARTHEST = 2.0**64
 _FIRST_TAIL = 4.0
 _LARGE = 1e6

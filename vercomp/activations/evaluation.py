@@ -90,19 +90,28 @@ class Program(Generic[T]):
         elif isinstance(node, sympy.Pow) and isinstance(node.exp, sympy.Rational):
             exponent, power = node.exp, self._arithmetic.power
             slot = self._step(lambda base: power(base, exponent), (self._slot(node.base),))
+        elif isinstance(node, sympy.Pow) and node.base.is_positive and not node.base.free_symbols:
+            exponential = self._known(sympy.exp), self._known(sympy.log)
+            rate = self._step(exponential[1], (self._slot(node.base),))
+            product = self._step(self._arithmetic.multiply, (self._slot(node.exp), rate))
+            slot = self._step(exponential[0], (product,))
         else:
             slot = self._function(node)
         self._slots[node] = slot
         return slot
 
     def _function(self, node: sympy.Basic) -> int:
-        function = self._arithmetic.functions.get(node.func)
-        if function is None:
-            raise UnsupportedError(f"the function {node.func.__name__} is not known here")
+        function = self._known(node.func)
         parts: list[sympy.Basic] = []
         for argument in node.args:
             parts.extend(argument.args if isinstance(argument, ExprCondPair) else (argument,))
         return self._step(function, tuple(self._slot(part) for part in parts))
+
+    def _known(self, kind: type) -> Callable[..., T]:
+        function = self._arithmetic.functions.get(kind)
+        if function is None:
+            raise UnsupportedError(f"the function {kind.__name__} is not known here")
+        return function
 
     def _fold(self, combine: Callable[[T, T], T], parts: Sequence[sympy.Basic]) -> int:
         slots = [self._slot(part) for part in parts]
@@ -129,6 +138,16 @@ REAL = mpmath.MPContext()
 REAL.dps = 50
 
 
+LARGEST_EXPONENT = 1e60
+"""exp of more (of an exp, say) would take for ever, with numbers whose exponents have no bound."""
+
+
+def _exp(u: Any) -> Any:
+    if abs(u) > LARGEST_EXPONENT:
+        raise OverflowError("exp of a number that is too large")
+    return REAL.exp(u)
+
+
 def _piecewise(*parts: Any) -> Any:
     for value, condition in zip(parts[::2], parts[1::2], strict=True):
         if condition:
@@ -140,7 +159,7 @@ class RealArithmetic:
     """Numbers of 50 digits; conditions, maxima and absolute values included."""
 
     functions: Mapping[type, Callable[..., Any]] = {
-        sympy.exp: REAL.exp,
+        sympy.exp: _exp,
         sympy.log: REAL.log,
         sympy.sin: REAL.sin,
         sympy.cos: REAL.cos,
@@ -153,8 +172,8 @@ class RealArithmetic:
         sympy.atan: REAL.atan,
         sympy.erf: REAL.erf,
         sympy.erfc: REAL.erfc,
-        Sigmoid: lambda u: 1 / (1 + REAL.exp(-u)),
-        Softplus: lambda u: (u if u > 0 else 0) + REAL.log1p(REAL.exp(-abs(u))),
+        Sigmoid: lambda u: 1 / (1 + _exp(-u)),
+        Softplus: lambda u: (u if u > 0 else 0) + REAL.log1p(_exp(-abs(u))),
         sympy.Abs: abs,
         sympy.sign: REAL.sign,
         sympy.Heaviside: lambda u, at_zero=0.5: REAL.mpf(u > 0) if u else REAL.mpf(at_zero),

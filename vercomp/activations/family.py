@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -104,12 +105,9 @@ class ActivationFamily:
         floats: list[float] = []
         for parameter in self.parameters:
             value = _snapped(values.get(parameter.name), parameter.default)
-            try:
-                number = parameter.default if value is None else sympy.Rational(value)
-            except (TypeError, ValueError, OverflowError) as error:
-                raise UsageError(
-                    f"{self.name}: {parameter.name} = {value!r} is not a finite number"
-                ) from error
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"{self.name}: {parameter.name} = {value!r} is not finite")
+            number = parameter.default if value is None else sympy.Rational(value)
             exact[parameter.symbol] = number
             floats.append(float(parameter.default) if value is None else float(value))
             if value is not None:

@@ -7,6 +7,7 @@ and emitted code is one call of ``torch.sigmoid``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import sympy
@@ -113,8 +114,10 @@ def stabilise(formula: sympy.Expr) -> sympy.Expr:
     return rewritten.replace(lambda e: isinstance(e, sympy.Mul), _merge_exponentials)
 
 
-def factored(expression: sympy.Expr) -> sympy.Expr:
-    """sympy's factorisation, with functions and numbers other than integers as symbols.
+def factored(
+    expression: sympy.Expr, factor: Callable[[sympy.Expr], sympy.Expr] = sympy.factor
+) -> sympy.Expr:
+    """sympy's factorisation (or another rewriting), on symbols for functions and for fractions.
 
     Left to itself it takes exp(px/q) for the p-th power of exp(x/q), and the exact value of a float
     has a p of sixteen digits; and it clears denominators, so that no coefficient is recognised.
@@ -134,13 +137,16 @@ def factored(expression: sympy.Expr) -> sympy.Expr:
             return (masked(part.base) if part.exp.q == 1 else mask(root)) ** part.exp.p
         return part.func(*map(masked, part.args)) if part.args else part
 
-    result = sympy.factor(masked(expression))
+    result = factor(masked(expression))
     return result.xreplace({symbol: part for part, symbol in masks.items()})
 
 
 def shortest(expression: sympy.Expr) -> sympy.Expr:
-    """The shorter one of an expression and its factors."""
-    return min((expression, factored(expression)), key=lambda e: e.count_ops())
+    """The shortest one of an expression, its factors, and roots over a common denominator."""
+    candidates = [expression, factored(expression)]
+    if any(power.exp.is_Rational and power.exp.q > 1 for power in expression.atoms(sympy.Pow)):
+        candidates.append(factored(expression, sympy.cancel))
+    return min(candidates, key=lambda e: e.count_ops())
 
 
 def _logarithm(argument: sympy.Expr) -> sympy.Expr:

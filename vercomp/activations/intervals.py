@@ -14,8 +14,9 @@ import mpmath
 import sympy
 from mpmath.ctx_iv import MPIntervalContext
 
+from vercomp.activations.evaluation import LARGEST_EXPONENT
 from vercomp.activations.functions import Sigmoid, Softplus
-from vercomp.errors import InternalError
+from vercomp.errors import InternalError, UnsupportedError
 
 PRECISION = 80
 """Bits of the ends of intervals: enough for ranges to 1e-9 after cancellation."""
@@ -52,11 +53,27 @@ def _increasing(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _sigmoid(u: Any) -> Any:
+    if abs(u) > LARGEST_EXPONENT:
+        raise UnsupportedError("a sigmoid of a number that is too large")
     return 1 / (1 + _FINE.exp(-u)) if u > 0 else _FINE.exp(u) / (1 + _FINE.exp(u))
 
 
 def _softplus(u: Any) -> Any:
+    if abs(u) > LARGEST_EXPONENT:
+        raise UnsupportedError("a softplus of a number that is too large")
     return (u if u > 0 else 0) + _FINE.log1p(_FINE.exp(-abs(u)))
+
+
+def exponential(u: Any) -> Any:
+    """exp over an interval; ends that are too large for it become 0 and ∞."""
+    lower, upper = INTERVAL.mpf(0), INTERVAL.mpf(INTERVAL.inf)
+    if abs(u.a) <= LARGEST_EXPONENT:
+        lower = INTERVAL.exp(u.a)
+    if u.b <= LARGEST_EXPONENT:
+        upper = INTERVAL.exp(INTERVAL.mpf(max(u.b, -LARGEST_EXPONENT)))
+    elif lower.a == 0 and u.a > 0:
+        lower = INTERVAL.exp(INTERVAL.mpf(LARGEST_EXPONENT))
+    return INTERVAL.make_mpf((lower._mpi_[0], upper._mpi_[1]))
 
 
 def _logarithm(u: Any) -> Any:
@@ -69,7 +86,7 @@ class IntervalArithmetic:
     """Intervals with 80-bit ends; operations round outward."""
 
     functions: Mapping[type, Callable[..., Any]] = {
-        sympy.exp: INTERVAL.exp,
+        sympy.exp: exponential,
         sympy.log: _logarithm,
         sympy.sin: INTERVAL.sin,
         sympy.cos: INTERVAL.cos,

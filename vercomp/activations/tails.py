@@ -16,7 +16,7 @@ import sympy
 
 from vercomp.activations.evaluation import Program
 from vercomp.activations.functions import Sigmoid, Softplus
-from vercomp.activations.intervals import INTERVAL, IntervalArithmetic
+from vercomp.activations.intervals import INTERVAL, IntervalArithmetic, exponential
 from vercomp.errors import UnsupportedError
 from vercomp.ir.activation import X
 
@@ -125,10 +125,8 @@ class TailArithmetic:
                 result = self.multiply(result, base)
             return result
         p, r = _number_of(exponent), base.remainder
-        if base.degree < 0:
-            if exponent < 0:
-                raise UnknownTailError
-            return Tail((), Remainder(r.bound**p, r.power * exponent, (r.rate * p).a))
+        if base.degree < 0:  # without a polynomial nothing is known about its sign
+            raise UnknownTailError
         least, most = self._magnitude(base)
         if exponent.is_Integer is False and self._sign(base) < 0:
             raise UnknownTailError
@@ -183,11 +181,11 @@ class TailArithmetic:
             if r.power > 0:
                 raise UnknownTailError
             return r.bound * self.start**power
-        at_start = r.bound * self.start**power * INTERVAL.exp(-rate * self.start)
+        at_start = r.bound * self.start**power * exponential(-rate * self.start)
         peak = power / rate
         if peak.b <= self.start.a:
             return at_start
-        at_peak = r.bound * peak**power * INTERVAL.exp(-power)
+        at_peak = r.bound * peak**power * exponential(-power)
         return at_peak if at_peak.b > at_start.b else at_start
 
     def _size(self, tail: Tail) -> Remainder:
@@ -232,7 +230,7 @@ class TailArithmetic:
         # p is concave from T on, so it lies below its tangent there.
         rate = -INTERVAL.mpf(slope.b)
         start = sum(value * self.start**j for j, value in enumerate(values))
-        bound = INTERVAL.exp(start + rate * self.start + INTERVAL.mpf(radius.b))
+        bound = exponential(start + rate * self.start + INTERVAL.mpf(radius.b))
         return Remainder(bound, sympy.Integer(0), rate.a)
 
     # Functions
@@ -250,7 +248,7 @@ class TailArithmetic:
             return Tail((), self._exponential(u))
         radius = self._largest(u.remainder)
         value = sympy.exp(u.polynomial[0] if u.polynomial else 0)
-        steepest = number_enclosure(value) * INTERVAL.exp(radius)
+        steepest = number_enclosure(value) * exponential(radius)
         return self._lipschitz(sympy.exp, steepest, u)
 
     def _log(self, u: Tail) -> Tail:
