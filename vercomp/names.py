@@ -63,7 +63,7 @@ def identifier(name: str, prefix: str) -> str:
     Leading underscores go: they mean something in Python. Long names are cut.
     """
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    words = re.sub(r"[^0-9a-zA-Z]+", "_", ascii_name).strip("_").lower()[:48].rstrip("_")
+    words = re.sub(r"[^0-9a-zA-Z]+", "_", ascii_name).strip("_").lower()[:32].rstrip("_")
     if not words:
         return prefix
     return words if words[0].isalpha() else f"{prefix}{words}"

@@ -28,7 +28,7 @@ def hessian_section(layout: Layout, writer: Writer) -> None:
             name = layout.nodes[node.name]
             if node.name in needed and isinstance(node, Affine):
                 terms = [f"A.{f}.apply_to_rows(B_{p})" for f, p in _fields(layout, node)]
-                writer.line(f"B_{name} = {' + '.join(terms)}")
+                writer.assign_sum(f"B_{name}", terms)
             elif node.name in needed and isinstance(node, Activate):
                 parent = layout.nodes[node.parent]
                 slope = f"{layout.function_of(node)}.first({parent})[:, :, None]"
@@ -63,7 +63,7 @@ def product_section(layout: Layout, writer: Writer) -> None:
             name = layout.nodes[node.name]
             if node.name in needed and isinstance(node, Affine):
                 terms = [f"A.{f}.apply(V_{p})" for f, p in _fields(layout, node)]
-                writer.line(f"V_{name} = {' + '.join(terms)}")
+                writer.assign_sum(f"V_{name}", terms)
             elif node.name in needed and isinstance(node, Activate):
                 parent = layout.nodes[node.parent]
                 writer.line(f"V_{name} = {layout.function_of(node)}.first({parent}) * V_{parent}")
@@ -142,7 +142,7 @@ def _values(layout: Layout, writer: Writer, needed: frozenset[str]) -> None:
         if node.name in needed and isinstance(node, Affine):
             terms = [f"A.{field}.apply({parent})" for field, parent in _fields(layout, node)]
             bias = [f"b.{name}.value"] if node.offsets else []
-            writer.line(f"{name} = {' + '.join([*terms, *bias])}")
+            writer.assign_sum(name, [*terms, *bias])
         elif node.name in needed and isinstance(node, Activate):
             parent = layout.nodes[node.parent]
             writer.line(f"{name} = {layout.function_of(node)}.value({parent})")

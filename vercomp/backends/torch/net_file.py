@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from vercomp.activations import function_source
@@ -14,7 +15,7 @@ from vercomp.backends.torch.bounds import (
 from vercomp.backends.torch.forward import forward_lines, parameter_lines
 from vercomp.backends.torch.hessian import hessian_section, product_section
 from vercomp.backends.torch.layout import Layout
-from vercomp.backends.torch.writer import Writer
+from vercomp.backends.torch.writer import WIDTH, Writer
 from vercomp.ir.activation import Activation
 from vercomp.ir.graph import Activate, Affine
 
@@ -79,9 +80,12 @@ def _header(layout: Layout) -> str:
         size = "×".join(map(str, node.shape))
         if isinstance(node, Affine):
             parents = ", ".join(layout.nodes[parent] for parent in node.parents)
-            writer.line(f"    {name} = affine({parents})  [{size}]")
+            text = f"    {name} = affine({parents})  [{size}]"
+            for line in textwrap.wrap(text, WIDTH, subsequent_indent=" " * 8):
+                writer.line(line)
         elif isinstance(node, Activate):
-            text = f"    {name} = {node.function.name}({layout.nodes[node.parent]})  [{size}]"
+            function = layout.function_of(node).lower()  # an identifier; names are anything
+            text = f"    {name} = {function}({layout.nodes[node.parent]})  [{size}]"
             writer.line(text)
     writer.blank()
     writer.lines(

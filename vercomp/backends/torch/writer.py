@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from vercomp.backends.torch.wrapping import wrapped
 from vercomp.errors import InternalError
 
 WIDTH = 100
@@ -20,6 +21,8 @@ class Writer:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._depth = 0
+        self._last = ""
+        self._last_begins = 0
 
     @contextmanager
     def indented(self) -> Iterator[None]:
@@ -29,8 +32,11 @@ class Writer:
         self._depth -= 1
 
     def line(self, text: str = "") -> None:
-        """One line, or an empty one."""
-        self._lines.append("    " * self._depth + text if text else "")
+        """One line, or an empty one; a statement that is too long becomes several."""
+        self._last, self._last_begins = text, len(self._lines)
+        indent = "    " * self._depth
+        parts = wrapped(text, WIDTH - len(indent))
+        self._lines += [indent + part if part else "" for part in parts]
 
     def lines(self, text: str) -> None:
         """Several lines that are formatted already."""
@@ -61,64 +67,39 @@ class Writer:
         """``prefix(arguments)suffix`` on one line, on two, or with one argument a line."""
         opening, closing = brackets[0], brackets[1]
         inline = ", ".join(arguments)
-        if self._fits(f"{prefix}{opening}{inline}{closing}{suffix}"):
-            self.line(f"{prefix}{opening}{inline}{closing}{suffix}")
+        whole = f"{prefix}{opening}{inline}{closing}{suffix}"
+        if self.fits(whole) or not prefix.startswith("def "):
+            self.line(whole)
             return
         self.line(f"{prefix}{opening}")
         with self.indented():
-            # Lists and dictionaries go from one line to one element a line; calls may take two.
-            if opening == "(" and self._fits(inline):
-                self.line(inline)
-            else:
-                for argument in arguments:
-                    self.line(f"{argument},")
+            for line in [inline] if self.fits(inline) else [f"{a}," for a in arguments]:
+                self.line(line)
         self.line(f"{closing}{suffix}")
 
     def assign(self, target: str, expression: str) -> None:
-        """``target = expression``; a last call that is too long is written over several lines."""
-        if self.fits(f"{target} = {expression}") or not expression.endswith(")"):
-            self.line(f"{target} = {expression}")
-            return
-        opening = _opening_of_last_call(expression)
-        arguments = _split(expression[opening + 1 : -1])
-        self.call(f"{target} = {expression[:opening]}", arguments)
+        """``target = expression``."""
+        self.line(f"{target} = {expression}")
+
+    def assign_sum(self, target: str, terms: Sequence[str]) -> None:
+        """``target = Σ terms``; a second term that does not fit is added by itself."""
+        if len(terms) == 2 and not self.fits(f"{target} = {terms[0]} + {terms[1]}"):
+            self.assign(target, terms[0])
+            terms = [target, terms[1]]
+        self.assign(target, " + ".join(terms))
 
     def return_last(self, name: str) -> None:
-        """Return what the last line assigns to ``name``."""
-        indent = "    " * self._depth
-        head = f"{indent}{name} = "
-        if not self._lines[-1].startswith(head):
+        """Return what the last statement assigns to ``name``."""
+        head = f"{name} = "
+        if not self._last.startswith(head):
             raise InternalError(f"the last line does not assign {name}")
-        self._lines[-1] = f"{indent}return {self._lines[-1].removeprefix(head)}"
+        del self._lines[self._last_begins :]
+        self.line(f"return {self._last.removeprefix(head)}")
 
     def fits(self, text: str) -> bool:
         """Whether a statement fits on a line of its own here."""
-        return self._fits(text)
+        return len(text) + 4 * self._depth <= WIDTH
 
     def text(self) -> str:
         """The file."""
         return "\n".join(self._lines).strip("\n") + "\n"
-
-    def _fits(self, text: str) -> bool:
-        return len(text) + 4 * self._depth <= WIDTH
-
-
-def _opening_of_last_call(expression: str) -> int:
-    """Where the bracket that the last character closes was opened."""
-    depth = 0
-    for position in range(len(expression) - 1, -1, -1):
-        depth += (expression[position] in ")]}") - (expression[position] in "([{")
-        if depth == 0:
-            return position
-    raise InternalError(f"unbalanced brackets in {expression}")
-
-
-def _split(arguments: str) -> list[str]:
-    """The arguments of a call, at the commas that are not inside brackets."""
-    parts, depth, start = [], 0, 0
-    for position, character in enumerate(arguments):
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0:
-            parts.append(arguments[start:position].strip())
-            start = position + 1
-    return [*parts, arguments[start:].strip()]
