@@ -253,6 +253,27 @@ def test_a_run_of_other_options(
     )
 
 
+def test_json_files_that_could_not_be_written(
+    fails: Fails, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certify_command, "certificate_arrays", None)  # nothing is computed first
+    options = ("certify", package, "--data", "digits", "--json")
+    assert fails(*options, "nowhere/out.json") == (
+        "at nowhere/out.json: its folder is not there, or cannot be written to. Make the folder, "
+        "or give '-' for standard output"
+    )
+    (tmp_path / "folder").mkdir()
+    assert fails(*options, "folder") == "at folder: a folder stands there, not a file"
+
+
+def test_no_command_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Usage: vercomp [OPTIONS] COMMAND")
+
+
 def test_our_own_mistakes_say_so(
     fails: Fails, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,15 +112,22 @@ run_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
 @click.version_option(package_name="vercomp", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Compile trained networks into packages that certify and attack.
 
     MODEL is an ONNX file, the folder of a compiled package, or package.module:callable, which
     returns a torch nn.Module. DATA is a .npz file with arrays x and y, 'digits', mnist:FOLDER or
     fashion-mnist:FOLDER (test split; ':train' after it gives the other).
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(USER)
 
 
 @cli.command("compile")

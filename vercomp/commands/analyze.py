@@ -10,7 +10,7 @@ from rich.console import RenderableType
 
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import deliver
+from vercomp.commands.printing import check_json_path, deliver
 from vercomp.data import load_data
 from vercomp.driver import CompiledNetwork
 from vercomp.errors import UsageError
@@ -33,6 +33,7 @@ def run(
     """Analyse; with data, set the bound beside the curvature found at real inputs."""
     if data is None and limit is not None:
         raise UsageError("--limit needs --data: without it no input is looked at")
+    check_json_path(json_path)
     with Patience(f"compiling {model}"):
         network = open_model(model, mean=mean, std=std, input_shape=input_shape)
     analysis = network.analysis()

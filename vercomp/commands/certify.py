@@ -12,7 +12,7 @@ from torch import Tensor
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import deliver
+from vercomp.commands.printing import check_json_path, deliver
 from vercomp.data import load_data
 from vercomp.driver import CompiledNetwork
 from vercomp.outputs import RunFolder
@@ -51,6 +51,7 @@ def run(
     json_path: str | None,
 ) -> None:
     """Certify block by block; the table, or JSON, at the end."""
+    check_json_path(json_path)
     with Patience(f"compiling {model}"):
         network = open_model(model, mean=mean, std=std, input_shape=input_shape)
     dataset = load_data(

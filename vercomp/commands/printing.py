@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,29 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
+from vercomp.errors import OutputFolderError
 from vercomp.outputs import write_atomically
 from vercomp.report.summaries import to_json
 from vercomp.report.tables import show
+
+
+def check_json_path(json_path: str | None) -> None:
+    """Refuse, before any work, a file that could not be written at its end.
+
+    Raises:
+        OutputFolderError: The path is a folder, or lies where nothing can be written.
+    """
+    if json_path is None or json_path == "-":
+        return
+    path = Path(json_path)
+    if path.is_dir():
+        raise OutputFolderError("a folder stands there, not a file", location=json_path)
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise OutputFolderError(
+            "its folder is not there, or cannot be written to",
+            location=json_path,
+            remedy="Make the folder, or give '-' for standard output",
+        )
 
 
 def deliver(summary: Mapping[str, Any], json_path: str | None, *tables: RenderableType) -> None:
