@@ -271,7 +271,7 @@ def test_no_command_at_all(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main([])
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("Usage: vercomp [OPTIONS] COMMAND")
+    assert captured.err.startswith("Usage: vercomp [OPTIONS]")
 
 
 def test_our_own_mistakes_say_so(
