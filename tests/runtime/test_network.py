@@ -15,6 +15,7 @@ from graphs import Emitted, all_pairs, chain, decorated, emit, residual
 from safetensors.torch import save
 from torch import Tensor, nn
 
+import vercomp
 from vercomp.runtime.network import Bounds, VerifiedNetwork
 from vercomp.runtime.storage import fill, load_network
 
@@ -265,3 +266,18 @@ def test_fingerprints_depend_on_names_types_shapes_and_bytes() -> None:
 def test_a_folder_that_lacks_files(tmp_path: Any) -> None:
     with pytest.raises(FileNotFoundError):
         load_network(example().network, tmp_path)
+
+
+def test_weights_that_change_during_a_certificate_void_it() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    network = vercomp.compile(module, input_shape=(3,)).network
+    before = network.bounds()
+
+    def change_while_held() -> None:
+        with network.held():
+            next(network.parameters()).data.mul_(2.0)
+            assert network.bounds() is before
+
+    with pytest.raises(RuntimeError, match="the weights changed while they were being certified"):
+        change_while_held()
+    assert network.bounds() is not before

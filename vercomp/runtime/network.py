@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -72,6 +73,7 @@ class VerifiedNetwork(nn.Module):
         self._bounds: Bounds | None = None
         # In a tuple: a copy of the network is not a part of it, for nn.Module.
         self._double: tuple[VerifiedNetwork, ...] = ()
+        self._held: Bounds | None = None
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -117,11 +119,28 @@ class VerifiedNetwork(nn.Module):
         Raises:
             ValueError: A weight is NaN or infinite.
         """
+        if self._held is not None:
+            return self._held
         fingerprint = self.fingerprint()
         if self._bounds is None or self._bounds.fingerprint != fingerprint:
             self._bounds = self._compute_bounds(fingerprint)
             self._double = ()
         return self._bounds
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """One look at the weights for a whole computation, and another one when it is done.
+
+        Raises:
+            RuntimeError: The weights changed meanwhile: what was computed holds for neither state.
+        """
+        self._held, before = self.bounds(), self._held
+        try:
+            yield
+            if self.fingerprint() != self._held.fingerprint:
+                raise RuntimeError("the weights changed while they were being certified")
+        finally:
+            self._held = before
 
     def adopt(self, bounds: Bounds) -> None:
         """Take over stored bounds; they are used only while the weights have their fingerprint."""
@@ -174,4 +193,4 @@ class VerifiedNetwork(nn.Module):
         return double.requires_grad_(False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_double": ()}
+        return {**self.__dict__, "_double": (), "_held": None}

@@ -226,12 +226,14 @@ _METHODS: Mapping[str, str] = {
     "certify": '''\
 def certify(self, x: Tensor, y: Tensor, **options: Any) -> Certificates:
     """Radii within which no l2 perturbation changes the class; see runtime/certify.py."""
-    return certify_network(self, x, y, **options)
+    with self.held():
+        return certify_network(self, x, y, **options)
 ''',
     "attack": '''\
 def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
     """The worst points of l2 balls, and proved bounds of how bad; see runtime/attack.py."""
-    return attack_network(self, x, y, radius, **options)
+    with self.held():
+        return attack_network(self, x, y, radius, **options)
 ''',
     "hessian": '''\
 def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
