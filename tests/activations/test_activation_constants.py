@@ -216,6 +216,16 @@ def test_jumps_of_the_first_derivative_are_refused(name):
         (sympy.sech(X), "the derivatives of mine could not be bounded: the function cosh is not"),
         (X**2 * Heaviside(X), "the first derivative of mine is unbounded"),
         (
+            sympy.atan(1 / X),
+            "the derivatives of mine could not be bounded: it is not proved that x is not zero for "
+            "every x, so that the formula is smooth",
+        ),
+        (
+            log(1 - tanh(X)),
+            "the derivatives of mine could not be bounded: it is not proved that 1 - tanh(x) is "
+            "positive for every x",
+        ),
+        (
             Piecewise((X, X > 2), (X / 2, True)),
             "the value of mine jumps at x = 2, so curvature does not exist there",
         ),

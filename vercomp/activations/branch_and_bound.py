@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +18,16 @@ import sympy
 from vercomp.activations.branches import Branch
 from vercomp.activations.evaluation import Program
 from vercomp.activations.functions import shortest
-from vercomp.activations.intervals import INTERVAL, IntervalArithmetic
+from vercomp.activations.intervals import INTERVAL, IntervalArithmetic, SingularIntervalError
 from vercomp.activations.tails import UnknownTailError, number_enclosure, tail
 from vercomp.ir.activation import X
 
+_EVERYTHING = INTERVAL.mpf([-INTERVAL.inf, INTERVAL.inf])
 _TOLERANCE = 1e-10
 _BOXES = 3000
 _FARTHEST = 2.0**64
 _FIRST_TAIL = 4.0
+_HUGE = 1e100
 _LARGE = 1e6
 """A derivative that reaches this is called unbounded when no bound of it is found."""
 
@@ -73,6 +76,16 @@ def _one_period(branch: Branch) -> Branch:
     return Branch(sympy.Integer(0), period, branch.formula)
 
 
+def lower_bound(branch: Branch) -> float:
+    """A lower bound of a branch that is within 1e-10 of its infimum.
+
+    Raises:
+        UnprovedError: With the reason.
+        UnsupportedError: The formula holds a function without interval evaluation.
+    """
+    return 0.0 - _Maximiser(-shortest(branch.formula), branch).supremum()
+
+
 class _Maximiser:
     """Best-first search for the supremum of a formula on a branch's interval."""
 
@@ -85,7 +98,6 @@ class _Maximiser:
         self._serial = 0
         self._best: Any = None
         self._scale = 0.0
-        self._farthest = 0.0
         left = None if branch.lower == -sympy.oo else number_enclosure(branch.lower)
         right = None if branch.upper == sympy.oo else number_enclosure(branch.upper)
         start = -INTERVAL.mpf(_FIRST_TAIL) if left is None else left.a
@@ -104,6 +116,10 @@ class _Maximiser:
         """An upper bound that is within the tolerance of the supremum, rounded up."""
         for _ in range(_BOXES):
             box = self._heap[0]
+            if self._best is None:
+                raise UnprovedError("has no value where it was looked for")
+            if self._scale > _HUGE:
+                raise UnprovedError("is unbounded")
             tolerance = _TOLERANCE * max(abs(float(self._best.b)), 1e-3 * self._scale, 1e-30)
             if box.bound.b <= self._best.a + tolerance:
                 # The heap is ordered by float64: no bound exceeds the next one after the largest.
@@ -116,6 +132,8 @@ class _Maximiser:
                 middle = INTERVAL.mpf(middle.b)
                 self._push(box.lower, middle)
                 self._push(middle, box.upper)
+        if self._scale > _LARGE:
+            raise UnprovedError("is unbounded")
         raise UnprovedError(
             f"could not be enclosed to 1e-10 near x = {float(self._heap[0].lower):.6g}"
         )
@@ -123,8 +141,12 @@ class _Maximiser:
     def _push(self, lower: Any, upper: Any) -> None:
         box = INTERVAL.mpf([lower.a, upper.b])
         middle = INTERVAL.mpf(((lower + upper) / 2).b)
-        self._sample(middle)
-        value, slope = self._with_slope(box)
+        try:
+            self._sample(middle)
+            value, slope = self._with_slope(box)
+        except SingularIntervalError:
+            self._add(lower, upper, _EVERYTHING, 0)
+            return
         if slope.a >= 0 or slope.b <= 0:
             end = INTERVAL.mpf(upper.b) if slope.a >= 0 else INTERVAL.mpf(lower.a)
             bound = self._sample(end)
@@ -136,10 +158,10 @@ class _Maximiser:
     def _push_tail(self, start: Any, direction: int) -> None:
         """The box from start to ∞ in direction ±1; ``start`` > 0 either way."""
         distance = float(start)
-        self._farthest = max(self._farthest, distance)
-        self._sample(INTERVAL.mpf(direction * start))
+        with suppress(SingularIntervalError):
+            self._sample(INTERVAL.mpf(direction * start))
         formula = self._formula if direction > 0 else self._formula.subs(X, -X)
-        bound = INTERVAL.mpf([-INTERVAL.inf, INTERVAL.inf])
+        bound = _EVERYTHING
         try:
             found, arithmetic = tail(formula, distance)
             if arithmetic.grows(found):
@@ -167,13 +189,12 @@ class _Maximiser:
         value = self._value(point)[0]
         if value.a == value.a and (self._best is None or value.a > self._best.a):
             self._best = value
-        size = max(abs(float(value.a)), abs(float(value.b)))
-        self._scale = max(self._scale, size) if size < float("inf") else self._scale
+        self._scale = max(self._scale, float(value.a), -float(value.b))
         return value
 
     def _add(self, lower: Any, upper: Any, bound: Any, direction: int) -> None:
         self._serial += 1
         priority = -float(bound.b)
         if math.isnan(priority):
-            bound, priority = INTERVAL.mpf([-INTERVAL.inf, INTERVAL.inf]), -math.inf
+            bound, priority = _EVERYTHING, -math.inf
         heapq.heappush(self._heap, _Box(priority, self._serial, lower, upper, bound, direction))

@@ -69,7 +69,7 @@ def _split(formula: sympy.Expr, lower: sympy.Expr, upper: sympy.Expr) -> Iterato
     inside = sorted(point for point in points if lower < point < upper)
     edges = [lower, *inside, upper]
     for left, right in pairwise(edges):
-        chosen = _chosen(node, _between(left, right))
+        chosen = _chosen(node, inner_point(left, right))
         yield from _split(formula.xreplace({node: chosen}), left, right)
 
 
@@ -108,7 +108,8 @@ def _zeros(expression: sympy.Expr) -> Iterator[sympy.Expr]:
         ) from error
 
 
-def _between(lower: sympy.Expr, upper: sympy.Expr) -> sympy.Expr:
+def inner_point(lower: sympy.Expr, upper: sympy.Expr) -> sympy.Expr:
+    """Some number between two, either of which may be infinite."""
     if lower == -sympy.oo:
         return sympy.Integer(0) if upper == sympy.oo else sympy.floor(upper) - 1
     return sympy.ceiling(lower) + 1 if upper == sympy.oo else (lower + upper) / 2

@@ -20,6 +20,7 @@ from vercomp.activations.branch_and_bound import UnprovedError, enclosed_range
 from vercomp.activations.branches import Branch, branches
 from vercomp.activations.closed_form import exact_range, numeric
 from vercomp.activations.formula_text import formula_text
+from vercomp.activations.singularities import check_smooth
 from vercomp.errors import UnboundedCurvatureError, UnsupportedError
 from vercomp.ir.activation import Activation, ActivationConstants, X
 
@@ -46,6 +47,8 @@ def constants(activation: Activation) -> ActivationConstants:
     """
     try:
         parts = branches(activation.formula)
+        for part in parts:
+            check_smooth(part)
         _check_continuity(activation, parts)
         ranges = [_range(activation, parts, order) for order in (1, 2)]
     except UnsupportedError as error:

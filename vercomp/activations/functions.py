@@ -21,6 +21,7 @@ class Sigmoid(sympy.Function):  # type: ignore[misc]
     nargs: ClassVar[Any] = 1
     is_real = True
     is_finite = True
+    is_positive = True
 
     @classmethod
     def eval(cls, argument: sympy.Expr) -> sympy.Expr | None:
@@ -49,6 +50,7 @@ class Softplus(sympy.Function):  # type: ignore[misc]
     nargs: ClassVar[Any] = 1
     is_real = True
     is_finite = True
+    is_positive = True
 
     @classmethod
     def eval(cls, argument: sympy.Expr) -> sympy.Expr | None:
@@ -69,6 +71,7 @@ class SigmoidComplement(sympy.Function):  # type: ignore[misc]
     nargs: ClassVar[Any] = 1
     is_real = True
     is_finite = True
+    is_positive = True
 
 
 def without_cancellation(expression: sympy.Expr) -> sympy.Expr:

@@ -83,8 +83,12 @@ def exponential(u: Any) -> Any:
 
 def _logarithm(u: Any) -> Any:
     if u.a <= 0:
-        return INTERVAL.mpf([-INTERVAL.inf, INTERVAL.inf])
+        raise SingularIntervalError
     return INTERVAL.log(u) * _WIDENING
+
+
+class SingularIntervalError(Exception):
+    """A quotient, root or logarithm over an interval on which it may not exist."""
 
 
 class IntervalArithmetic:
@@ -122,11 +126,17 @@ class IntervalArithmetic:
         return a * b
 
     def power(self, base: Any, exponent: sympy.Rational) -> Any:
-        """A rational power; everything where a root of a negative number or 1/0 may occur."""
+        """A rational power.
+
+        Raises:
+            SingularIntervalError: It may be a root of a negative number, or 1/0.
+        """
+        if exponent < 0 and base.a <= 0 <= base.b:
+            raise SingularIntervalError
         if exponent.q == 1:
             return base ** int(exponent.p)
-        if base.a < 0 or (base.a == 0 and exponent < 0):
-            return INTERVAL.mpf([-INTERVAL.inf, INTERVAL.inf])
+        if base.a < 0:
+            raise SingularIntervalError
         if exponent.q == 2:
             return INTERVAL.sqrt(base) ** int(exponent.p)
         if base.a == 0:
