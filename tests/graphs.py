@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import ModuleType
 
@@ -33,6 +33,7 @@ from vercomp.ir.linear_maps import (
     identity,
 )
 from vercomp.ir.reference import evaluate, stored_as
+from vercomp.ir.rewrite import rewired
 from vercomp.pass_manager import State, run_passes
 from vercomp.runtime.network import VerifiedNetwork
 
@@ -199,3 +200,16 @@ def all_pairs(classes: int) -> tuple[Tensor, Tensor]:
     """All ordered pairs (y, t) of different classes."""
     y, t = torch.nonzero(1 - torch.eye(classes), as_tuple=True)
     return y, t
+
+
+def renamed(graph: Graph, names: dict[str, str], parameters: dict[str, str] | None = None) -> Graph:
+    """The graph with nodes and parameters called otherwise."""
+    parameters = parameters or {}
+    for parameter in graph.parameters():
+        name = parameters.get(parameter.name, parameter.name)
+        object.__setattr__(parameter, "name", name)
+    nodes = []
+    for node in graph.nodes:
+        moved = rewired(node, names)
+        nodes.append(replace(moved, name=names.get(moved.name, moved.name)))
+    return check(Graph(tuple(nodes), names.get(graph.output, graph.output)))

@@ -44,11 +44,10 @@ def biases_section(layout: Layout, writer: Writer) -> None:
     writer.line("class Biases(NamedTuple):")
     with writer.indented():
         writer.line('"""The bias b of every affine node, as a row, and a bound of its rounding."""')
-        writer.blank()
+        if nodes:
+            writer.blank()
         for node in nodes:
             writer.line(f"{layout.nodes[node.name]}: Rounded")
-        if not nodes:
-            writer.line("pass")
     writer.blank(2)
     writer.line("def biases(net: Any) -> Biases:")
     with writer.indented():

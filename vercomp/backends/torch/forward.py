@@ -58,8 +58,10 @@ def _affine(layout: Layout, writer: Writer, node: Affine, name: str) -> str:
     total = " + ".join(summands)
     for offset in remaining:
         moved = layout.offset_vector(offset, "self")
-        operator = layout.operator(offset.map, "self")
-        moved = moved if layout.is_plain(offset) else f"({operator}).apply({moved})"
+        if not layout.is_plain(offset):
+            factors = layout.operator_factors(offset.map, "self")
+            writer.assign("A", " @ ".join(factors))
+            moved = f"A.apply({moved})"
         if len(node.shape) > 1:
             moved = f"{moved}.reshape({', '.join(map(str, node.shape))})"
         longer = f"{total} {'-' if offset.negate else '+'} {moved}"

@@ -17,10 +17,11 @@ def hessian_section(layout: Layout, writer: Writer) -> None:
     with writer.indented():
         writer.line('"""∇²(c·z) at flat points x (P, D), by Lemma 1: (P, D, D)."""')
         writer.line("P, D = x.shape")
-        writer.line("H = torch.zeros(P, D, D, dtype=x.dtype, device=x.device)")
+        zeros = "torch.zeros(P, D, D, dtype=x.dtype, device=x.device)"
         if not needed:
-            writer.line("return H")
+            writer.line(f"return {zeros}")
             return
+        writer.assign("H", zeros)
         _values(layout, writer, needed)
         writer.comment("B: the Jacobian of each node, (P, n, D).")
         writer.line("B_x = torch.eye(D, dtype=x.dtype, device=x.device)")

@@ -81,12 +81,11 @@ def _header(layout: Layout) -> str:
         if isinstance(node, Affine):
             parents = ", ".join(layout.nodes[parent] for parent in node.parents)
             text = f"    {name} = affine({parents})  [{size}]"
-            for line in textwrap.wrap(text, WIDTH, subsequent_indent=" " * 8):
-                writer.line(line)
+            writer.lines(_wrapped(text))
         elif isinstance(node, Activate):
             function = layout.function_of(node).lower()  # an identifier; names are anything
             text = f"    {name} = {function}({layout.nodes[node.parent]})  [{size}]"
-            writer.line(text)
+            writer.lines(_wrapped(text))
     writer.blank()
     writer.lines(
         "Forward pass in plain torch; bounds of curvature and of rounding as programs over the\n"
@@ -200,6 +199,10 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
             if feature in _METHODS:
                 writer.blank()
                 writer.lines(_METHODS[feature])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=" " * 8)
 
 
 def _one_line(text: str) -> str:

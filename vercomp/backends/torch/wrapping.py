@@ -98,23 +98,36 @@ class _Layout:
     def _operators(
         self, node: ast.BinOp, prefix: str, suffix: str, depth: int, *, bracketed: bool
     ) -> list[str]:
-        """A sum or product: inside brackets, one operand a line."""
+        """A sum or product: brackets around it, unless lines may end here, and inside, operands."""
         operands = self._operands(node)
-        if bracketed:
-            lines = []
-            for position, (operator, operand) in enumerate(operands):
-                before = f"{operator} " if operator else prefix
-                after = suffix if position == len(operands) - 1 else ""
-                lines += self.expression(operand, before, after, depth, bracketed=True)
-            return lines
+        if bracketed and not self._in_brackets(node):
+            return self._one_a_line(operands, prefix, suffix, depth)
         last = operands[-1][1]
-        if len(operands) == 2 and isinstance(last, ast.Call) and last.args:
+        if not bracketed and len(operands) == 2 and isinstance(last, ast.Call) and last.args:
             # One operator before a call: the call's brackets are the ones that open.
             before = f"{prefix}{self._source(operands[0][1])} {operands[1][0]} "
             if self._fits(f"{before}{self._source(last.func)}(", depth):
                 return self.expression(last, before, suffix, depth, bracketed=False)
-        body = self.expression(node, "", "", depth + 1, bracketed=True)
+        inside = self._inside(node)
+        if self._fits(inside, depth + 1):
+            body = [_INDENT * (depth + 1) + inside]
+        else:
+            body = self._one_a_line(operands, "", "", depth + 1)
         return [f"{_INDENT * depth}{prefix}(", *body, f"{_INDENT * depth}){suffix}"]
+
+    def _one_a_line(
+        self, operands: list[tuple[str, ast.expr]], prefix: str, suffix: str, depth: int
+    ) -> list[str]:
+        lines = []
+        for position, (operator, operand) in enumerate(operands):
+            before = f"{operator} " if operator else prefix
+            after = suffix if position == len(operands) - 1 else ""
+            lines += self.expression(operand, before, after, depth, bracketed=True)
+        return lines
+
+    def _inside(self, node: ast.expr) -> str:
+        """The source of an expression without brackets around it."""
+        return self.text[node.col_offset : node.end_col_offset].decode()
 
     def _operands(self, node: ast.BinOp) -> list[tuple[str, ast.expr]]:
         """The operands of operators that bind alike, with the operator before each."""

@@ -1,0 +1,376 @@
+"""Emitted source: readable, formatted, and the same function as the graph it was made from."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from graphs import (
+    Emitted,
+    activation,
+    all_pairs,
+    chain,
+    decorated,
+    emit,
+    renamed,
+    residual,
+)
+
+from vercomp.backends.torch.package import FEATURES
+from vercomp.ir.check import check
+from vercomp.ir.graph import Activate, Affine, Graph, Input, Term
+from vercomp.ir.linear_maps import Dense, Parameter
+from vercomp.ir.reference import evaluate, stored_as
+
+ROOT = Path(__file__).parents[3]
+GOLDEN = Path(__file__).parent / "golden" / "tiny.py"
+
+EVERY_ACTIVATION = [
+    *["sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "silu", "mish", "elu", "celu"],
+    *["arctan", "erf", "sin", "softsign", "identity"],
+]
+
+
+def with_long_names(graph: Graph, length: int = 60) -> Graph:
+    names = {
+        node.name: f"{node.name}_{'of_a_very_long_layer_' * 5}"[:length] for node in graph.nodes
+    }
+    params = {
+        p.name: f"{p.name}.{'of.a.very.long.module.' * 5}"[:length] for p in graph.parameters()
+    }
+    return renamed(graph, names, params)
+
+
+def affine_only() -> Graph:
+    weight = Parameter("w", torch.randn(3, 4))
+    return check(Graph((Input("x", (4,)), Affine("z", (3,), (Term(Dense(weight), "x"),))), "z"))
+
+
+def activation_last() -> Graph:
+    graph = chain(4, [3, 5, 4], ["gelu"])
+    last = Activate("squashed", (4,), graph.output, activation("tanh"))
+    return check(Graph((*graph.nodes, last), "squashed"))
+
+
+def activation_first() -> Graph:
+    w = Parameter("w", torch.randn(3, 4))
+    return check(
+        Graph(
+            (
+                Input("x", (4,)),
+                Activate("a", (4,), "x", activation("silu")),
+                Affine("z", (3,), (Term(Dense(w), "a"), Term(Dense(w), "x"))),
+            ),
+            "z",
+        )
+    )
+
+
+GRAPHS: dict[str, Callable[[], Graph]] = {
+    "small": lambda: chain(0, [3, 5, 4], ["tanh"]),
+    "deep": lambda: chain(1, [4, *[3 + k % 3 for k in range(14)], 3], EVERY_ACTIVATION),
+    "two of one kind": lambda: chain(
+        2, [3, 4, 5, 3], [activation("softplus", beta=1.5), activation("softplus", beta=1.50000001)]
+    ),
+    "wide": lambda: chain(3, [300, 2, 120], ["sigmoid"]),
+    "one by one": lambda: chain(5, [1, 1, 2], ["silu"]),
+    "skips": lambda: residual(6, ["gelu", "silu", "tanh", "softplus", "sigmoid"]),
+    "one of everything": decorated,
+    "one of everything in float64": lambda: decorated(1, torch.float64),
+    "long names": lambda: with_long_names(decorated(2)),
+    "long names and skips": lambda: with_long_names(residual(7, ["gelu", "silu", "tanh", "mish"])),
+    "middling names": lambda: with_long_names(residual(8, ["gelu", "silu", "tanh"]), 22),
+    "affine only": affine_only,
+    "activation last": activation_last,
+    "activation first": activation_first,
+}
+
+
+@pytest.fixture(scope="module", params=GRAPHS)
+def emitted(request: pytest.FixtureRequest) -> Emitted:
+    return emit(GRAPHS[request.param]())
+
+
+def sample(graph: Graph, count: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    shape = (count, *graph.input.shape)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def test_forward_is_the_reference_interpreter(emitted: Emitted) -> None:
+    x = 2 * sample(emitted.graph)
+    double = copy.deepcopy(emitted.network).double()
+    assert torch.allclose(double(x), emitted.reference(x), rtol=1e-11, atol=1e-11)
+    single = emitted.network(x.to(emitted.network.dtype))
+    assert single.dtype == emitted.network.dtype
+    assert torch.allclose(single.double(), emitted.reference(x), rtol=1e-3, atol=1e-3)
+    assert double(x[:0]).shape == (0, emitted.graph.classes)
+
+
+def test_hessian_and_its_products_are_autograds(emitted: Emitted) -> None:
+    graph = emitted.graph
+    x = 0.3 * sample(graph, 3)  # below softplus's threshold, where torch drops its curvature
+    if x[0].numel() > 50:
+        pytest.skip("a Hessian of 300 × 300 by automatic differentiation takes long")
+    y, t = (labels[:3] for labels in all_pairs(graph.classes))
+    y, t = y[-len(x) :].clone(), t[-len(x) :].clone()
+    x = x[: len(y)]
+    double = copy.deepcopy(emitted.network).double()
+    expected = []
+    for point, label, target in zip(x, y, t, strict=True):
+
+        def margin(flat: Any, label: Any = label, target: Any = target) -> Any:
+            z = evaluate(graph, flat.reshape(1, *graph.input.shape), stored_as(torch.float64))
+            return z[graph.output][0, label] - z[graph.output][0, target]
+
+        expected.append(torch.func.hessian(margin)(point.flatten()))
+    hessians = double.hessian(x, y, t)
+    scale = 1 + torch.stack(expected).abs().max()
+    assert torch.allclose(hessians, torch.stack(expected), rtol=1e-9, atol=1e-11 * float(scale))
+    v = torch.randn_like(x)
+    products = double.hessian_vector_product(x, y, t, v)
+    assert products.shape == v.shape
+    along = (hessians @ v.flatten(1)[:, :, None])[:, :, 0]
+    assert torch.allclose(products.flatten(1), along, rtol=1e-9, atol=1e-10 * float(scale))
+
+
+def test_linearize_is_autograd_within_its_own_errors(emitted: Emitted) -> None:
+    graph, x = emitted.graph, 2 * sample(emitted.graph)
+    identity = torch.eye(graph.classes, dtype=torch.float64)
+    c = identity[torch.arange(6) % graph.classes] - identity[-1]
+    found = emitted.network.linearize(x.flatten(1), c)
+    x.requires_grad_()
+    value = (emitted.reference(x) * c).sum(1)
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    room = 1 + value.detach().abs()
+    assert ((found.value - value).abs().detach() <= found.value_error + 1e-12 * room).all()
+    off = (found.gradient - gradient.flatten(1)).norm(dim=1)
+    length = 1 + gradient.flatten(1).norm(dim=1)
+    assert (off <= found.gradient_error + 1e-12 * length).all()
+    absurd = 1e-2 if len(graph.nodes) > 20 else 1e-5  # δ of softplus, amplified layer by layer
+    assert (found.value_error <= absurd * room).all()
+    assert (found.gradient_error <= absurd * length).all()
+
+
+def test_curvature_of_the_package_bounds_its_hessians(emitted: Emitted) -> None:
+    network = emitted.network
+    if emitted.graph.classes > 10:
+        pytest.skip("120 × 119 pairs")
+    lo, hi = network.curvature()
+    y, t = all_pairs(emitted.graph.classes)
+    x = 3 * sample(emitted.graph, len(y))
+    eigenvalues = torch.linalg.eigvalsh(copy.deepcopy(network).double().hessian(x, y, t))
+    assert (eigenvalues[:, 0] >= lo[y, t] - 1e-11).all()
+    assert (eigenvalues[:, -1] <= hi[y, t] + 1e-11).all()
+
+
+@pytest.mark.parametrize(
+    "features", [FEATURES, *[(feature,) for feature in FEATURES], ("hessian", "regularizer")]
+)
+def test_packages_are_formatted_and_lint_clean(features: tuple[str, ...], tmp_path: Path) -> None:
+    for number, name in enumerate(GRAPHS):
+        package = emit(GRAPHS[name](), features).package
+        for path, content in package.files.items():
+            if number and path.startswith("runtime/"):
+                continue  # the same in all of them
+            target = tmp_path / f"package{number}" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    options = ["--no-cache", "--config", str(ROOT / "pyproject.toml"), str(tmp_path)]
+    for command in (["format", "--diff"], ["check", "--output-format", "concise"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, *options], capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_golden() -> None:
+    """A tiny net.py as it stands in the repository: every change of it can be read in review.
+
+    ``VERCOMP_UPDATE_GOLDEN=1 pytest -k golden`` writes it anew.
+    """
+    source = emit(tiny(), ("hessian", "regularizer")).source
+    if os.environ.get("VERCOMP_UPDATE_GOLDEN"):
+        GOLDEN.write_text(source, encoding="utf-8")
+    assert source == GOLDEN.read_text(encoding="utf-8")
+
+
+def tiny() -> Graph:
+    graph = chain(0, [2, 3, 4, 2], ["tanh", "softplus"])
+    out = graph.node("layer2")
+    assert isinstance(out, Affine)
+    skip = Term(Dense(Parameter("skip.weight", torch.ones(2, 3))), "a0")
+    wider = replace(out, terms=(*out.terms, skip))
+    return check(Graph((*graph.nodes[:-1], wider), "layer2"))
+
+
+EMIT = """
+import hashlib, sys
+sys.path.insert(0, {tests!r})
+from graphs import decorated, emit, residual
+from vercomp.backends.torch import package as packages
+for graph in (decorated(), residual(3, ["gelu", "silu", "tanh"])):
+    made = emit(graph)
+    weights = packages.weights(made.layout)
+    manifest = packages.manifest(
+        made.layout, made.package, packages.FEATURES,
+        source={{}}, versions={{}}, bounds=made.network.bounds().to_json(),
+    )
+    digest = hashlib.sha256()
+    for path, content in [*made.package.files.items(), ("w", weights), ("m", manifest)]:
+        digest.update(path.encode() + b"\\0" + content)
+    print(digest.hexdigest())
+"""
+
+
+def test_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    script = EMIT.format(tests=str(ROOT / "tests"))
+    outputs = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        ran = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outputs.append(ran.stdout)
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0].split()) == 2
+
+
+EVIL = [
+    'x"""\nraise SystemExit("owned")\n"""',
+    "x'); raise SystemExit(1)  #",
+    "x\nraise SystemExit(1)",
+    "x\rraise SystemExit(1)",
+    "x\u2028raise SystemExit(1)",
+    "{x}",
+    "\\",
+    "\0",
+    "",
+    " ",
+    "class",
+    "None",
+    "self",
+    "match",
+    "__class__",
+    "__init__",
+    "ﬁn",  # NFKC folds the ligature
+    "Δ",
+    "重み",
+    "0",
+    "1.weight",
+    "x" * 500,
+    "forward",
+    "fingerprint",
+    "dtype",
+    "_bounds",
+    "input_shape",
+    "training",
+    "state_dict",
+    "a-b",
+    "a.b",
+    "A",
+    "F",
+    "D",
+    "biases",
+    "torch",
+    "quadratic",
+    "z_x",
+    "V_x",
+    "norm_x",
+]
+
+
+def statements(source: str) -> list[str]:
+    """The kinds of all nodes of the syntax tree, in order."""
+    return [type(node).__name__ for node in ast.walk(ast.parse(source))]
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_no_name_reaches_the_source(name: str) -> None:
+    """Layers, parameters and activations called anything: the program stays the same."""
+    plain_graph, graph = residual(9, ["tanh", "silu"]), residual(9, ["tanh", "silu"])
+    others = [f"{name}{suffix}" for suffix in ("", "_0", "_1", "'", "\n", "_", "__first")]
+    nodes = [node.name for node in graph.nodes[1:]]
+    parameters = [p.name for p in graph.parameters()]
+    functions = {
+        f: replace(f, name=f"{name}{k}" if k else name)
+        for k, f in enumerate(dict.fromkeys(node.function for node in graph.activations()))
+    }
+    graph = Graph(
+        tuple(
+            replace(n, function=functions[n.function]) if isinstance(n, Activate) else n
+            for n in graph.nodes
+        ),
+        graph.output,
+    )
+    graph = renamed(
+        graph,
+        dict(zip(nodes, others, strict=False)),
+        dict(zip(parameters, others, strict=False)),
+    )
+    made, expected = emit(graph), emit(plain_graph)
+    # Comments and docstrings aside, only identifiers differ; lines may wrap otherwise.
+    sums = {"Assign", "BinOp", "Add", "Store", "Load", "Name"}
+    kinds = [k for k in statements(made.source) if k not in sums]
+    assert sorted(kinds) == sorted(k for k in statements(expected.source) if k not in sums)
+    assert not made.source.isascii() or "\r" not in made.source
+    assert all(c.isprintable() or c == "\n" for c in made.source)
+    assert max(map(len, made.source.splitlines())) <= 100
+    x = torch.randn(4, 5)
+    assert torch.allclose(made.network(x), expected.network(x), atol=1e-6)
+    assert torch.equal(made.network.curvature()[0], expected.network.curvature()[0])
+    y, t = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 0, 2])
+    v = torch.randn(4, 5)
+    for network in (made.network, expected.network):
+        network.double()
+    for ask in ("hessian", "hessian_vector_product"):
+        extra = (v.double(),) if ask.endswith("product") else ()
+        ours = getattr(made.network, ask)(x.double(), y, t, *extra)
+        theirs = getattr(expected.network, ask)(x.double(), y, t, *extra)
+        assert torch.allclose(ours, theirs)
+    c = torch.eye(3, dtype=torch.float64)[y]
+    assert torch.equal(made.network.linearize(x, c).value, expected.network.linearize(x, c).value)
+
+
+DERIVED = [
+    {"z0": "z1_0"},
+    {"z0": "logits_0", "z1": "logits_1"},
+    {"a0": "logits_1_0", "a1": "logits_0"},
+    {"z0": "b", "z1": "biases"},
+    {"a0": "z1_1", "z0": "z1_0_"},
+    {"a0": "v_z1", "a1": "d_z1"},
+    {"a0": "f_z1", "a1": "q_a0_max", "z1": "kappa"},
+]
+
+
+@pytest.mark.parametrize("names", DERIVED)
+def test_names_that_emitted_code_derives_are_free(names: dict[str, str]) -> None:
+    """Layers called what emitted code would call the parts of others."""
+    expected = emit(residual(10, ["tanh", "silu", "gelu"]))
+    made = emit(renamed(residual(10, ["tanh", "silu", "gelu"]), names))
+    x = torch.randn(4, 5, dtype=torch.float64)
+    y, t = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 0, 2])
+    c = torch.eye(3, dtype=torch.float64)[y]
+    ours, theirs = made.network.linearize(x, c), expected.network.linearize(x, c)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    for network in (made.network, expected.network):
+        network.double()
+    assert torch.allclose(made.network(x), expected.network(x))
+    assert torch.allclose(made.network.hessian(x, y, t), expected.network.hessian(x, y, t))
+    ours, theirs = (n.hessian_vector_product(x, y, t, x) for n in (made.network, expected.network))
+    assert torch.allclose(ours, theirs)
