@@ -160,7 +160,7 @@ def test_zero_weights_have_finite_gradients() -> None:
     regularizer = emitted.module.regularizer(emitted.network)
     value = regularizer()
     value.backward()
-    assert float(value) == pytest.approx(0.0, abs=1e-12)
+    assert value.item() == pytest.approx(0.0, abs=1e-12)
     for parameter in emitted.network.parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all()
 
