@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vercomp.errors import InternalError
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node
-from vercomp.ir.linear_maps import Shape
+from vercomp.ir.linear_maps import Parameter, Shape
 
 
 def check(graph: Graph) -> Graph:
@@ -15,7 +17,7 @@ def check(graph: Graph) -> Graph:
             ends refuse what users can get wrong before they make a graph.
     """
     seen: dict[str, Node] = {}
-    parameters: dict[str, object] = {}
+    parameters: dict[str, Parameter] = {}
     for position, node in enumerate(graph.nodes):
         _require(node.name not in seen, node, "its name is taken by an earlier node")
         _require(
@@ -30,13 +32,23 @@ def check(graph: Graph) -> Graph:
                 node.shape == seen[node.parent].shape, node, "an activation must keep the shape"
             )
         seen[node.name] = node
-    for parameter in graph.parameters():
+    for parameter in _parameters(graph):
         other = parameters.setdefault(parameter.name, parameter)
         if other is not parameter:
             raise InternalError("two parameters share one name", node=parameter.name)
     if graph.output not in seen:
         raise InternalError("the output is not a node", node=graph.output)
     return graph
+
+
+def _parameters(graph: Graph) -> Iterator[Parameter]:
+    """Every parameter at every place where it is read; Graph.parameters() has one of a name."""
+    for node in graph.affine():
+        for term in node.terms:
+            yield from term.map.parameters()
+        for offset in node.offsets:
+            yield from offset.map.parameters()
+            yield offset.vector
 
 
 def _check_affine(node: Affine, seen: dict[str, Node]) -> None:
