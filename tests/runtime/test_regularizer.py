@@ -153,6 +153,17 @@ def test_it_follows_weights_that_are_replaced() -> None:
     assert torch.allclose(after.double(), emitted.network.bounds().curvature, rtol=1e-3)
 
 
+def test_it_follows_a_network_that_is_moved() -> None:
+    emitted = example()
+    regularizer = emitted.module.regularizer(emitted.network)
+    before = converged(regularizer).detach()
+    emitted.network.double()
+    after = regularizer.pairs()
+    assert after.dtype == torch.float64
+    assert torch.allclose(after.detach(), before.double(), rtol=1e-4)
+    after.sum().backward()
+
+
 def test_zero_weights_have_finite_gradients() -> None:
     emitted = emit(residual(2, ["tanh", "silu"]))
     for parameter in emitted.network.parameters():

@@ -22,7 +22,7 @@ class Differentiable(nn.Module):
     """The arithmetic of regularisers. Its state (singular vectors) are buffers, one a site.
 
     Args:
-        like: A parameter, for type and device.
+        like: A parameter; its type and device are followed wherever its module is moved.
         steps: Power steps a call.
         first_steps: Power steps where a site is met for the first time.
     """
@@ -31,8 +31,18 @@ class Differentiable(nn.Module):
         super().__init__()
         self.steps = steps
         self.first_steps = first_steps
-        self.dtype = like.dtype
-        self.device = like.device
+        # In a tuple, so that it does not become a parameter of this module.
+        self._like = (like,)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' type, as it is now."""
+        return self._like[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are now."""
+        return self._like[0].device
 
     def norm2(self, operator: Operator, site: str) -> Tensor:
         """‖A v‖ at the current right singular vector v."""
@@ -114,7 +124,9 @@ class Differentiable(nn.Module):
 
     def _vectors(self, site: str, rows: int, length: int) -> Tensor | None:
         stored = self._buffers.get(site)
-        return stored if stored is not None and stored.shape == (rows, length) else None
+        if stored is None or stored.shape != (rows, length):
+            return None
+        return stored.to(self.device, self.dtype)
 
     def _keep(self, site: str, vectors: Tensor) -> None:
         stored = self._buffers.get(site)

@@ -23,7 +23,7 @@ class Regularizer(nn.Module):
         program: The bound program: (arithmetic, parameters, c) to :class:`Bound`.
         parameters: Anything with the parameters as attributes; read anew at every call.
         classes: C.
-        like: A parameter, for type and device.
+        like: A parameter; its type and device are followed wherever its module is moved.
     """
 
     _c: Tensor
@@ -49,7 +49,8 @@ class Regularizer(nn.Module):
     def pairs(self) -> Tensor:
         """κ for every ordered pair of classes, (C, C); zero on the diagonal."""
         program, parameters = self._source
-        rows = program(self.arithmetic, parameters, self._c).curvature
+        c = self._c.to(self.arithmetic.device, self.arithmetic.dtype)
+        rows = program(self.arithmetic, parameters, c).curvature
         matrix = rows.new_zeros(self.classes, self.classes)
         return matrix.index_put((self._y.to(rows.device), self._t.to(rows.device)), rows)
 
