@@ -29,6 +29,7 @@ FLOORS = {
     "vercomp.registry": 5,
     "passes": 5,
     "vercomp.driver": 6,
+    "vercomp.live": 6,
     "vercomp.report": 6,
     "vercomp.commands": 7,
     "vercomp.cli": 7,

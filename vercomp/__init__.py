@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vercomp.activations import define_activation
-    from vercomp.driver import CompiledNetwork, compile, load_package, regularizer  # noqa: A004
+    from vercomp.driver import CompiledNetwork, compile, load_package  # noqa: A004
     from vercomp.errors import VercompError
+    from vercomp.live import regularizer
     from vercomp.registry import register
 
 _HOMES = {
@@ -24,7 +25,7 @@ _HOMES = {
     "define_activation": "vercomp.activations",
     "load_package": "vercomp.driver",
     "register": "vercomp.registry",
-    "regularizer": "vercomp.driver",
+    "regularizer": "vercomp.live",
 }
 
 __all__ = [

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.layout import Layout
@@ -219,7 +219,7 @@ def compile(  # noqa: A001 - what the tool does
     if target not in found.targets:
         raise UsageError(f"no target {target!r}", remedy=f"Known: {', '.join(found.targets)}")
     translation = translate(model, input_shape, found)
-    layout = _analyse(translation, found, Options(mean, std), name or _title(model))
+    layout = analyse(translation, found, Options(mean, std), name or _title(model))
     emitted = found.targets[target](layout, features)
     weights = packages.weights(layout)
     module = import_package(emitted.files)
@@ -269,54 +269,6 @@ def load_package(folder: str | Path) -> CompiledNetwork:
     return CompiledNetwork(Package(files), module, network)
 
 
-def regularizer(
-    model: nn.Module, input_shape: Sequence[int], *, mean: Any = None, std: Any = None
-) -> Regularizer:
-    """The curvature bound of a model, over the model's own live parameters.
-
-    ``loss = cross_entropy(model(x), y) + gamma * reg(y, t)``: see
-    :class:`vercomp.runtime.regularizer.Regularizer`.
-    """
-    found = registry()
-    translation = translate(model, input_shape, found)
-    if translation.derived:
-        name, sources = next(iter(translation.derived.items()))
-        raise UnsupportedError(
-            f"it is computed from {', '.join(sources)} inside the model, which its gradient would "
-            "not reach",
-            node=name,
-            remedy="Regularise a model whose layers read their parameters as they are",
-        )
-    layout = _analyse(translation, found, Options(mean, std), "network")
-    module = import_package(found.targets["torch"](layout, ("regularizer",)).files)
-    live = LiveParameters(model, layout)
-    return Regularizer(module.net.curvature, live, layout.graph.classes, next(model.parameters()))
-
-
-class LiveParameters(SimpleNamespace):
-    """A model's parameters under the identifiers of emitted code, read anew at every access."""
-
-    def __init__(self, model: nn.Module, layout: Layout) -> None:
-        super().__init__()
-        self._model = model
-        self._sources = {layout.parameters[p.name]: p for p in layout.graph.parameters()}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type that the model computes in."""
-        return next(self._model.parameters()).dtype
-
-    def __getattr__(self, name: str) -> Tensor:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        parameter = self._sources[name]
-        for tensors in (self._model.named_parameters, self._model.named_buffers):
-            found = dict(tensors(remove_duplicate=False)).get(parameter.name)
-            if found is not None:
-                return found
-        return parameter.value.to(next(self._model.parameters()).device)
-
-
 def translate(model: Any, input_shape: Sequence[int] | None, found: Registry) -> Translation:
     """A model as a validated graph."""
     table = found.activations
@@ -343,7 +295,8 @@ def translate(model: Any, input_shape: Sequence[int] | None, found: Registry) ->
     return translation
 
 
-def _analyse(translation: Translation, found: Registry, options: Options, title: str) -> Layout:
+def analyse(translation: Translation, found: Registry, options: Options, title: str) -> Layout:
+    """A translated model, rewritten and analysed, ready to be written down."""
     state = run_passes(State(translation.graph), found.make_passes("rewrite", options))
     refuse_opaque(state.graph)
     _check_output(state.graph)
