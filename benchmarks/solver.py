@@ -10,8 +10,10 @@ clock, in milliseconds and in forward-backwards of the bare model on the same ba
 from __future__ import annotations
 
 import argparse
+import platform
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 import vercomp
-from vercomp.runtime.certify import certify
 from vercomp.runtime.cuts import cut_radius, screening_cut
 from vercomp.runtime.dual import DualSolution, solve_dual
 
@@ -75,7 +76,7 @@ def compare(layers: int, images: int, cache: Path) -> None:
         cost = "" if seconds is None else f"{1e3 * seconds / count:9.2f}{seconds / unit:8.1f}"
         print(f"  {name:<46}{radius.mean():12.5f}{share:9.4f}{spent:>15}{cost}")
 
-    found, seconds = timed(lambda: certify(network, x, y, targets="runner-up", evaluations=1))
+    found, seconds = timed(lambda: compiled.certify(x, y, targets="runner-up", evaluations=1))
     row("closed form, float64 last word and witnesses", found.radius, torch.ones(1), seconds)
 
     def search() -> DualSolution:
@@ -85,10 +86,10 @@ def compare(layers: int, images: int, cache: Path) -> None:
 
     solution, seconds = timed(search)
     row("this solver, search alone (float32)", solution.radius, solution.evaluations, seconds)
-    found, seconds = timed(lambda: certify(network, x, y, targets="runner-up"))
+    found, seconds = timed(lambda: compiled.certify(x, y, targets="runner-up"))
     spent = found.evaluations.amax(1)
     row("this solver, float64 last word and witnesses", found.radius, spent, seconds)
-    exact, everything = found.exact.double().mean(), timed(lambda: certify(network, x, y))
+    exact, everything = found.exact.double().mean(), timed(lambda: compiled.certify(x, y))
     published, seconds = timed(lambda: algorithm1(function, x, m, M))
     step = published.point - x
     row("Algorithm 1: its distance", step.norm(dim=1), published.evaluations, seconds)
@@ -127,5 +128,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=150)
     parser.add_argument("--cache", type=Path, default=Path("build/benchmarks"))
     arguments = parser.parse_args()
+    print(
+        f"vercomp {version('vercomp')}, torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{torch.get_num_threads()} threads; the seed is the number of layers"
+    )
     for layers in arguments.layers:
         compare(layers, arguments.images, arguments.cache)
