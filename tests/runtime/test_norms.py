@@ -266,6 +266,24 @@ def test_many_rows_of_weights_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None
     assert weighted_norm2_squared(Dense(matrix), q[4:5]).tolist() == [math.inf]
 
 
+def test_equal_rows_of_weights_are_proved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import vercomp.runtime.norms as module
+
+    seen: list[int] = []
+    real = module._prove
+
+    def counted(matrix: Tensor, gram: Tensor | None, root: Tensor) -> Tensor:
+        seen.append(len(root))
+        return real(matrix, gram, root)
+
+    monkeypatch.setattr(module, "_prove", counted)
+    matrix, q = random(29, 5, 3), random(30, 4, 5).abs()
+    bounds = weighted_norm2_squared(Dense(matrix), q[[2, 0, 0, 3, 1, 2]])
+    assert seen == [4]
+    each = torch.cat([weighted_norm2_squared(Dense(matrix), row[None]) for row in q])
+    assert torch.allclose(bounds, each[[2, 0, 0, 3, 1, 2]], rtol=1e-12)
+
+
 def test_bounds_are_tight_at_the_width_of_real_layers() -> None:
     matrix = random(28, 500, 300)
     exact = float(torch.linalg.matrix_norm(matrix, 2))

@@ -67,9 +67,10 @@ def weighted_norm2_squared(operator: Operator, weights: Tensor) -> Tensor:
     Returns:
         Shape (P,), float64. NaN or infinite weights give infinity.
     """
-    q = weights.cpu()
+    # Equal rows are met often: symmetric activations weigh (y, t) and (t, y) alike.
+    q, row = torch.unique(weights.cpu(), dim=0, return_inverse=True)
     bounds = _monomial(operator, q) if isinstance(operator, Monomial) else _dense(operator, q)
-    return bounds.to(weights.device)
+    return bounds[row].to(weights.device)
 
 
 def _dense(operator: Dense, weights: Tensor) -> Tensor:
