@@ -183,3 +183,16 @@ def test_frobenius_of_nothing_and_of_what_is_not_finite() -> None:
     assert frobenius(torch.zeros(2, 3, dtype=torch.float64)) == 0.0
     assert frobenius(torch.tensor([1.0, math.inf], dtype=torch.float64)) == math.inf
     assert math.isnan(frobenius(torch.tensor([1.0, math.nan], dtype=torch.float64)))
+
+
+@pytest.mark.parametrize(("left", "right"), [(0.1, 0.0), (0.0, 0.2), (0.1, 0.2)])
+def test_products_inherit_stored_errors(left: float, right: float) -> None:
+    """(A + E)(B + F) with E and F along B and A: attained up to ‖E‖‖F‖."""
+    a = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
+    b = torch.tensor([[3.0], [0.0]], dtype=torch.float64)
+    product = Dense(a, left) @ Dense(b, right)
+    off = (a[0, 0] + left) * (b[0, 0] + right) - 6.0
+    assert float(off) <= product.error <= float(off) + 1.001 * left * right + 1e-12
+    factor = Monomial(torch.tensor([0]), 1, b[0], right)
+    assert (Dense(a[:, :1], left) @ factor).error >= float(off)
+    assert (Monomial(torch.tensor([0]), 1, a[0, :1], left) @ factor).error >= float(off)
