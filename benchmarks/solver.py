@@ -129,8 +129,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("build/benchmarks"))
     arguments = parser.parse_args()
     print(
-        f"vercomp {version('vercomp')}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{torch.get_num_threads()} threads; the seed is the number of layers"
+        f"vercomp {version('vercomp')}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}, {torch.get_num_threads()} threads; "
+        "the seed is the number of layers"
     )
     for layers in arguments.layers:
         compare(layers, arguments.images, arguments.cache)

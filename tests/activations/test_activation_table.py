@@ -90,6 +90,34 @@ def test_near_misses(expression):
     assert BUILTIN.match(expression) is None
 
 
+WINDOW = Piecewise((1, X > 5), (0, True)) * Piecewise((1, X < Rational(50001, 10000)), (0, True))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        Min(Max(X, -1000), 1000) / (1 + exp(-X)),
+        Piecewise((-X * sigmoid, X > 1000), (X * sigmoid, True)),
+        sigmoid - 9 * WINDOW,
+        X * sigmoid.subs(X, Min(X, 25)),
+        Min(log(1 + exp(X)), 2000),
+        tanh(X) + Max(X - 10**5, 0),
+        Piecewise((X, X > 500), (100 * log(1 + exp(X / 100)), True)),  # softplus's jump is 0.7
+        Piecewise((X, X > 18), (log(1 + exp(X)), True)),
+        sigmoid + Rational(1, 10**30) / (X - Rational(3017, 1000)),
+        sigmoid + Rational(1, 10**22) * X**8,
+    ],
+)
+def test_what_leaves_a_known_function_far_out_or_on_a_short_interval_is_not_that_function(
+    expression,
+):
+    assert BUILTIN.match(expression) is None
+
+
+def test_a_clip_that_is_far_out_is_not_the_identity():
+    assert str(BUILTIN.match(Min(Max(X, -1000), 1000))) == "hardtanh(lower=-1000, upper=1000)"
+
+
 def test_the_constants_that_the_model_has_are_kept():
     rounded = BUILTIN.match(X / 2 * (1 + erf(X / SQRT2_FLOAT32)))
     assert rounded is not None

@@ -27,6 +27,9 @@ _JUMPING = (
     sympy.Piecewise,
 )
 
+_LARGEST_EXPONENT = 10**4
+"""Values of exp beyond this are not written down in digits."""
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -97,8 +100,16 @@ def _equations(node: sympy.Expr) -> Iterator[sympy.Expr]:
 def _zeros(expression: sympy.Expr) -> Iterator[sympy.Expr]:
     if not expression.has(X):
         return
+    inner = _inverted(expression)
+    if inner is not None:
+        yield from _zeros(inner)
+        return
     try:
         exact = expression.replace(lambda e: isinstance(e, sympy.Float), sympy.Rational)
+        if sympy.degree(exact, X) == 1 and exact.is_polynomial(X):
+            slope = exact.diff(X)
+            yield -exact.subs(X, 0) / slope
+            return
         polynomial = sympy.Poly(exact, X)
         yield from (root for root in set(polynomial.real_roots()))
     except (sympy.PolynomialError, NotImplementedError) as error:
@@ -106,6 +117,21 @@ def _zeros(expression: sympy.Expr) -> Iterator[sympy.Expr]:
             f"the breakpoints of a formula cannot be found: the zeros of {expression}",
             remedy="Write its conditions with polynomials",
         ) from error
+
+
+def _inverted(expression: sympy.Expr) -> sympy.Expr | None:
+    """u − F⁻¹(c), where the expression is a multiple of F(u) − c with F = exp, log; else None.
+
+    0 stands for an expression without zeros.
+    """
+    offset, rest = expression.as_independent(X, as_Add=True)
+    coefficient, core = rest.as_independent(X, as_Add=False)
+    value = -offset / coefficient
+    if isinstance(core, sympy.exp):
+        return core.args[0] - sympy.log(value) if value > 0 else sympy.Integer(0)
+    if isinstance(core, sympy.log) and abs(value) < _LARGEST_EXPONENT:
+        return core.args[0] - sympy.exp(value)
+    return None
 
 
 def inner_point(lower: sympy.Expr, upper: sympy.Expr) -> sympy.Expr:

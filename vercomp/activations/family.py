@@ -11,6 +11,7 @@ from typing import Any
 import sympy
 from torch import Tensor
 
+from vercomp.activations.agreement import agree_everywhere
 from vercomp.activations.evaluation import REAL, real_function
 from vercomp.errors import PluginError, UnsupportedError, UsageError
 from vercomp.ir.activation import Activation, X
@@ -127,8 +128,13 @@ class ActivationFamily:
             self.deviation(*floats),
         )
 
-    def match(self, samples: Samples) -> Activation | None:
-        """The member of the family that has these values at every point of comparison, or None."""
+    def match(self, expression: sympy.Expr, samples: Samples) -> Activation | None:
+        """The member of the family that an expression computes, or None.
+
+        Args:
+            expression: The expression, in ``X``.
+            samples: Its values.
+        """
         try:
             fitted = self.fit(samples) if self.fit is not None else ()
         except (ArithmeticError, ValueError, TypeError):
@@ -141,9 +147,15 @@ class ActivationFamily:
             if not _agree(samples, formula, self.deviation(*values)):
                 return None
             names = (parameter.name for parameter in self.parameters)
-            return self.build(**dict(zip(names, values, strict=True)))
-        except (ArithmeticError, UnsupportedError):
+            found = self.build(**dict(zip(names, values, strict=True)))
+            built = Samples(real_function(found.formula))
+        except (ArithmeticError, UnsupportedError, UsageError):
             return None
+
+        def agree(point: Any) -> bool:
+            return _close(samples(point), built(point), found.deviation)
+
+        return found if agree_everywhere(expression, found.formula, agree) else None
 
     @cached_property
     def _function(self) -> Callable[..., Any]:
@@ -168,12 +180,13 @@ def _snapped(value: float | None, default: sympy.Expr) -> float | None:
 
 
 def _agree(samples: Samples, formula: Samples, deviation: float) -> bool:
-    """Whether two functions agree to 1e-9, relative, at every point of comparison."""
-    for point in _POINTS:
-        a, b = samples(point), formula(point)
-        if not abs(a - b) <= 1e-9 * max(abs(a), abs(b)) + deviation:
-            return False
-    return True
+    """Whether two functions agree at every point of a first comparison."""
+    return all(_close(samples(point), formula(point), deviation) for point in _POINTS)
+
+
+def _close(a: Any, b: Any, deviation: float) -> bool:
+    """Whether two values agree to 1e-12, relative, or to what 50 digits lose in cancellation."""
+    return bool(abs(a - b) <= 1e-12 * max(abs(a), abs(b)) + 1e-36 + deviation)
 
 
 @dataclass(frozen=True)
@@ -205,7 +218,7 @@ class ActivationTable:
         """The activation that an expression in ``X`` computes, or None.
 
         Recognised by value, however it is spelled: parameters are estimated, then the values
-        compared at points on both sides of zero, to 1e-9.
+        compared on both sides of zero and of every breakpoint, near and far, to 1e-12.
         """
         if not isinstance(expression, sympy.Expr) or expression.free_symbols != {X}:
             return None
@@ -213,7 +226,7 @@ class ActivationTable:
             samples = Samples(real_function(expression))
         except UnsupportedError:
             return None
-        matches = (family.match(samples) for family in self.families)
+        matches = (family.match(expression, samples) for family in self.families)
         return next((activation for activation in matches if activation is not None), None)
 
     def with_family(self, family: ActivationFamily) -> ActivationTable:
