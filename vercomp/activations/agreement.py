@@ -1,0 +1,71 @@
+"""Whether two formulas compute the same function, as far as values tell.
+
+A function that leaves another one at a breakpoint (a clip at 1000, a step between two points of
+comparison) has the same values wherever nobody looks. So every breakpoint of either formula is
+found exactly and looked at from both sides; between breakpoints both must be proved smooth, and are
+compared near and far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import sympy
+
+from vercomp.activations.branches import branches
+from vercomp.activations.evaluation import REAL
+from vercomp.activations.singularities import check_smooth
+from vercomp.errors import UnsupportedError
+
+_CLOSEST, _FARTHEST = -9, 6
+"""Points of comparison lie 10ᵏ from the end of a piece, for k from −9 to 6."""
+
+_SPREAD = 1.37
+"""A factor that keeps points of comparison off round numbers."""
+
+_STEPS = 24
+"""Points spread evenly over a bounded piece, or over [−15, 15] of an unbounded one."""
+
+
+def agree_everywhere(formula: sympy.Expr, other: sympy.Expr, agree: Callable[[Any], bool]) -> bool:
+    """Whether two formulas agree on every piece of either, and at the breakpoints themselves.
+
+    Args:
+        formula: A formula in ``X``.
+        other: Another one.
+        agree: Whether the two agree at a point, a number of 50 digits.
+    """
+    edges: set[Any] = set()
+    try:
+        for side in (formula, other):
+            for branch in branches(side):
+                check_smooth(branch)
+                ends = (branch.lower, branch.upper)
+                edges.update(_number(end) for end in ends if end not in (-sympy.oo, sympy.oo))
+    except (UnsupportedError, ArithmeticError, ValueError, TypeError):
+        return False
+    return all(agree(point) for point in _points(sorted(edges)))
+
+
+def _points(edges: Sequence[Any]) -> Iterator[Any]:
+    yield from edges
+    ends = [-REAL.inf, *edges, REAL.inf]
+    for lower, upper in pairwise(ends):
+        bounded = (
+            (lower if REAL.isfinite(lower) else REAL.mpf(-15)),
+            (upper if REAL.isfinite(upper) else REAL.mpf(15)),
+        )
+        step = (bounded[1] - bounded[0]) / _STEPS
+        candidates = [bounded[0] + (k + REAL.mpf("0.47")) * step for k in range(_STEPS)]
+        for k in range(_CLOSEST, _FARTHEST + 1):
+            distance = _SPREAD * REAL.mpf(10) ** k
+            left = lower if REAL.isfinite(lower) else min(upper, REAL.mpf(0)) - 2 * distance
+            right = upper if REAL.isfinite(upper) else max(lower, REAL.mpf(0)) + 2 * distance
+            candidates += [left + distance, right - distance]
+        yield from (point for point in candidates if lower < point < upper)
+
+
+def _number(value: sympy.Expr) -> Any:
+    return REAL.mpf(str(sympy.N(value, REAL.dps + 5)))
