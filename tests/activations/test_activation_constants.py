@@ -242,9 +242,9 @@ def test_jumps_of_the_first_derivative_are_refused(name):
             "the first derivative of mine jumps at x = log(2), so curvature does not exist there.",
         ),
         (
-            Abs(exp(X) - X - 2),
+            Abs(X + 2 - exp(X)),
             "the derivatives of mine could not be bounded: the breakpoints of a formula cannot be "
-            "found: the zeros of -x + exp(x) - 2",
+            "found: the zeros of x - exp(x) + 2",
         ),
     ],
 )

@@ -281,3 +281,19 @@ def test_weights_that_change_during_a_certificate_void_it() -> None:
     with pytest.raises(RuntimeError, match="the weights changed while they were being certified"):
         change_while_held()
     assert network.bounds() is not before
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_network_moved_to_half_precision_still_certifies_and_attacks(dtype: torch.dtype) -> None:
+    network = vercomp.compile(
+        nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3)), (3,)
+    ).network
+    x, y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    wide = copy.deepcopy(network).to(dtype).float()
+    network.to(dtype)
+    certify: Any = getattr(network, "certify")  # noqa: B009 - not in the base class
+    attack: Any = getattr(network, "attack")  # noqa: B009
+    expected: Any = getattr(wide, "certify")(x, y)  # noqa: B009
+    assert torch.allclose(certify(x, y).radius, expected.radius, rtol=1e-2)
+    found = attack(x, y, 0.5)
+    assert (found.lower_bound <= found.margin).all()

@@ -119,7 +119,7 @@ class _Task:
         self.logits = margins.logits(x0)
         self.targets = target_table(margins.network, label, self.logits, asked)
         self.kappa = margins.kappa[label[:, None], self.targets]
-        x = x0.to(margins.where.dtype)
+        x = x0.to(margins.where.search_dtype)
         self.value, self.gradient = margins.screen_all(x, label, self.targets)
         self.bound = torch.full_like(self.kappa, -torch.inf)  # proved
         self.count = torch.ones_like(self.targets)

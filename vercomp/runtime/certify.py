@@ -128,7 +128,7 @@ class _Task:
         self.logits = margins.logits(x0)
         self.targets = target_table(margins.network, label, self.logits, asked)
         self.kappa = margins.kappa[label[:, None], self.targets]
-        x = x0.to(margins.where.dtype)
+        x = x0.to(margins.where.search_dtype)
         self.value, self.gradient = margins.screen_all(x, label, self.targets)
         self.closed = self._closed_form()
         self.radius = torch.zeros_like(self.kappa)  # proved

@@ -48,6 +48,11 @@ class Placement(NamedTuple):
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def search_dtype(self) -> torch.dtype:
+        """What searches compute in: the model's dtype, or float32 if that is half as wide."""
+        return self.dtype if self.dtype == torch.float64 else torch.float32
+
 
 def placement(network: Certifiable, x: Tensor) -> Placement:
     """Device and dtype of the network's parameters, or those of x where there are none."""
@@ -97,7 +102,7 @@ class Margins:
         return self.network(self._shaped(x)).detach()
 
     def screen(self, x: Tensor, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """f (P,) and ∇f (P, D) at flat points x (P, D), in the model's dtype."""
+        """f (P,) and ∇f (P, D) at flat points x (P, D), through the model, in the dtype of x."""
         value, gradient = self.screen_all(x, label, target[:, None])
         return value[:, 0], gradient[:, 0]
 
