@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import doctest
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+import vercomp
 from vercomp.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +27,34 @@ def test_the_python_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for session in sessions:
         runner.run(doctest.DocTestParser().get_doctest(session, {}, "README", "README.md", 0))
     assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_saved_package_and_the_regulariser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    saved, regulariser = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[:2]
+    net = vercomp.compile(ROOT / "examples" / "digits" / "digits.onnx")
+    net.save(tmp_path / "build" / "digits")
+    x, y = torch.rand(3, 64), torch.zeros(3, dtype=torch.long)
+    names: dict[str, Any] = {"x": x, "y": y}
+    exec(saved, names)  # noqa: S102 - the README's own code
+    assert torch.equal(names["certificates"].radius, net.certify(x, y).radius)
+    names = {
+        "vercomp": vercomp,
+        "cross_entropy": torch.nn.functional.cross_entropy,
+        "model": torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(784, 5), torch.nn.Tanh(), torch.nn.Linear(5, 10)
+        ),
+        "x": torch.rand(3, 1, 28, 28),
+        "y": y,
+        "t": y + 1,
+        "gamma": 0.1,
+    }
+    exec(regulariser, names)  # noqa: S102
+    names["loss"].backward()
+    assert names["model"][1].weight.grad.abs().sum() > 0
 
 
 def test_it_begins_with_the_two_commands() -> None:
