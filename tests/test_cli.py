@@ -211,6 +211,51 @@ def test_analyze_takes_eight_inputs_a_class(run: Run, package: Path) -> None:
     assert all((found["K_lb"][y][t] is None) == (y == t) for y in range(10) for t in range(10))
 
 
+def test_what_a_model_prints_does_not_reach_the_json(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "talking_net.py").write_text(
+        "import torch\n"
+        "print('imported')\n"
+        "class Talking(torch.nn.Linear):\n"
+        "    input_shape = (4,)\n"
+        "    def forward(self, x):\n"
+        "        print('called')\n"
+        "        return super().forward(x)\n"
+        "def make():\n"
+        "    print('made')\n"
+        "    return Talking(4, 3)\n"
+    )
+    code, text, error = run("analyze", "talking_net:make", "--json", "-")
+    assert code == 0, error
+    assert json.loads(text)["classes"] == 3
+    assert {"imported", "made", "called"} <= set(error.split())
+
+
+def test_infinite_radii_are_strings_in_every_json(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "constant_net.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    model = torch.nn.Linear(4, 3)\n"
+        "    model.input_shape = (4,)\n"
+        "    torch.nn.init.zeros_(model.weight)\n"
+        "    model.bias.data = torch.tensor([1.0, 0.0, -1.0])\n"
+        "    return model\n"
+    )
+    np.savez("d.npz", x=np.zeros((2, 4)), y=np.array([0, 1]))
+    options = ("certify", "constant_net:make", "--data", "d.npz", "--out", "run", "--json", "-")
+    code, text, error = run(*options)
+    assert code == 0, error
+    assert json.loads(text)["mean_radius"] == "inf"
+    assert Path("run/result.json").read_text().split() == text.split()
+
+
 def test_a_callable_of_the_current_folder(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

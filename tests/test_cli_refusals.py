@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import vercomp
 from vercomp import cli
@@ -119,7 +121,8 @@ def test_models_that_are_none(fails: Fails, tmp_path: Path) -> None:
     data = ("--data", "digits")
     for model, message in {
         "nowhere.onnx": "at nowhere.onnx: no such file",
-        "nowhere": f"MODEL 'nowhere' is neither {FORMS}",
+        "nowhere": f"at nowhere: no such file or folder. MODEL is {FORMS}",
+        "build/nowhere.pth": f"at build/nowhere.pth: no such file or folder. MODEL is {FORMS}",
         "notes.txt": f"MODEL 'notes.txt' is neither {FORMS}",
         "import os:x": f"MODEL 'import os:x' is neither {FORMS}",
         "no_such_module_here:f": "module 'no_such_module_here' cannot be imported: "
@@ -142,6 +145,18 @@ def test_a_callable_that_does_not_know_its_shape(fails: Fails, tmp_path: Path) -
     assert fails("certify", "shapeless_net:make", "--data", "digits") == (
         "MODEL 'shapeless_net:make' does not say what shape its inputs have. Add --input-shape "
         "1,28,28, or give the module an attribute input_shape"
+    )
+
+
+def test_a_callable_that_leaves(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "leaving_net.py").write_text("import sys\ndef make():\n    sys.exit(0)\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)\n")
+    data = ("--data", "digits")
+    assert fails("certify", "leaving_net:make", *data) == (
+        "calling 'leaving_net:make' failed: SystemExit: 0"
+    )
+    assert fails("certify", "leaving:make", *data) == (
+        "module 'leaving' cannot be imported: SystemExit: 3"
     )
 
 
@@ -184,6 +199,49 @@ def test_options_that_a_package_has_inside(fails: Fails, package: Path) -> None:
     )
     assert fails("compile", package, "--out", "out") == (
         f"at {package}: this is a folder; compile takes a model, not a package"
+    )
+
+
+@pytest.mark.parametrize("changed", ["net.py", "runtime/dual.py", "runtime/norms.py"])
+def test_a_package_whose_code_has_changed(
+    fails: Fails, package: Path, tmp_path: Path, changed: str
+) -> None:
+    message = (
+        f"at edited: the package's code is not what vercomp wrote: see '{changed}'. Its bounds "
+        "hold for the code as it was: compile its source again"
+    )
+    shutil.copytree(package, "edited")
+    source = Path("edited", changed).read_text()
+    Path("edited", changed).write_text(source + "\nraise RuntimeError\n")
+    assert fails("certify", "edited", "--data", "digits") == message
+    Path("edited", changed).unlink()
+    assert fails("certify", "edited", "--data", "digits") == message
+
+
+def test_a_package_whose_weights_do_not_fit(fails: Fails, package: Path, tmp_path: Path) -> None:
+    shutil.copytree(package, "torn")
+    weights = Path("torn/net.safetensors")
+    whole = weights.read_bytes()
+    for length in (0, 4, 100, len(whole) - 1):
+        weights.write_bytes(whole[:length])
+        message = fails("certify", "torn", "--data", "digits")
+        assert message.startswith("at torn: its net.safetensors or manifest.json cannot be used: ")
+        assert message.endswith(". Compile its source again")
+    tensors = load_file(package / "net.safetensors")
+    tensors.popitem()
+    save_file(tensors, weights)
+    assert "Missing key" in fails("certify", "torn", "--data", "digits")
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{", "null", '{"manifest_version": 3}'])
+def test_a_folder_with_a_manifest_of_something_else(
+    fails: Fails, tmp_path: Path, manifest: str
+) -> None:
+    Path("extension").mkdir()
+    Path("extension/manifest.json").write_text(manifest)
+    assert fails("certify", "extension", "--data", "digits") == (
+        "at extension: not a compiled package: no manifest.json of vercomp is in it. A package is "
+        "a folder that `vercomp compile MODEL --out DIR` has written"
     )
 
 

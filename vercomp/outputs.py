@@ -128,6 +128,25 @@ def check_package_folder(folder: Path | str) -> dict[str, str]:
     return present
 
 
+def changed_code(folder: Path | str) -> list[str] | None:
+    """The Python files of a package that are not as its manifest says, or missing.
+
+    Returns:
+        Their names; None for a folder that is no package of ours.
+    """
+    folder = Path(folder)
+    promised = _promised(folder)
+    if promised is None:
+        return None
+    present = set(_names(folder))
+    return [
+        name
+        for name in sorted(promised)
+        if name.endswith(".py")
+        and (name not in present or sha256((folder / name).read_bytes()) != promised[name])
+    ]
+
+
 class RunFolder:
     """The folder of a long run: what the run is, its results so far, and its summary at the end.
 
@@ -189,7 +208,7 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the summary of the finished run, ``result.json``."""
-        content = json.dumps(dict(summary), indent=2).encode() + b"\n"
+        content = json.dumps(dict(summary), indent=2, allow_nan=False).encode() + b"\n"
         write_atomically(self.folder / "result.json", content)
 
 

@@ -13,7 +13,7 @@ from vercomp.commands.printing import check_json_path, deliver
 from vercomp.data import load_data
 from vercomp.driver import CompiledNetwork
 from vercomp.outputs import RunFolder
-from vercomp.report.summaries import attack_summary
+from vercomp.report.summaries import attack_summary, plain
 from vercomp.report.tables import attack_table
 
 RESULTS = "attacks.npz"
@@ -61,7 +61,7 @@ def run(
     )
     summary = attack_summary(arrays, radius=radius)
     if folder is not None:
-        folder.write_summary(summary)
+        folder.write_summary(plain(summary))
     deliver(summary, json_path, attack_table(summary, f"{network.name}: l2 attacks on {data}"))
 
 

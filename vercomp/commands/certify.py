@@ -16,7 +16,7 @@ from vercomp.commands.printing import check_json_path, deliver
 from vercomp.data import load_data
 from vercomp.driver import CompiledNetwork
 from vercomp.outputs import RunFolder
-from vercomp.report.summaries import certificate_summary
+from vercomp.report.summaries import certificate_summary, plain
 from vercomp.report.tables import certificate_table
 
 RESULTS = "certificates.npz"
@@ -70,7 +70,7 @@ def run(
     )
     summary = certificate_summary(arrays, **asked)
     if folder:
-        folder.write_summary(summary)
+        folder.write_summary(plain(summary))
     title = f"{network.name}: l2 certificates on {data}"
     deliver(summary, json_path, certificate_table(summary, arrays, title))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from vercomp.errors import ModelFileError, UsageError, VercompError
+from vercomp.outputs import MANIFEST, changed_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +56,7 @@ def open_model(
                 location=text,
                 remedy="Compile the source model with them",
             )
-        package = driver.load_package(path)
+        package = _open_package(path)
         declared = tuple(package.network.input_shape)
         if input_shape is not None and tuple(input_shape) != declared:
             raise UsageError(
@@ -67,7 +69,8 @@ def open_model(
         source = text
         _check_file(path)
     elif ":" in text:
-        source = _call(text)
+        with _aside():
+            source = _call(text)
         input_shape = input_shape or getattr(source, "input_shape", None)
         if input_shape is None:
             raise UsageError(
@@ -75,14 +78,20 @@ def open_model(
                 remedy="Add --input-shape 1,28,28, or give the module an attribute input_shape",
             )
     else:
-        raise UsageError(f"MODEL {text!r} is neither {FORMS}")
-    return driver.compile(
-        source,
-        input_shape=input_shape,
-        mean=_scalar(mean),
-        std=_scalar(std),
-        emit=FEATURES if emit is None else tuple(emit),
-    )
+        raise ModelFileError("no such file or folder", location=text, remedy=f"MODEL is {FORMS}")
+    with _aside():
+        return driver.compile(
+            source,
+            input_shape=input_shape,
+            mean=_scalar(mean),
+            std=_scalar(std),
+            emit=FEATURES if emit is None else tuple(emit),
+        )
+
+
+def _aside() -> contextlib.redirect_stdout[TextIO]:
+    """What the user's own code prints goes to standard error: standard output may be JSON."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def identity(network: CompiledNetwork) -> str:
@@ -91,6 +100,43 @@ def identity(network: CompiledNetwork) -> str:
     for name in sorted(network.files):
         digest.update(name.encode() + b"\0" + hashlib.sha256(network.files[name]).digest())
     return digest.hexdigest()
+
+
+def _open_package(path: Path) -> CompiledNetwork:
+    """A package whose code is as we wrote it.
+
+    Its weights may have changed, and then its bounds are computed anew; bounds of changed code
+    would be another network's.
+    """
+    from safetensors import SafetensorError
+
+    from vercomp import driver
+
+    where = str(path)
+    try:
+        changed = changed_code(path)
+    except OSError as error:
+        raise ModelFileError(f"cannot be read: {error.strerror}", location=where) from error
+    if changed is None:
+        raise ModelFileError(
+            f"not a compiled package: no {MANIFEST} of vercomp is in it",
+            location=where,
+            remedy="A package is a folder that `vercomp compile MODEL --out DIR` has written",
+        )
+    if changed:
+        raise ModelFileError(
+            f"the package's code is not what vercomp wrote: see {', '.join(map(repr, changed))}",
+            location=where,
+            remedy="Its bounds hold for the code as it was: compile its source again",
+        )
+    try:
+        return driver.load_package(path)
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        raise ModelFileError(
+            f"its net.safetensors or {MANIFEST} cannot be used: {error}",
+            location=where,
+            remedy="Compile its source again",
+        ) from error
 
 
 def _scalar(numbers: Sequence[float] | None) -> Sequence[float] | float | None:
@@ -127,7 +173,7 @@ def _call(text: str) -> nn.Module:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -141,7 +187,7 @@ def _call(text: str) -> nn.Module:
         model = found if isinstance(found, nn.Module) else found()
     except VercompError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"calling {text!r} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(

@@ -91,14 +91,15 @@ def accuracy_at(arrays: Arrays, radius: float, column: str) -> float:
 
 def to_json(summary: Mapping[str, Any]) -> str:
     """One JSON object. JSON has no infinity: it becomes the string "inf" (or "-inf")."""
-    return json.dumps(_plain(summary), indent=2, allow_nan=False)
+    return json.dumps(plain(summary), indent=2, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON can hold: "inf" and "-inf" for infinities, None for NaN."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if isinstance(value, float) and math.isnan(value):
