@@ -1,4 +1,4 @@
-"""Curvature bounds on a DAG: Theorem 3 for the matrices, Theorem 4 for the paths.
+"""Curvature and Lipschitz bounds on a DAG: Theorem 3 for the matrices, Theorem 4 for the paths.
 
 Lemma 1 gives the Hessian of f = c·z_out as a sum over the activation nodes a = σ(z):
 
@@ -15,7 +15,12 @@ Each factor is bounded over all x.
 * One summand then has λ_min ≥ −k_a with k_a the least of max_j q_j · r_z² (Theorem 4) and
   (Σ_k ‖diag(√q) A_k‖ ρ_k)² (Theorem 3, exact in the weights where z reads the input).
 
-The program's result is κ = Σ_a k_a, so that ∇²f ≽ −κI. Applied to −c it bounds from above.
+* Gradients, backward, as norms: ‖∂f/∂z‖ ≤ g ‖∂f/∂a‖, ‖∂f/∂a_k‖ ≤ Σ ‖A_k‖ ‖∂f/∂z‖ over the nodes
+  that read a_k, and never more than the norm of the interval F_a.
+
+The program's results are κ = Σ_a k_a, so that ∇²f ≽ −κI (applied to −c it bounds from above), and
+the Lipschitz constant of f that the gradients arrive at. κ multiplies norms twice over; in deep
+networks it is the Lipschitz constant that holds a certificate up far from the input.
 """
 
 from __future__ import annotations
@@ -59,19 +64,26 @@ class _Emitter:
         self.id = identifiers((node.name for node in graph.nodes), "node")
         self.norms: dict[MapOf, Value] = {}
         self.shares: dict[str, Value] = {}
+        self.slope: dict[str, Value] = {}
         self.jacobian: dict[str, Value | None] = {}
         self.coefficients: dict[str, Value] = {}
+        self.gradient: dict[str, Value] = {}
 
     def program(self) -> Program:
         for node in self.graph.nodes:
             self._forward(node)
         output = self.builder.emit("f_output", "exactly", self.builder.argument)
-        self.builder.close_block("The coefficients c = e_y − e_t of the margin, exactly.")
         self.coefficients[self.graph.output] = output
+        self.gradient[self.graph.output] = self.builder.emit("l_output", "row_norm", output)
+        self.builder.close_block("The coefficients c = e_y − e_t of the margin, exactly.")
         for node in reversed(self.graph.nodes):
             if node.name in self.coefficients:
                 self._backward(node)
-        return self.builder.finish(self._sum(), self.norms, self.shares)
+        kappa = self._sum()
+        lipschitz = self.gradient.get(self.graph.input.name)
+        if lipschitz is None:
+            lipschitz = self.builder.emit("l_x", "zeros", self.builder.argument)
+        return self.builder.finish(kappa, lipschitz, self.norms, self.shares)
 
     def _forward(self, node: Node) -> None:
         """Bound ‖∂node/∂x‖; None stands for the input's 1."""
@@ -88,6 +100,7 @@ class _Emitter:
             self.builder.close_block(f"‖∂{name}/∂x‖ ≤ r_{name} (equation 5)")
         elif isinstance(node, Activate):
             g = self.builder.emit(f"g_{name}", "constant", ConstantOf(node.name, "g"))
+            self.slope[node.name] = g
             self.jacobian[node.name] = self._times(f"rho_{name}", g, node.parent)
             self.builder.close_block(
                 f"‖∂{name}/∂x‖ ≤ rho_{name} = g · ‖∂{self.id[node.parent]}/∂x‖"
@@ -99,8 +112,10 @@ class _Emitter:
         name = self.id[node.name]
         if isinstance(node, Affine):
             for index, term in enumerate(node.terms):
-                self._send(term.parent, "adjoint", MapOf(node.name, index), coefficients)
-            self.builder.close_block(f"Back through {name}: Aᵀ mid ± |A|ᵀ rad")
+                map_of = MapOf(node.name, index)
+                self._send(term.parent, "adjoint", map_of, coefficients)
+                self._descend(term.parent, self.norms[map_of], node.name)
+            self.builder.close_block(f"Back through {name}: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖")
         elif isinstance(node, Activate):
             second = ConstantOf(node.name, "second_range")
             q = self.builder.emit(f"q_{name}", "concavity", coefficients, second)
@@ -110,7 +125,12 @@ class _Emitter:
             )
             slope = ConstantOf(node.name, "first_range")
             self._send(node.parent, "through", coefficients, slope)
-            self.builder.close_block(f"Back through {name}: F ⊙ σ′")
+            within = self.builder.emit(f"l_{name}", "row_norm", coefficients)
+            self.gradient[node.name] = self.builder.emit(
+                f"l_{name}", "minimum", self.gradient[node.name], within
+            )
+            self._descend(node.parent, self.slope[node.name], node.name)
+            self.builder.close_block(f"Back through {name}: F ⊙ σ′; norms by g")
 
     def _share(self, node: Activate, q: Value) -> Value:
         name = self.id[node.name]
@@ -138,6 +158,15 @@ class _Emitter:
         if other is not None:
             value = self.builder.emit(f"f_{self.id[parent]}", "join", other, value)
         self.coefficients[parent] = value
+
+    def _descend(self, parent: str, factor: Value, child: str) -> None:
+        """‖∂f/∂parent‖ gains factor · ‖∂f/∂child‖."""
+        name = f"l_{self.id[parent]}"
+        value = self.builder.emit(name, "multiply", factor, self.gradient[child])
+        other = self.gradient.get(parent)
+        if other is not None:
+            value = self.builder.emit(name, "add", other, value)
+        self.gradient[parent] = value
 
     def _times(self, name: str, factor: Value, parent: str, power: int = 1) -> Value:
         jacobian = self.jacobian[parent]

@@ -34,7 +34,8 @@ def example() -> Program:
     builder.emit("unread", "constant", ConstantOf("a", "g"))
     builder.close_block("Nothing that is needed")
     kappa = builder.emit("kappa", "multiply", largest, norm)
-    return builder.finish(kappa, {MAP: norm}, {"a": largest})
+    slope = builder.emit("slope", "row_norm", moved)
+    return builder.finish(kappa, slope, {MAP: norm}, {"a": largest})
 
 
 def evaluated(program: Program, arithmetic: Arithmetic, c: Tensor) -> Bound:
@@ -55,6 +56,7 @@ def test_evaluation(arithmetic: Arithmetic) -> None:
     # Wᵀc = (3, −4), (0, 8), 0; F·[−½, ¼] falls to −1.5 and −1, −4, 0; ‖W‖ = 4.
     assert found.shares["a"].tolist() == pytest.approx([1.5, 4.0, 0.0], abs=1e-9)
     assert found.curvature.tolist() == pytest.approx([6.0, 16.0, 0.0], abs=1e-7)
+    assert found.lipschitz.tolist() == pytest.approx([5.0, 8.0, 0.0], abs=1e-12)
     assert float(found.norms["fc.0"]) == pytest.approx(4.0)
 
 
@@ -62,7 +64,7 @@ def test_dead_steps_and_empty_blocks_go() -> None:
     program = example()
     assert [block.formula for block in program.blocks] == ["The norm", "The coefficients", ""]
     names = [step.result.name for block in program.blocks for step in block.steps]
-    assert names == ["norm", "f", "f_2", "q_2", "largest", "kappa"]
+    assert names == ["norm", "f", "f_2", "q_2", "largest", "kappa", "slope"]
 
 
 def test_results_have_unique_names() -> None:

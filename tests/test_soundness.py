@@ -66,6 +66,7 @@ def test_sampled_curvature_stays_within_the_bounds(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     scales = torch.tensor([0.1, 1.0, 5.0]).repeat_interleave(40)[:, None]
     x = scales * torch.randn(120, case.x.shape[1], generator=generator)
+    identity = torch.eye(network.classes, dtype=torch.float64)
     for y in range(network.classes):
         for t in set(range(network.classes)) - {y}:
             pair = torch.full((len(x),), y), torch.full((len(x),), t)
@@ -73,6 +74,9 @@ def test_sampled_curvature_stays_within_the_bounds(seed: int) -> None:
             slack = 1e-12 * (1.0 + eigenvalues.abs().max())
             assert eigenvalues.min() >= lo[y, t] - slack
             assert eigenvalues.max() <= hi[y, t] + slack
+            c = identity[pair[0]] - identity[pair[1]]
+            slopes = double.linearize(x.double(), c).gradient.norm(dim=1)
+            assert slopes.max() <= network.lipschitz()[y, t] * (1.0 + 1e-12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -76,6 +76,7 @@ SIGNATURES: Mapping[str, tuple[tuple[Kind, ...], Kind]] = {
     "square_root": ((_B,), _B),
     "minimum": ((_B, _B), _B),
     "row_max": ((_W,), _B),
+    "row_norm": ((_I,), _B),
     "exactly": ((Kind.COEFFICIENTS,), _I),
     "join": ((_I, _I), _I),
     "adjoint": ((_M, _I), _I),
@@ -111,6 +112,7 @@ class Program:
         argument: The coefficients c.
         blocks: The steps, in order.
         curvature: The result κ: ∇²(c·z) ≽ −κI.
+        lipschitz: The result L: ‖∇(c·z)‖ ≤ L.
         norms: ‖A‖₂ of every map, by the names of :func:`map_name`.
         shares: Each activation's summand of κ.
     """
@@ -118,6 +120,7 @@ class Program:
     argument: Value
     blocks: tuple[Block, ...]
     curvature: Value
+    lipschitz: Value
     norms: Mapping[MapOf, Value] = field(default_factory=dict)
     shares: Mapping[str, Value] = field(default_factory=dict)
 
@@ -157,11 +160,20 @@ class Builder:
             self._steps = []
 
     def finish(
-        self, curvature: Value, norms: Mapping[MapOf, Value], shares: Mapping[str, Value]
+        self,
+        curvature: Value,
+        lipschitz: Value,
+        norms: Mapping[MapOf, Value],
+        shares: Mapping[str, Value],
     ) -> Program:
         """The program, without the steps that no result needs."""
         self.close_block("")
-        needed: set[Operand] = {curvature, *norms.values(), *shares.values()}
+        needed: set[Operand] = {
+            curvature,
+            lipschitz,
+            *norms.values(),
+            *shares.values(),
+        }
         blocks: list[Block] = []
         for block in reversed(self._blocks):
             steps: list[Step] = []
@@ -171,7 +183,7 @@ class Builder:
                     steps.insert(0, step)
             if steps:
                 blocks.insert(0, Block(block.formula, tuple(steps)))
-        return Program(self.argument, tuple(blocks), curvature, norms, shares)
+        return Program(self.argument, tuple(blocks), curvature, lipschitz, norms, shares)
 
 
 def evaluate(
@@ -198,6 +210,7 @@ def evaluate(
             values[step.result] = getattr(arithmetic, step.operation)(*arguments)
     return Bound(
         values[program.curvature],
+        values[program.lipschitz],
         {name(map_of): values[value] for map_of, value in program.norms.items()},
         {activation: values[value] for activation, value in program.shares.items()},
     )

@@ -101,6 +101,8 @@ def test_two_inputs_meet_in_one_neuron_by_hand() -> None:
     found = kappa(check(graph), torch.tensor([[1.0], [-1.0]], dtype=torch.float64))
     assert found[0] == 0.0
     assert float(found[1]) == pytest.approx(15 / 4, rel=1e-8)
+    slopes = bound(graph, torch.tensor([[1.0], [-2.0]], dtype=torch.float64)).lipschitz
+    assert slopes.tolist() == pytest.approx([3 * math.sqrt(5), 6 * math.sqrt(5)], rel=1e-8)
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus", "gelu", "silu"])
@@ -288,6 +290,23 @@ def test_sums_of_jacobians_where_terms_meet() -> None:
     )
     c = torch.ones(1, 1, dtype=torch.float64)
     assert float(kappa(graph, c)) == pytest.approx(25 * 4 / (3 * math.sqrt(3)), rel=1e-7)
+    assert float(bound(graph, c).lipschitz) == pytest.approx(5.0, rel=1e-8)
+
+
+def test_the_lipschitz_constant_is_at_most_the_product_of_norms() -> None:
+    """L ≤ ‖c A_3‖ g ‖A_2‖ g ‖A_1‖ on a chain, and no gradient exceeds it."""
+    graph = chain(17, [4, 9, 7, 3], ["sigmoid", "tanh"])
+    c = margins(3)
+    first, second, last = (weight(graph, p.name) for p in graph.parameters() if len(p.shape) == 2)
+    found = bound(graph, c).lipschitz
+    norms = torch.linalg.matrix_norm(first, 2) * 0.25 * torch.linalg.matrix_norm(second, 2)
+    assert (found <= (c @ last).norm(dim=1) * norms * (1.0 + 1e-6)).all()
+    points = 2.0 * torch.randn(50, 4, dtype=torch.float64)
+    for row, limit in zip(c, found, strict=True):
+        leaf = points.clone().requires_grad_()
+        (evaluate(graph, leaf, DOUBLE)[graph.output] @ row).sum().backward()
+        assert leaf.grad is not None
+        assert leaf.grad.norm(dim=1).max() <= limit
 
 
 def test_activations_at_both_ends() -> None:
@@ -363,7 +382,7 @@ def test_contract() -> None:
 def test_the_program_holds_no_dead_step() -> None:
     program = lay_out(residual(16, ["tanh", "silu"])).program
     read = {operand for block in program.blocks for s in block.steps for operand in s.operands}
-    kept = {program.curvature, *program.norms.values(), *program.shares.values()}
+    kept = {program.curvature, program.lipschitz, *program.norms.values(), *program.shares.values()}
     steps = [step for block in program.blocks for step in block.steps]
     assert all(step.result in read or step.result in kept for step in steps)
     assert len({step.result.name for step in steps}) == len(steps)

@@ -45,6 +45,9 @@ class ByHand:
     def curvature(self) -> tuple[Tensor, Tensor]:
         return self.lower, self.upper
 
+    def lipschitz(self) -> Tensor:
+        return torch.full_like(self.lower, torch.inf)
+
 
 def against_zero(
     margin: Callable[[Tensor], Tensor], dimension: int, kappa: float, kappa_upper: float, **options

@@ -318,6 +318,9 @@ def test_a_module_keeps_its_parameters_and_gradients() -> None:
         def curvature(self) -> tuple[Tensor, Tensor]:
             return torch.zeros(3, 3).double(), torch.zeros(3, 3).double()
 
+        def lipschitz(self) -> Tensor:
+            return torch.full((3, 3), torch.inf, dtype=torch.float64)
+
     torch.manual_seed(0)
     module = Module()
     x = torch.randn(6, 1, 2, 2)

@@ -176,3 +176,54 @@ def test_upper_norm_is_an_upper_bound() -> None:
         exact = sum(entry * entry for entry in rational(row))
         assert Fraction(float(norm)) ** 2 >= exact
         assert float(norm) <= float(row.norm()) * (1.0 + 1e-14)
+
+
+def saturating(s: Tensor, kappa: float, lipschitz: float, slope: float, height: float) -> Tensor:
+    """The function of s ≥ 0 that falls as fast as it may: f″ = −κ until f′ = −L, straight then."""
+    turn = (lipschitz - slope) / kappa
+    bent = height - slope * s - 0.5 * kappa * s**2
+    at_turn = height - slope * turn - 0.5 * kappa * turn**2
+    return torch.where(s <= turn, bent, at_turn - lipschitz * (s - turn))
+
+
+@pytest.mark.parametrize("height", [0.1, 1.0, 10.0, 1000.0])
+def test_a_cut_that_turns_is_attained(height: float) -> None:
+    """Along a ray nothing falls faster than the bound, and the worst function falls just so."""
+    kappa, lipschitz, slope = 3.0, 5.0, 2.0
+    values = [torch.tensor([v], dtype=torch.float64) for v in (height, slope, kappa, lipschitz)]
+    cut = Cut(values[0], values[1])
+    radius = cut_radius(cut, values[2], values[3])
+    at_root = saturating(radius, kappa, lipschitz, slope, height)
+    assert 0.0 <= float(at_root) <= 1e-13 * height
+    assert float(radius) >= float(cut_radius(cut, values[2]))
+    for rho in (0.3, 1.0, 4.0):
+        ball = torch.tensor([rho], dtype=torch.float64)
+        truth = float(saturating(ball, kappa, lipschitz, slope, height))
+        bound = float(cut_lower_bound(cut, values[2], ball, values[3]))
+        assert truth - 1e-13 * (1.0 + height) <= bound <= truth
+
+
+def test_a_cut_that_turns_is_rounded_down() -> None:
+    generator = torch.Generator().manual_seed(3)
+    draws = torch.rand(200, 4, generator=generator, dtype=torch.float64)
+    height, slope, kappa, steeper = (10.0 ** (6.0 * draws - 3.0)).unbind(1)
+    lipschitz = slope + steeper
+    found = cut_radius(Cut(height, slope), kappa, lipschitz)
+    for A, G, K, L, r in zip(height, slope, kappa, lipschitz, found, strict=True):
+        A, G, K, L, s = (Fraction(float(v)) for v in (A, G, K, L, r))
+        turn = min(max((L - G) / K, Fraction(0)), s)
+        assert A - G * turn - K * turn**2 / 2 - L * (s - turn) >= 0
+
+
+@pytest.mark.parametrize(
+    ("kappa", "lipschitz", "expected"),
+    [(0.0, 0.0, torch.inf), (0.0, torch.inf, 0.5), (2.0, torch.inf, None), (2.0, torch.nan, None)],
+)
+def test_extreme_lipschitz_constants(kappa: float, lipschitz: float, expected: float) -> None:
+    slope = 0.0 if lipschitz == 0.0 else 2.0
+    cut = Cut(torch.ones(1).double(), torch.full((1,), slope).double())
+    bend, limit = torch.full((1,), kappa).double(), torch.full((1,), lipschitz).double()
+    radius = cut_radius(cut, bend, limit)
+    if expected is None:
+        expected = float(cut_radius(cut, bend))
+    assert float(radius) == pytest.approx(expected, rel=1e-12)

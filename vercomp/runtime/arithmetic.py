@@ -29,11 +29,13 @@ class Bound(NamedTuple):
 
     Args:
         curvature: κ (P,) with ∇²(c·z) ≽ −κI everywhere.
+        lipschitz: L (P,) with ‖∇(c·z)‖ ≤ L everywhere.
         norms: Upper bound of ‖A‖₂ for every linear map, by name.
         shares: The summand of κ (P,) that each activation contributes, by name.
     """
 
     curvature: Tensor
+    lipschitz: Tensor
     norms: Mapping[str, Tensor]
     shares: Mapping[str, Tensor]
 
@@ -75,6 +77,10 @@ class Arithmetic(Protocol):
 
     def row_max(self, weights: Tensor) -> Tensor:
         """max_j q_j for each row of the weights."""
+        ...
+
+    def row_norm(self, interval: Interval) -> Tensor:
+        """The largest ‖F‖₂ of each row of an interval."""
         ...
 
     def exactly(self, c: Tensor) -> Interval:

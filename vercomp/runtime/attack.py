@@ -119,6 +119,7 @@ class _Task:
         self.logits = margins.logits(x0)
         self.targets = target_table(margins.network, label, self.logits, asked)
         self.kappa = margins.kappa[label[:, None], self.targets]
+        self.lipschitz = margins.lipschitz[label[:, None], self.targets]
         x = x0.to(margins.where.search_dtype)
         self.value, self.gradient = margins.screen_all(x, label, self.targets)
         self.bound = torch.full_like(self.kappa, -torch.inf)  # proved
@@ -138,7 +139,8 @@ class _Task:
         row, k = left.nonzero(as_tuple=True)
         self._search(row, k, reached[row])
         left[rows, first] = True
-        row, k = (~left).nonzero(as_tuple=True)
+        # What was not searched, and where the search, which knows nothing of L, proved less.
+        row, k = (~left | (self.bound < closed)).nonzero(as_tuple=True)
         if len(row) > 0:
             self._prove(row, k, self.x0[row])
 
@@ -167,7 +169,8 @@ class _Task:
         """The bound from one gradient at x₀ for all pairs, screened, shape (B, K)."""
         gradient, kappa = self.gradient.flatten(0, 1), self.kappa.to(self.value).reshape(-1)
         cut = screening_cut(self.value.reshape(-1), gradient, torch.zeros_like(gradient), kappa)
-        bound = cut_lower_bound(cut, kappa, torch.full_like(kappa, self.radius))
+        lipschitz = self.lipschitz.to(self.value).reshape(-1)
+        bound = cut_lower_bound(cut, kappa, torch.full_like(kappa, self.radius), lipschitz)
         return bound.reshape(self.value.shape)
 
     def _search(self, row: Tensor, k: Tensor, enough: Tensor) -> None:
@@ -195,7 +198,8 @@ class _Task:
         found = self.margins.linearize(x, self.label[row], self.targets[row, k])
         kappa = self.kappa[row, k]
         cut = rigorous_cut(found, x, self.x0[row], kappa)
-        proved = cut_lower_bound(cut, kappa, torch.full_like(kappa, self.radius))
+        ball = torch.full_like(kappa, self.radius)
+        proved = cut_lower_bound(cut, kappa, ball, self.lipschitz[row, k])
         self.bound[row, k] = torch.maximum(self.bound[row, k], proved)
 
     def _margin(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,6 +128,7 @@ class _Task:
         self.logits = margins.logits(x0)
         self.targets = target_table(margins.network, label, self.logits, asked)
         self.kappa = margins.kappa[label[:, None], self.targets]
+        self.lipschitz = margins.lipschitz[label[:, None], self.targets]
         x = x0.to(margins.where.search_dtype)
         self.value, self.gradient = margins.screen_all(x, label, self.targets)
         self.closed = self._closed_form()
@@ -167,7 +168,8 @@ class _Task:
         """The certificate from one gradient at x₀ for all pairs, screened, shape (B, K)."""
         gradient, kappa = self.gradient.flatten(0, 1), self.kappa.to(self.value).reshape(-1)
         cut = screening_cut(self.value.reshape(-1), gradient, torch.zeros_like(gradient), kappa)
-        return cut_radius(cut, kappa).reshape(self.value.shape).to(self.kappa)
+        lipschitz = self.lipschitz.to(self.value).reshape(-1)
+        return cut_radius(cut, kappa, lipschitz).reshape(self.value.shape).to(self.kappa)
 
     def _refine(self, row: Tensor, k: Tensor, enough: Tensor, asked: float | None) -> None:
         """Run the dual on pairs (row, k) and prove what it found."""
@@ -189,7 +191,8 @@ class _Task:
         hit = torch.isfinite(solution.distance)[:, None]
         self.start[row, k] = torch.where(hit, solution.witness, solution.point)
         self._prove(row, k, solution.point.double())
-        # float32 may have preferred a point that float64 does not: the closed form still holds.
+        # The search knows nothing of L, and float32 may have preferred a point that float64 does
+        # not: the closed form still holds.
         weak = self.radius[row, k] < self.closed[row, k] * (1.0 - _SLACK)
         if weak.any():
             self._prove(row[weak], k[weak], self.x0[row[weak]])
@@ -198,7 +201,8 @@ class _Task:
         """The float64 certificates of pairs (row, k) from the cuts at x; the larger ones stay."""
         found = self.margins.linearize(x, self.label[row], self.targets[row, k])
         kappa = self.kappa[row, k]
-        proved = cut_radius(rigorous_cut(found, x, self.x0[row], kappa), kappa)
+        cut = rigorous_cut(found, x, self.x0[row], kappa)
+        proved = cut_radius(cut, kappa, self.lipschitz[row, k])
         self.radius[row, k] = torch.maximum(self.radius[row, k], proved)
         return found
 

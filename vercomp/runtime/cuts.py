@@ -15,6 +15,10 @@ Two promises follow from one cut:
   (infinite if G = κ = 0);
 * over the ball of radius ρ, f is at least A − Gρ − ½κρ².
 
+If ‖∇f‖ ≤ L everywhere as well, then along every ray from x₀ the bound falls no faster than L: for
+any turn s₁ ≤ s, f(x) ≥ A − G s₁ − ½κ s₁² − L (s − s₁), and s₁ = (L − G)/κ is the best one. Both
+promises take it up: where κ is large, as in deep networks, the cut holds near x₀ and L beyond.
+
 The first is the dual of Theorem 1 (second_order_provable_defenses), corrected for inexact
 minimisation: φ_η(x) = ½‖x − x₀‖² + η f(x) is (1 − ηκ)-strongly convex for 0 ≤ η < 1/κ, hence
 min φ_η ≥ φ_η(x̂) − ‖∇φ_η(x̂)‖² / (2(1 − ηκ)), and ½r² is the maximum of the right-hand side over η
@@ -99,25 +103,51 @@ def rigorous_cut(linearization: Linearization, x: Tensor, x0: Tensor, kappa: Ten
     return Cut(constant, slope * (1.0 + slack))
 
 
-def cut_radius(cut: Cut, kappa: Tensor) -> Tensor:
+def cut_radius(cut: Cut, kappa: Tensor, lipschitz: Tensor | None = None) -> Tensor:
     """The first root of the cut: no x with f(x) ≤ 0 is nearer. 0 where A ≤ 0 or NaN is met.
 
     In float64 the result is rounded down: every operation is good to a few units in the last place
     (√(2κ)√A and hypot neither underflow nor overflow where the root is representable), together
     less than 32u.
+
+    Args:
+        cut: A and G, shape (P,).
+        kappa: κ ≥ 0, shape (P,).
+        lipschitz: L ≥ 0, shape (P,): ‖∇f‖ ≤ L everywhere. The root of the cut that turns into the
+            slope L at s₁ (any s₁ is valid, so its rounding does not matter).
     """
     constant = torch.where(torch.isfinite(cut.constant), cut.constant, 0.0).clamp(min=0.0)
     root = torch.hypot(cut.slope, (2.0 * kappa).sqrt() * constant.sqrt())
     radius = 2.0 * constant / (cut.slope + root) * (1.0 - 32.0 * _ROUNDOFF)
-    return torch.where((constant > 0.0) & (radius >= 0.0), radius, 0.0)
+    radius = torch.where((constant > 0.0) & (radius >= 0.0), radius, 0.0)
+    if lipschitz is None:
+        return radius
+    turn = _turn(cut, kappa, lipschitz)
+    height = cut_lower_bound(Cut(constant, cut.slope), kappa, turn)
+    beyond = (turn + height / lipschitz) * (1.0 - 32.0 * _ROUNDOFF)
+    return torch.where(height > 0.0, torch.fmax(radius, beyond), radius)
 
 
-def cut_lower_bound(cut: Cut, kappa: Tensor, radius: Tensor) -> Tensor:
-    """A − Gρ − ½κρ², rounded down: a lower bound of f over the ball; −∞ where NaN is met."""
-    linear, quadratic = cut.slope * radius, 0.5 * kappa * radius * radius
+def cut_lower_bound(
+    cut: Cut, kappa: Tensor, radius: Tensor, lipschitz: Tensor | None = None
+) -> Tensor:
+    """A − Gρ − ½κρ², rounded down: a lower bound of f over the ball; −∞ where NaN is met.
+
+    With L, the bound turns into the slope L at s₁ ≤ ρ: A − G s₁ − ½κ s₁² − L (ρ − s₁).
+    """
+    turn = radius if lipschitz is None else torch.fmin(_turn(cut, kappa, lipschitz), radius)
+    linear, quadratic = cut.slope * turn, 0.5 * kappa * turn * turn
+    if lipschitz is not None:
+        linear = linear + torch.where(turn < radius, lipschitz * (radius - turn), 0.0)
     slack = 8.0 * _ROUNDOFF * (cut.constant.abs() + linear + quadratic) + 8.0 * _TINY
     bound = cut.constant - linear - quadratic - slack
     return torch.where(torch.isnan(bound), -torch.inf, bound)
+
+
+def _turn(cut: Cut, kappa: Tensor, lipschitz: Tensor) -> Tensor:
+    """s₁ = max(0, (L − G)/κ), where the cut's slope reaches L; huge where it never does."""
+    turn = ((lipschitz - cut.slope) / kappa).clamp(min=0.0)
+    return torch.nan_to_num(turn, nan=0.0)
 
 
 def upper_norm(x: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ class Differentiable(nn.Module):
         """max_j q_j."""
         return weights.amax(1)
 
+    def row_norm(self, interval: Interval) -> Tensor:
+        """√Σ max(|lower|, |upper|)², with a finite derivative at zero."""
+        size = torch.maximum(interval.lower.abs(), interval.upper.abs())
+        return size.square().sum(1).clamp_min(_TINY).sqrt()
+
     def exactly(self, c: Tensor) -> Interval:
         """[c, c]."""
         return Interval(c, c)

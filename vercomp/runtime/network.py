@@ -25,12 +25,14 @@ class Bounds:
     Args:
         fingerprint: Of the weights that the bounds are for.
         curvature: K (C, C), float64: ∇²(z_y − z_t) ≽ −K[y, t] I everywhere; 0 on the diagonal.
+        lipschitz: L (C, C), float64: ‖∇(z_y − z_t)‖ ≤ L[y, t] everywhere; 0 on the diagonal.
         norms: Proved ‖A‖₂ of every linear map.
         shares: For every activation, what it contributes to K (C, C).
     """
 
     fingerprint: str
     curvature: Tensor
+    lipschitz: Tensor
     norms: Mapping[str, float]
     shares: Mapping[str, Tensor]
 
@@ -39,6 +41,7 @@ class Bounds:
         return {
             "fingerprint": self.fingerprint,
             "curvature": self.curvature.tolist(),
+            "lipschitz": self.lipschitz.tolist(),
             "norms": dict(self.norms),
             "shares": {name: share.tolist() for name, share in self.shares.items()},
         }
@@ -49,6 +52,7 @@ class Bounds:
         return cls(
             fingerprint=data["fingerprint"],
             curvature=torch.tensor(data["curvature"], dtype=torch.float64),
+            lipschitz=torch.tensor(data["lipschitz"], dtype=torch.float64),
             norms=dict(data["norms"]),
             shares={
                 name: torch.tensor(share, dtype=torch.float64)
@@ -152,6 +156,10 @@ class VerifiedNetwork(nn.Module):
         curvature = self.bounds().curvature
         return -curvature, curvature.T.clone()
 
+    def lipschitz(self) -> Tensor:
+        """L (C, C), float64, with ‖∇(z_y − z_t)‖ ≤ L[y, t] for every input."""
+        return self.bounds().lipschitz
+
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
         """f = c·z and ∇f at points x (P, D) in float64, with bounds of what rounding did."""
         bounds = self.bounds()
@@ -179,6 +187,7 @@ class VerifiedNetwork(nn.Module):
         return Bounds(
             fingerprint,
             square(bound.curvature),
+            square(bound.lipschitz),
             {name: float(norm) for name, norm in bound.norms.items()},
             {name: square(share) for name, share in bound.shares.items()},
         )

@@ -41,6 +41,9 @@ class Certifiable(Protocol):
     def curvature(self) -> tuple[Tensor, Tensor]:
         """(lo, hi), each (C, C) float64: lo[y, t] I ≼ ∇²(z_y − z_t) ≼ hi[y, t] I everywhere."""
 
+    def lipschitz(self) -> Tensor:
+        """L (C, C) float64: ‖∇(z_y − z_t)‖ ≤ L[y, t] everywhere; infinite where unknown."""
+
 
 class Placement(NamedTuple):
     """Where a network lives and what it computes in."""
@@ -91,6 +94,8 @@ class Margins:
         #: κ (C, C): ∇²(z_y − z_t) ≽ −κI. A convex margin is treated as one without curvature.
         self.kappa = (-lower).clamp(min=0.0)
         self.kappa_upper = upper.clamp(min=0.0)
+        #: L (C, C): ‖∇f‖ ≤ L everywhere.
+        self.lipschitz = network.lipschitz().to(where.device, torch.float64)
 
     def coefficients(self, label: Tensor, target: Tensor) -> Tensor:
         """c = e_y − e_t (P, C) in float64."""

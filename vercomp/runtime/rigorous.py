@@ -60,6 +60,20 @@ class Rigorous:
         """max_j q_j, exactly."""
         return weights.amax(1)
 
+    def row_norm(self, interval: Interval) -> Tensor:
+        """√Σ max(|lower|, |upper|)², rounded up; rows are scaled, so no square under- or overflows.
+
+        A sum of n squares and its root are off by at most (n + 4)u of themselves; the squares that
+        underflow after scaling add at most n times the smallest normal number.
+        """
+        size = torch.maximum(interval.lower.abs(), interval.upper.abs())
+        largest = size.amax(1)
+        safe = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)
+        total = (size / safe[:, None]).square().sum(1) + 1e-300 * size.shape[1]
+        slack = 1.0 + 2.0 * (size.shape[1] + 8) * UNIT_ROUNDOFF
+        norm = up(safe * (total.sqrt() * slack))
+        return torch.where(largest == 0, 0.0, torch.nan_to_num(norm, nan=math.inf, posinf=math.inf))
+
     def exactly(self, c: Tensor) -> Interval:
         """[c, c]."""
         return Interval(c, c)

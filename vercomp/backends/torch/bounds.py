@@ -108,7 +108,9 @@ def curvature_section(layout: Layout, writer: Writer) -> None:
         ]
         writer.call("norms = ", norms, brackets="{}")
         writer.call("shares: dict[str, Tensor] = ", shares, brackets="{}")
-        writer.line(f"return Bound({layout.program.curvature.name}, norms, shares)")
+        program = layout.program
+        results = [program.curvature.name, program.lipschitz.name, "norms", "shares"]
+        writer.call("return Bound", results)
 
 
 def linearize_section(layout: Layout, writer: Writer) -> None:
@@ -205,7 +207,7 @@ _INLINE = 60
 """A longer product of operators is written one factor a line."""
 
 _CURVATURE_DOC = '''\
-"""κ with ∇²(c·z) ≽ −κI for every input, for each row of c (P, C): Theorems 3 and 4.
+"""κ with ∇²(c·z) ≽ −κI, and L with ‖∇(c·z)‖ ≤ L, for every input and each row of c (P, C).
 
 ``ops`` is the arithmetic: rigorous for certificates, differentiable for training.
 """

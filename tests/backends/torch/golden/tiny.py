@@ -122,7 +122,7 @@ def biases(net: Any) -> Biases:
 
 
 def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
-    """κ with ∇²(c·z) ≽ −κI for every input, for each row of c (P, C): Theorems 3 and 4.
+    """κ with ∇²(c·z) ≽ −κI, and L with ‖∇(c·z)‖ ≤ L, for every input and each row of c (P, C).
 
     ``ops`` is the arithmetic: rigorous for certificates, differentiable for training.
     """
@@ -135,14 +135,19 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     # ‖∂layer1/∂x‖ ≤ r_layer1 (equation 5)
     norm_layer1 = ops.norm2(A.layer1, "norm_layer1")
     r_layer1 = ops.multiply(norm_layer1, rho_a0)
+    # ‖∂a1/∂x‖ ≤ rho_a1 = g · ‖∂layer1/∂x‖
+    g_a1 = ops.constant(SOFTPLUS.g)
     # ‖∂layer2/∂x‖ ≤ r_layer2 (equation 5)
     norm_layer2 = ops.norm2(A.layer2_0, "norm_layer2")
     norm_layer2_2 = ops.norm2(A.layer2_1, "norm_layer2_2")
     # The coefficients c = e_y − e_t of the margin, exactly.
     f_output = ops.exactly(c)
-    # Back through layer2: Aᵀ mid ± |A|ᵀ rad
+    l_output = ops.row_norm(f_output)
+    # Back through layer2: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
     f_a1 = ops.adjoint(A.layer2_0, f_output)
+    l_a1 = ops.multiply(norm_layer2, l_output)
     f_a0 = ops.adjoint(A.layer2_1, f_output)
+    l_a0 = ops.multiply(norm_layer2_2, l_output)
     # Curvature of a1: −λ_min ≤ k_a1, with q = max(0, −min F ⊙ σ″)
     q_a1 = ops.concavity(f_a1, SOFTPLUS.second_range)
     q_a1_max = ops.row_max(q_a1)
@@ -152,11 +157,16 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     k_a1_matrix = ops.multiply(w_a1, rho_a0)
     k_a1_matrix_2 = ops.multiply(k_a1_matrix, rho_a0)
     k_a1 = ops.minimum(k_a1_norms_2, k_a1_matrix_2)
-    # Back through a1: F ⊙ σ′
+    # Back through a1: F ⊙ σ′; norms by g
     f_layer1 = ops.through(f_a1, SOFTPLUS.first_range)
-    # Back through layer1: Aᵀ mid ± |A|ᵀ rad
+    l_a1_2 = ops.row_norm(f_a1)
+    l_a1_3 = ops.minimum(l_a1, l_a1_2)
+    l_layer1 = ops.multiply(g_a1, l_a1_3)
+    # Back through layer1: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
     f_a0_2 = ops.adjoint(A.layer1, f_layer1)
     f_a0_3 = ops.join(f_a0, f_a0_2)
+    l_a0_2 = ops.multiply(norm_layer1, l_layer1)
+    l_a0_3 = ops.add(l_a0, l_a0_2)
     # Curvature of a0: −λ_min ≤ k_a0, with q = max(0, −min F ⊙ σ″)
     q_a0 = ops.concavity(f_a0_3, TANH.second_range)
     q_a0_max = ops.row_max(q_a0)
@@ -164,6 +174,12 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     k_a0_norms_2 = ops.multiply(k_a0_norms, norm_layer0)
     w_a0 = ops.weighted_norm2_squared(A.layer0, q_a0, "w_a0")
     k_a0 = ops.minimum(k_a0_norms_2, w_a0)
+    # Back through a0: F ⊙ σ′; norms by g
+    l_a0_4 = ops.row_norm(f_a0_3)
+    l_a0_5 = ops.minimum(l_a0_3, l_a0_4)
+    l_layer0 = ops.multiply(g_a0, l_a0_5)
+    # Back through layer0: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
+    l_x_ = ops.multiply(norm_layer0, l_layer0)
     # κ: the sum over the activations
     kappa = ops.add(k_a1, k_a0)
     norms = {
@@ -173,7 +189,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
         "layer2_1": norm_layer2_2,
     }
     shares: dict[str, Tensor] = {"a1": k_a1, "a0": k_a0}
-    return Bound(kappa, norms, shares)
+    return Bound(kappa, l_x_, norms, shares)
 
 
 def linearize(net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Linearization:
