@@ -239,3 +239,12 @@ def test_the_two_arithmetics_compute_the_same(seed: int) -> None:
 
     for rigorous, differentiable in zip(results(OPS), results(live), strict=True):
         assert torch.allclose(rigorous, differentiable, rtol=1e-7, atol=1e-12)
+
+
+def test_products_that_underflow_are_not_zero() -> None:
+    """1e-200 · 1e-200 underflows; what the product meets next may be large."""
+    rigorous = Rigorous()
+    tiny = Dense(torch.tensor([[1e-200, 0.0]], dtype=torch.float64))
+    found = rigorous.adjoint(tiny, rigorous.exactly(torch.tensor([[1e-200]], dtype=torch.float64)))
+    assert found.lower[0, 0] < 0.0 < found.upper[0, 0]
+    assert found.lower[0, 1] == found.upper[0, 1] == 0.0

@@ -125,8 +125,11 @@ class Monomial:
         if not divide:
             return Monomial(index, full.numel(), full)
         reciprocal = full.reciprocal()
-        # One rounding an entry: |1/d − fl(1/d)| ≤ u·|fl(1/d)|·(1 + u), so twice u is safe.
-        error = 2.0 * UNIT_ROUNDOFF * frobenius(reciprocal) if _is_double(reciprocal) else 0.0
+        # One rounding an entry: |1/d − fl(1/d)| ≤ u·|fl(1/d)|·(1 + u), so twice u is safe; where
+        # the reciprocal is subnormal, half of the smallest subnormal number.
+        error = 0.0
+        if _is_double(reciprocal):
+            error = 2.0 * UNIT_ROUNDOFF * frobenius(reciprocal) + full.numel() * 2.0**-1074
         return Monomial(index, full.numel(), reciprocal, error)
 
     @staticmethod

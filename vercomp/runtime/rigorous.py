@@ -12,6 +12,8 @@ from .arithmetic import Interval
 from .elementwise import Range
 from .operators import UNIT_ROUNDOFF, Operator
 
+_SUBNORMAL = 2.0**-1074
+
 
 class Rigorous:
     """The arithmetic of certificates. Operators and coefficients must be in float64.
@@ -95,6 +97,10 @@ class Rigorous:
         spread = operator.abs_adjoint(radius + rounding * size) * (1.0 + rounding)
         if operator.error > 0.0:
             spread = spread + operator.error * size.norm(dim=1, keepdim=True) * (1.0 + 1e-9)
+        # Products may underflow, by less than the smallest subnormal number each; where nothing
+        # that is not zero meets, the result is exactly zero.
+        meets = operator.abs_adjoint((size > 0).to(size)) > 0
+        spread = torch.where(meets, spread + 4.0 * operator.fan_out * _SUBNORMAL, spread)
         center = operator.adjoint(middle)
         return Interval(down(center - up(spread)), up(center + up(spread)))
 
