@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,6 +97,15 @@ CERTIFY_KEYS = {
     "gradient_evaluations_max",
     "seconds_per_input",
 }
+
+
+def test_file_names_in_capitals_and_lists_with_blanks(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "DIGITS.ONNX"
+    shutil.copy(DIGITS, model)
+    out = tmp_path / "package"
+    code, text, error = run("compile", model, "--out", out, "--emit", "certify, attack")
+    assert (code, error) == (0, "")
+    assert "it can: certify, attack" in text
 
 
 def test_certify_json_is_alone_and_agrees_with_the_api(run: Run, package: Path) -> None:

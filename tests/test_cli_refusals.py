@@ -148,6 +148,18 @@ def test_a_callable_that_does_not_know_its_shape(fails: Fails, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("shape", ["4", "'abc'", "(-4,)", "(4.0,)", "()", "[4, None]"])
+def test_a_callable_with_a_shape_that_is_none(fails: Fails, tmp_path: Path, shape: str) -> None:
+    (tmp_path / "odd_shape_net.py").write_text(
+        f"import torch\nmodel = torch.nn.Linear(4, 3)\nmodel.input_shape = {shape}\n"
+    )
+    sys.modules.pop("odd_shape_net", None)
+    assert fails("certify", "odd_shape_net:model", "--data", "digits") == (
+        f"the attribute input_shape of 'odd_shape_net:model' is {shape}, not sizes such as "
+        "(1, 28, 28). Say the shape of one input, without the batch, or give --input-shape"
+    )
+
+
 def test_a_callable_that_leaves(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "leaving_net.py").write_text("import sys\ndef make():\n    sys.exit(0)\n")
     (tmp_path / "leaving.py").write_text("raise SystemExit(3)\n")

@@ -59,7 +59,7 @@ def _radius(context: click.Context, option: click.Parameter, value: Value) -> fl
 
 def _features(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
     """A callback: names of features separated by commas."""
-    names = tuple(value.split(","))
+    names = tuple(name.strip() for name in value.split(","))
     for name in names:
         if name not in FEATURES:
             raise click.BadParameter(f"{name!r} is none of {', '.join(FEATURES)}")

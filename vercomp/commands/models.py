@@ -71,7 +71,7 @@ def open_model(
     elif ":" in text:
         with _aside():
             source = _call(text)
-        input_shape = input_shape or getattr(source, "input_shape", None)
+        input_shape = input_shape or _declared_shape(source, text)
         if input_shape is None:
             raise UsageError(
                 f"MODEL {text!r} does not say what shape its inputs have",
@@ -87,6 +87,19 @@ def open_model(
             std=_scalar(std),
             emit=FEATURES if emit is None else tuple(emit),
         )
+
+
+def _declared_shape(model: nn.Module, text: str) -> tuple[int, ...] | None:
+    declared = getattr(model, "input_shape", None)
+    if declared is None:
+        return None
+    shape = tuple(declared) if isinstance(declared, Sequence) else ()
+    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise UsageError(
+            f"the attribute input_shape of {text!r} is {declared!r}, not sizes such as (1, 28, 28)",
+            remedy="Say the shape of one input, without the batch, or give --input-shape",
+        )
+    return shape
 
 
 def _aside() -> contextlib.redirect_stdout[TextIO]:
@@ -159,7 +172,7 @@ def _check_file(path: Path) -> None:
             remedy="Export the model to ONNX, or name a function that builds and loads it: "
             "package.module:callable",
         )
-    if path.suffix != ".onnx":
+    if path.suffix.lower() != ".onnx":
         raise UsageError(f"MODEL {where!r} is neither {FORMS}")
 
 

@@ -7,7 +7,10 @@ module's own parameters, by their own names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +90,7 @@ def _export(source: TorchSource) -> ExportedProgram:
             shapes = ShapesCollection()  # type: ignore[no-untyped-call]
             shapes[example] = {0: Dim("batch", min=1)}
         try:
-            with evaluating(source.model):
+            with evaluating(source.model), _quiet():
                 return export(source.model, (example,), dynamic_shapes=shapes)
         except Exception as problem:
             error = error or problem
@@ -98,6 +101,18 @@ def _export(source: TorchSource) -> ExportedProgram:
         location=location_of(error),
         remedy="Control flow must not depend on the values of tensors",
     ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What torch.export logs and prints about a failure is left out: the refusal says it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 @dataclass(frozen=True)
