@@ -34,7 +34,7 @@ from vercomp.pass_manager import State, run_passes
 from vercomp.registry import Options, Registry, registry
 from vercomp.runtime.network import VerifiedNetwork
 from vercomp.runtime.regularizer import Regularizer
-from vercomp.runtime.storage import fill
+from vercomp.runtime.storage import fill, fill_weights
 
 if TYPE_CHECKING:
     from vercomp.runtime.attack import Attacks
@@ -224,7 +224,7 @@ def compile(  # noqa: A001 - what the tool does
     weights = packages.weights(layout)
     module = import_package(emitted.files)
     network: VerifiedNetwork = module.Network()
-    network.load_state_dict(_tensors(weights))
+    fill_weights(network, weights)
     network.eval()
     emitted = emitted.with_file("net.safetensors", weights)
     manifest = packages.manifest(
@@ -325,12 +325,6 @@ def _check_output(graph: Graph) -> None:
 
 def _title(model: Any) -> str:
     return Path(model).stem if isinstance(model, str | Path) else type(model).__name__
-
-
-def _tensors(weights: bytes) -> dict[str, Tensor]:
-    from safetensors.torch import load
-
-    return dict(load(weights))
 
 
 def _source_hash(model: Any, layout: Layout) -> str:

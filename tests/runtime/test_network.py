@@ -297,3 +297,19 @@ def test_a_network_moved_to_half_precision_still_certifies_and_attacks(dtype: to
     assert torch.allclose(certify(x, y).radius, expected.radius, rtol=1e-2)
     found = attack(x, y, 0.5)
     assert (found.lower_bound <= found.margin).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_does_not_round_weights(dtype: torch.dtype, tmp_path: Any) -> None:
+    module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3))
+    expected = vercomp.compile(module, (3,), std=0.3)
+    folder = expected.save(tmp_path / "package")
+    try:
+        torch.set_default_dtype(dtype)
+        compiled = vercomp.compile(module, (3,), std=0.3)
+        loaded = vercomp.load_package(folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert dict(compiled.files) == dict(expected.files)
+    for network in (compiled.network, loaded.network):
+        assert network.fingerprint() == expected.network.fingerprint()

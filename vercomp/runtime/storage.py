@@ -29,6 +29,18 @@ def fill(network: N, weights: bytes, manifest: bytes) -> N:
     The stored bounds are adopted as they are: they are keyed to the weights they were proved for,
     and a network whose weights differ computes its own.
     """
-    network.load_state_dict(load(weights))
+    fill_weights(network, weights)
     network.adopt(Bounds.from_json(json.loads(manifest)["bounds"]))
     return network.eval()
+
+
+def fill_weights(network: VerifiedNetwork, weights: bytes) -> None:
+    """Fill a network from the bytes of a package's weights, in the dtypes that they have there.
+
+    Whatever torch's default dtype is: weights rounded to it would be another network's.
+    """
+    state = load(weights)
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if name in state:
+            tensor.data = tensor.data.to(state[name].dtype)
+    network.load_state_dict(state)
