@@ -99,13 +99,17 @@ model_options = _options(
         help="Shape of one input, such as 1,28,28; for package.module:callable.",
     ),
 )
-data_option = click.option("--data", help="FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER.")
-needed_data_option = click.option(
-    "--data", required=True, help="FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER."
+DATA = "FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER."
+data_option = click.option("--data", metavar="DATA", help=DATA)
+needed_data_option = click.option("--data", metavar="DATA", required=True, help=DATA)
+limit_option = click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), help="First N inputs only."
 )
-limit_option = click.option("--limit", type=click.IntRange(min=1), help="First N inputs only.")
 json_option = click.option(
-    "--json", "json_path", help="Write JSON to a file; '-': to standard output, and nothing else."
+    "--json",
+    "json_path",
+    metavar="PATH",
+    help="Write JSON to a file; '-': to standard output, and nothing else.",
 )
 run_option = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results; a run there resumes."

@@ -138,6 +138,12 @@ def test_pairs_are_a_matrix_or_a_summary(capsys: pytest.CaptureFixture[str]) -> 
     assert pair_table(np.full((11, 11), np.nan), "K") == "K: nothing known"
 
 
+def test_a_title_wider_than_its_table_stays_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "K: no input has |curvature| of z_y − z_t above it"
+    show(pair_table(np.zeros((2, 2)), title))
+    assert capsys.readouterr().out.startswith(f"{title}\n\n")
+
+
 def test_titles_from_outside_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     show(pair_table(np.zeros((2, 2)), "[bold]x[/bold] :smile:"))
     assert "[bold]x[/bold] :smile:" in capsys.readouterr().out

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from vercomp.report.summaries import Arrays, Summary, accuracy_at
 
@@ -50,9 +51,9 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
-def layer_table(analysis: Analysis, title: str) -> Table:
+def layer_table(analysis: Analysis, title: str) -> RenderableType:
     """One row a layer: what it is, its constants, and what it adds to the curvature bound."""
-    table = _table(title)
+    table = _table()
     for name, justify in (
         ("layer", "left"),
         ("shape", "left"),
@@ -73,7 +74,7 @@ def layer_table(analysis: Analysis, title: str) -> Table:
             number(row.norm, 5),
             percent(row.share) if row.activation else "–",
         )
-    return table
+    return _titled(title, table)
 
 
 def pair_table(matrix: NDArray[np.float64], title: str) -> RenderableType:
@@ -88,13 +89,13 @@ def pair_table(matrix: NDArray[np.float64], title: str) -> RenderableType:
             f"{title}: {len(known)} pairs, smallest {number(known.min())}, "
             f"median {number(float(np.median(known)))}, largest {number(known.max())}"
         )
-    table = _table(title)
+    table = _table()
     table.add_column("y \\ t", justify="right")
     for t in range(classes):
         table.add_column(str(t), justify="right")
     for y in range(classes):
         table.add_row(str(y), *("·" if y == t else _entry(matrix[y, t]) for t in range(classes)))
-    return table
+    return _titled(title, table)
 
 
 def _entry(value: float) -> str:
@@ -102,7 +103,7 @@ def _entry(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") if np.isfinite(value) else number(value)
 
 
-def certificate_table(summary: Summary, arrays: Arrays, title: str) -> Table:
+def certificate_table(summary: Summary, arrays: Arrays, title: str) -> RenderableType:
     """The summary of certificates, and a few points of the curve."""
     every = summary["targets"] == "all"
     rows: list[tuple[str, str]] = [
@@ -140,7 +141,7 @@ def certificate_table(summary: Summary, arrays: Arrays, title: str) -> Table:
     return _two_columns(title, rows)
 
 
-def attack_table(summary: Summary, title: str) -> Table:
+def attack_table(summary: Summary, title: str) -> RenderableType:
     """The summary of attacks."""
     return _two_columns(
         title,
@@ -172,15 +173,20 @@ def round_radii(radii: NDArray[np.float64], count: int = 5) -> Sequence[float]:
     return [float(f"{step * k:.6g}") for k in range(1, count + 1)]
 
 
-def _two_columns(title: str, rows: Sequence[tuple[str, Any]]) -> Table:
-    table = _table(title)
+def _two_columns(title: str, rows: Sequence[tuple[str, Any]]) -> RenderableType:
+    table = _table()
     table.show_header = False
     table.add_column()
     table.add_column(justify="right")
     for row in rows:
         table.add_row(*row)
-    return table
+    return _titled(title, table)
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD)
+
+
+def _titled(title: str, table: Table) -> RenderableType:
+    """Under a line of its own: a table's own title is wrapped to the table's width."""
+    return Group(Text(title, style="bold"), table)
