@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .ball import solve_ball
-from .cuts import cut_lower_bound, rigorous_cut, screening_cut, upper_norm
-from .inputs import check_evaluations, check_inputs, check_radius, target_table
-from .pairs import Certifiable, Margins, chunks, flattened, own_gradient_mode, placement
+from .cuts import cut_lower_bound, rigorous_cut, upper_norm
+from .inputs import check_radius
+from .pairs import Certifiable, own_gradient_mode
+from .tasks import Part, Task, split
 
 EXACT_GAP = 1e-3
 """An attack is exact if margin and bound are this close, relative to the change of the margin."""
@@ -81,19 +82,10 @@ def attack(
         ValueError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
             positive.
     """
-    check_inputs(network, x, y)
-    check_evaluations(evaluations)
     rho = check_radius(radius)
-    where = placement(network, x)
-    margins = Margins(network, where)
-    points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()
-    if isinstance(targets, Tensor):
-        targets = target_table(network, labels, points, targets)
-    width = 1 if isinstance(targets, str) and targets != "all" else network.classes - 1
-    parts = []
-    for part in chunks(margins, len(x), width, chunk):
-        asked = targets[part] if isinstance(targets, Tensor) else targets
-        parts.append(_Task(margins, points[part], labels[part], asked, rho, evaluations).solve())
+    parts = [
+        _Attack(part, rho).solve() for part in split(network, x, y, targets, evaluations, chunk)
+    ]
     joined: dict[str, Any] = {
         field.name: torch.cat([getattr(part, field.name) for part in parts]).to(x.device)
         for field in fields(Attacks)
@@ -102,30 +94,14 @@ def attack(
     return Attacks(**joined)
 
 
-class _Task:
+class _Attack(Task):
     """One chunk: B inputs with K targets each, on the network's device, inputs in float64."""
 
-    def __init__(
-        self,
-        margins: Margins,
-        x0: Tensor,
-        label: Tensor,
-        asked: str | Tensor,
-        radius: float,
-        evaluations: int,
-    ) -> None:
-        self.margins, self.x0, self.label = margins, x0, label
-        self.radius, self.evaluations = radius, evaluations
-        self.logits = margins.logits(x0)
-        self.targets = target_table(margins.network, label, self.logits, asked)
-        self.kappa = margins.kappa[label[:, None], self.targets]
-        self.lipschitz = margins.lipschitz[label[:, None], self.targets]
-        x = x0.to(margins.where.search_dtype)
-        self.value, self.gradient = margins.screen_all(x, label, self.targets)
+    def __init__(self, part: Part, radius: float) -> None:
+        super().__init__(part)
+        self.radius = radius
         self.bound = torch.full_like(self.kappa, -torch.inf)  # proved
-        self.count = torch.ones_like(self.targets)
         self.least = self.value.clone()  # screened
-        self.point = x[:, None].repeat(1, self.targets.shape[1], 1)
 
     def solve(self) -> Attacks:
         """The pair that may fall lowest first, then those that could fall below what it reached."""
@@ -167,9 +143,7 @@ class _Task:
 
     def _closed_form(self) -> Tensor:
         """The bound from one gradient at x₀ for all pairs, screened, shape (B, K)."""
-        gradient, kappa = self.gradient.flatten(0, 1), self.kappa.to(self.value).reshape(-1)
-        cut = screening_cut(self.value.reshape(-1), gradient, torch.zeros_like(gradient), kappa)
-        lipschitz = self.lipschitz.to(self.value).reshape(-1)
+        cut, kappa, lipschitz = self.screened_cuts()
         bound = cut_lower_bound(cut, kappa, torch.full_like(kappa, self.radius), lipschitz)
         return bound.reshape(self.value.shape)
 

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cuts import cut_radius, rigorous_cut, screening_cut, upper_norm
+from .cuts import cut_radius, rigorous_cut, upper_norm
 from .dual import solve_dual
-from .inputs import check_evaluations, check_inputs, check_radius, target_table
+from .inputs import check_radius
 from .linearization import Linearization
-from .pairs import Certifiable, Margins, chunks, flattened, own_gradient_mode, placement
+from .pairs import Certifiable, own_gradient_mode
+from .tasks import Part, Task, split
 
 EXACT_GAP = 1e-3
 """A certificate is exact if a witness lies within this relative distance of it."""
@@ -97,45 +98,27 @@ def certify(
         ValueError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
             positive, ``decide`` without a radius.
     """
-    check_inputs(network, x, y)
-    check_evaluations(evaluations)
     question = None if radius is None else check_radius(radius)
     if decide and question is None:
         raise ValueError("decide needs a radius to decide about")
-    where = placement(network, x)
-    margins = Margins(network, where)
-    points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()
-    if isinstance(targets, Tensor):
-        targets = target_table(network, labels, points, targets)
-    width = 1 if isinstance(targets, str) and targets != "all" else network.classes - 1
-    parts = []
-    for part in chunks(margins, len(x), width, chunk):
-        asked = targets[part] if isinstance(targets, Tensor) else targets
-        task = _Task(margins, points[part], labels[part], asked, evaluations)
-        parts.append(task.solve(question, decide))
+    parts = [
+        _Certification(part).solve(question, decide)
+        for part in split(network, x, y, targets, evaluations, chunk)
+    ]
     return _assembled(parts, x)
 
 
-class _Task:
-    """One chunk: B inputs with K targets each, on the network's device, inputs in float64."""
+class _Certification(Task):
+    """One chunk: B inputs with K targets each, on the network's device, inputs in float64.
 
-    def __init__(
-        self, margins: Margins, x0: Tensor, label: Tensor, asked: str | Tensor, evaluations: int
-    ) -> None:
-        self.margins, self.x0, self.label = margins, x0, label
-        self.asked = asked if isinstance(asked, str) else "given"
-        self.evaluations = evaluations
-        self.logits = margins.logits(x0)
-        self.targets = target_table(margins.network, label, self.logits, asked)
-        self.kappa = margins.kappa[label[:, None], self.targets]
-        self.lipschitz = margins.lipschitz[label[:, None], self.targets]
-        x = x0.to(margins.where.search_dtype)
-        self.value, self.gradient = margins.screen_all(x, label, self.targets)
+    ``point`` is the nearest screened witness of a pair, or else its best x̂.
+    """
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
         self.closed = self._closed_form()
         self.radius = torch.zeros_like(self.kappa)  # proved
-        self.count = torch.ones_like(self.targets)
         self.near = torch.full_like(self.kappa, torch.inf)  # distance of a screened witness
-        self.start = x[:, None].repeat(1, self.targets.shape[1], 1)  # that witness, or the best x̂
 
     def solve(self, question: float | None, decide: bool) -> Certificates:
         """Closed form for all pairs, the dual for those that matter, float64 for the last word."""
@@ -166,9 +149,7 @@ class _Task:
 
     def _closed_form(self) -> Tensor:
         """The certificate from one gradient at x₀ for all pairs, screened, shape (B, K)."""
-        gradient, kappa = self.gradient.flatten(0, 1), self.kappa.to(self.value).reshape(-1)
-        cut = screening_cut(self.value.reshape(-1), gradient, torch.zeros_like(gradient), kappa)
-        lipschitz = self.lipschitz.to(self.value).reshape(-1)
+        cut, kappa, lipschitz = self.screened_cuts()
         return cut_radius(cut, kappa, lipschitz).reshape(self.value.shape).to(self.kappa)
 
     def _refine(self, row: Tensor, k: Tensor, enough: Tensor, asked: float | None) -> None:
@@ -189,7 +170,7 @@ class _Task:
         self.count[row, k] = solution.evaluations
         self.near[row, k] = solution.distance.to(self.near)
         hit = torch.isfinite(solution.distance)[:, None]
-        self.start[row, k] = torch.where(hit, solution.witness, solution.point)
+        self.point[row, k] = torch.where(hit, solution.witness, solution.point)
         self._prove(row, k, solution.point.double())
         # The search knows nothing of L, and float32 may have preferred a point that float64 does
         # not: the closed form still holds.
@@ -218,7 +199,7 @@ class _Task:
         zero of the linearisation, aimed beyond it by twice the error of f and by a share of the way
         that grows tenfold with every attempt. Rows that have come within ``enough`` stop.
         """
-        x0, x = self.x0[row], self.start[row, k].double()
+        x0, x = self.x0[row], self.point[row, k].double()
         witness = torch.full_like(x, torch.nan)
         distance = torch.full_like(x[:, 0], torch.inf)
         active = torch.arange(len(row), device=row.device)
