@@ -444,6 +444,20 @@ def test_control_flow_that_depends_on_data(capfd):
     assert capfd.readouterr() == ("", "")  # torch's own pages about it are left out
 
 
+def test_what_is_no_model():
+    remedy = "Give an nn.Module, an ExportedProgram or the path of an ONNX file"
+    assert refusal(None, (4,), UsageError) == f"a NoneType is no model. {remedy}"
+    assert refusal({"fc.weight": 0}, (4,), UsageError) == f"a dict is no model. {remedy}"
+    assert refusal(Net, (4,), UsageError) == "Net is a class, not a model. Give an instance"
+
+
+def test_torchscript():
+    assert refusal(torch.jit.ScriptModule(), (4,), UnsupportedError) == (
+        "node 'ScriptModule': TorchScript cannot be traced by torch.export. Give the "
+        "module that it was made of"
+    )
+
+
 def test_several_inputs_and_outputs():
     class Two(nn.Module):
         def forward(self, a, b):

@@ -52,12 +52,13 @@ def from_torch(
 
     Raises:
         UnsupportedError: Several inputs or outputs, control flow that depends on data, dynamic
-            dimensions other than the batch.
-        UsageError: The model does not run on inputs of that shape.
+            dimensions other than the batch, TorchScript.
+        UsageError: It is no model, or does not run on inputs of that shape.
         WeightError: A parameter holds NaN or infinity.
     """
     if isinstance(model, ExportedProgram):
         return _from_program(model, input_shape, table)
+    _refuse_kind(model)
     if input_shape is None:
         raise UsageError("an nn.Module needs input_shape, the shape of one input without the batch")
     source = TorchSource(model, tuple(input_shape))
@@ -67,6 +68,21 @@ def from_torch(
     translator = _Translator(program, tuple(input_shape), table, type(model).__name__, names)
     graph = translator.translate()
     return Translation(graph, source, "torch", source.dtype, translator.build.derived)
+
+
+def _refuse_kind(model: object) -> None:
+    """What is not a module, or one without Python code."""
+    remedy = "Give an nn.Module, an ExportedProgram or the path of an ONNX file"
+    if isinstance(model, type):
+        raise UsageError(f"{model.__name__} is a class, not a model", remedy="Give an instance")
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"a {type(model).__name__} is no model", remedy=remedy)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "TorchScript cannot be traced by torch.export",
+            node=type(model).__name__,
+            remedy="Give the module that it was made of",
+        )
 
 
 def _from_program(
