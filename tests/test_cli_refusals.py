@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import shutil
@@ -334,6 +335,21 @@ def test_json_files_that_could_not_be_written(
     )
     (tmp_path / "folder").mkdir()
     assert fails(*options, "folder") == "at folder: a folder stands there, not a file"
+
+
+def test_what_the_operating_system_refuses(
+    fails: Fails, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "x" * 300
+    assert fails("certify", long, "--data", "digits") == f"at {long}: File name too long"
+
+    def hidden(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "hidden/x.npz")
+
+    monkeypatch.setattr(certify_command, "load_data", hidden)
+    assert fails("certify", package, "--data", "hidden/x.npz") == (
+        "at hidden/x.npz: Permission denied"
+    )
 
 
 def test_no_command_at_all(capsys: pytest.CaptureFixture[str]) -> None:

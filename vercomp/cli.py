@@ -5,6 +5,7 @@ Nothing here imports torch, so that ``--help`` answers at once: each command imp
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import sys
@@ -20,6 +21,15 @@ from vercomp.errors import InternalError, VercompError
 FEATURES = ("certify", "attack", "hessian", "regularizer")
 USER, OURS, INTERRUPTED = 2, 1, 130
 LISTED = 8  # lines of a message that are shown
+NOT_OURS = {  # what the operating system refuses, wherever a path or a stream led
+    errno.EACCES,
+    errno.EIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 
 Value = str | None
@@ -231,6 +241,9 @@ def _run(arguments: list[str] | None) -> int:
     except VercompError as error:
         return _complain(f"error: {_one_line(str(error))}", USER)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NOT_OURS:
+            where = f"at {error.filename}: " if error.filename else ""
+            return _complain(f"error: {_one_line(f'{where}{error.strerror}')}", USER)
         if _is_refusal(error):
             return _complain(f"error: {_one_line(str(error))}", USER)
         return _ours(error)

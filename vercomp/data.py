@@ -203,6 +203,8 @@ def _read_idx(path: Path, magic: int, dimensions: int) -> NDArray[np.uint8]:
         opener = gzip.open if path.suffix == ".gz" else Path.open
         with opener(path, "rb") as file:
             content = file.read()
+    except PermissionError as error:
+        raise InputDataError(f"cannot be read: {error.strerror}", location=where) from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputDataError(
             f"the gzip stream is truncated or damaged ({error})", location=where
