@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.export import export
 from torch.nn import functional as F
 
+import vercomp
 from passes.merge_affine import MergeAffine
 from passes.strip_head import StripHead
 from vercomp.activations import BUILTIN
@@ -610,3 +611,46 @@ def test_trainable_scalars_stay_parameters():
 
     graph = merged(Temperature(), (4,))
     assert "scale[scale] · dense[fc.weight]" in to_text(graph)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["constant times alpha", "reversed difference times alpha", "weight times a float64 scalar"],
+)
+def test_scaled_sums_are_the_source(name):
+    bodies = {
+        "constant times alpha": lambda net, x: torch.add(net.fc1(x), net.fc2.bias[0], alpha=-3),
+        "reversed difference times alpha": lambda net, x: torch.rsub(net.fc1(x), 2, alpha=3),
+        "weight times a float64 scalar": lambda net, x: F.linear(
+            x, net.fc1.weight / torch.dot(net.fc1.bias.double(), net.fc1.bias.double()).float()
+        ),
+    }
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(3, 5), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.fc2(torch.tanh(bodies[name](self, x)))
+
+    torch.manual_seed(0)
+    validate(from_torch(Scaled(), (3,), BUILTIN))
+
+
+@pytest.mark.parametrize("test", ["window", "of the input"])
+def test_truth_values_are_refused_by_name(test):
+    class Conditional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            h = self.fc1(x)
+            if test == "window":
+                return self.fc2(torch.where((h > 1) & (h < 2), -torch.tanh(h), torch.tanh(h)))
+            return self.fc2(torch.tanh(h) * torch.where(x > 50, -1.0, 1.0))
+
+    torch.manual_seed(0)
+    with pytest.raises(UnsupportedError, match="Only affine operators and elementwise"):
+        vercomp.compile(Conditional(), input_shape=(3,))

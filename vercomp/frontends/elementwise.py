@@ -324,7 +324,8 @@ def evaluate(expression: sympy.Basic, x: Tensor) -> Tensor:
     if isinstance(expression, sympy.Piecewise):
         result = torch.full_like(x, float("nan"))
         for value, condition in reversed(expression.args):
-            result = torch.where(evaluate(condition, x), evaluate(value, x), result)
+            chosen = evaluate(condition, x).bool()  # a node may hold a truth value as 0 or 1
+            result = torch.where(chosen, evaluate(value, x), result)
         return result
     values = [evaluate(part, x) for part in expression.args]
     total = values[0]

@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -312,13 +313,15 @@ class _Translator:
     def _constant(self, node: fx.Node, name: str, args: dict[str, Any]) -> Any:
         """An operator over constants only: computed now, without losing whose tensor it is."""
         first = args.get("self", args.get("input"))
-        result = self._runner(node, args, [])()
+        exact = {key: _doubled(value) for key, value in args.items()}
+        try:
+            result = self._runner(node, args, [])()
+        except RuntimeError:  # float32 weights beside what was computed from them in float64
+            result = self._runner(node, exact, [])()
         if name not in KEEPS | RESHAPES | TRANSPOSES:
-            try:  # in float64, as what is computed from weights has no rounding of its own
-                exact = {key: _doubled(value) for key, value in args.items()}
+            # In float64, as what is computed from weights has no rounding of its own.
+            with suppress(RuntimeError):  # dtypes that do not fit together
                 result = self._runner(node, exact, [])()
-            except RuntimeError:  # dtypes that do not fit together
-                pass
         if not isinstance(result, Tensor):
             return result
         if isinstance(first, Constant) and first.value.dtype == result.dtype:

@@ -94,14 +94,16 @@ def _binary(formula: Callable[..., sympy.Basic], *names: str) -> Rule:
 
 def _add(call: Call, *, subtract: bool = False, swap: bool = False) -> Result:
     a, b = call.value("self"), call.value("other")
+    if swap:
+        a, b = b, a
     alpha = call.args.get("alpha", 1)
-    if alpha != 1:
+    if alpha != 1 and isinstance(b, Constant):
+        b = call.build.derive(b.value.double() * alpha, b)
+    elif alpha != 1:
         scaled = algebra.multiply(call.build, call.site, b, Constant(torch.tensor(float(alpha))))
         if scaled is None:
             return BROADCASTS
         b = scaled
-    if swap:
-        a, b = b, a
     result = algebra.add(call.build, call.site, a, b, subtract=subtract)
     return BROADCASTS if result is None else result
 
@@ -171,7 +173,7 @@ def _addmm(call: Call) -> Result:
             call.build, call.site, product, Constant(torch.tensor(float(alpha)))
         )
     if beta != 1 and isinstance(bias, Constant):
-        bias = call.build.derive(bias.value * beta, bias)
+        bias = call.build.derive(bias.value.double() * beta, bias)
     if scaled is None or bias is None:
         return BROADCASTS
     result = algebra.add(call.build, call.site, scaled, bias)

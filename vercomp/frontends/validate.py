@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vercomp.errors import ValidationError
-from vercomp.frontends.translation import Translation
+from vercomp.frontends.translation import Translation, refuse_opaque
 from vercomp.ir.reference import evaluate, stored_as
 
 BATCH = 8
@@ -84,8 +84,12 @@ def _compare(
             remedy="It is random or changes itself; switch dropout off in evaluation",
         )
     graph = translation.graph
-    with torch.no_grad():
-        found = evaluate(graph, x, stored_as(x.dtype))[graph.output]
+    try:
+        with torch.no_grad():
+            found = evaluate(graph, x, stored_as(x.dtype))[graph.output]
+    except (RuntimeError, TypeError):
+        refuse_opaque(graph)  # a graph holds numbers; what is neither may want truth values
+        raise
     if found.shape != expected.shape:
         raise ValidationError(
             f"the translation gives shape {tuple(found.shape)}, the model {tuple(expected.shape)}"
