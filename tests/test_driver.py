@@ -243,9 +243,35 @@ def test_affine_network_has_no_curvature() -> None:
     assert certificates.exact.all()
 
 
+def test_bounds_of_changed_code_or_edited_bounds_are_not_believed(tmp_path: Path) -> None:
+    net = vercomp.compile(small(nn.Softplus()), input_shape=(4,))
+    honest = net.network.bounds()
+    folder = net.save(tmp_path / "package")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["bounds"]["curvature"] = torch.zeros(3, 3).tolist()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    again = vercomp.load_package(folder).network.bounds()
+    assert torch.equal(again.curvature, honest.curvature)
+
+    folder = net.save(tmp_path / "edited")
+    source = (folder / "net.py").read_text()
+    steeper = source.replace("second_range=(0.0, 0.25)", "second_range=(0.0, 25.0)")
+    assert steeper != source
+    (folder / "net.py").write_text(steeper)
+    again = vercomp.load_package(folder).network.bounds()
+    torch.testing.assert_close(again.curvature, 100.0 * honest.curvature, rtol=1e-6, atol=0)
+
+
+def test_an_exported_program_says_its_own_shape() -> None:
+    program = torch.export.export(small(), (torch.zeros(2, 4),))
+    assert vercomp.compile(program).network.input_shape == (4,)
+
+
 def test_opening_what_is_not_a_package(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="not a compiled package"):
         vercomp.load_package(tmp_path)
+    with pytest.raises(ModelFileError, match="no such folder"):
+        vercomp.load_package(tmp_path / "nowhere")
     net = vercomp.compile(small(), input_shape=(4,))
     net.save(tmp_path / "package")
     manifest = tmp_path / "package" / "manifest.json"

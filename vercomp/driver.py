@@ -245,6 +245,8 @@ def load_package(folder: str | Path) -> CompiledNetwork:
         ModelFileError: The folder is not such a package.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelFileError("no such folder", location=str(folder))
     try:
         files = {
             path.relative_to(folder).as_posix(): path.read_bytes()
@@ -259,7 +261,7 @@ def load_package(folder: str | Path) -> CompiledNetwork:
                 remedy="Compile its source again",
             )
         module = import_package(files)
-        network = fill(module.Network(), files["net.safetensors"], files["manifest.json"])
+        network = fill(module.Network(), files)
     except (OSError, KeyError, ValueError, SyntaxError, ImportError) as error:
         raise ModelFileError(
             f"not a compiled package ({error!r})",
@@ -285,12 +287,13 @@ def translate(model: Any, input_shape: Sequence[int] | None, found: Registry) ->
     else:
         from vercomp.frontends.fx import from_torch
 
-        if input_shape is None:
+        if input_shape is None and not isinstance(model, torch.export.ExportedProgram):
             raise UsageError(
                 "a torch model needs the shape of one input",
                 remedy="Pass input_shape=(1, 28, 28), without the batch dimension",
             )
-        translation = from_torch(model, tuple(input_shape), table)
+        shape = None if input_shape is None else tuple(input_shape)
+        translation = from_torch(model, shape, table)
     validate(translation)
     return translation
 

@@ -42,7 +42,7 @@ def test_certificates_by_hand() -> None:
         "mean_radius": pytest.approx(0.9),
         "median_radius": 0.75,
         "mean_radius_runner_up": pytest.approx(1.1),
-        "exact_fraction": 0.6,
+        "exact_fraction": 0.5,  # of the four that are classified correctly
         "gradient_evaluations_per_pair": 7.0,  # 5 and 9: the others never entered the dual
         "gradient_evaluations_max": 9,
         "seconds_per_input": pytest.approx(0.2),

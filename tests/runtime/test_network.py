@@ -123,7 +123,9 @@ def test_adopted_bounds_bring_no_stale_evaluation() -> None:
     x, c = torch.randn(6, 4, dtype=torch.float64), margins(3)
     network.linearize(x, c)
     weights = save({name: value.contiguous() for name, value in other.state_dict().items()})
-    fill(network, weights, json.dumps({"bounds": other_bounds.to_json()}).encode())
+    manifest = {"files": {}, "bounds": other_bounds.to_json()}
+    files = {"net.safetensors": weights, "manifest.json": json.dumps(manifest).encode()}
+    fill(network, files)
     assert torch.equal(network.linearize(x, c).value, other.linearize(x, c).value)
 
 

@@ -54,7 +54,8 @@ def certificate_summary(
     if targets == "all":
         summary["mean_radius"] = _mean(arrays["radius"][correct])
         summary["median_radius"] = _median(arrays["radius"][correct])
-        summary["exact_fraction"] = _mean(arrays["exact"])
+        # A misclassified input is its own witness: exact, but nothing to be proud of.
+        summary["exact_fraction"] = _mean(arrays["exact"][correct])
         if radius is not None:
             summary["certified_accuracy"] = accuracy_at(arrays, radius, "radius")
     return summary

@@ -17,6 +17,9 @@ from .tasks import Part, Task, split
 EXACT_GAP = 1e-3
 """An attack is exact if margin and bound are this close, relative to the change of the margin."""
 
+_NOISE = 1e-9
+"""What rounding may leave between margin and bound where the margin hardly changes."""
+
 _SHRINKS = 8
 
 _COMPETES = 1e-4
@@ -134,7 +137,8 @@ class _Attack(Task):
             margin=margin,
             lower_bound=bound,
             target=self.targets[rows, column],
-            exact=margin - bound <= EXACT_GAP * (clean - margin).abs().clamp(min=1e-12),
+            exact=margin - bound
+            <= EXACT_GAP * (clean - margin).abs() + _NOISE * (1.0 + clean.abs()),
             prediction=self.logits.argmax(1),
             evaluations=torch.zeros_like(self.logits, dtype=torch.long).scatter(
                 1, self.targets, self.count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,13 +39,14 @@ class Bounds:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; floats survive the way through JSON exactly."""
-        return {
+        content: dict[str, Any] = {
             "fingerprint": self.fingerprint,
             "curvature": self.curvature.tolist(),
             "lipschitz": self.lipschitz.tolist(),
             "norms": dict(self.norms),
             "shares": {name: share.tolist() for name, share in self.shares.items()},
         }
+        return {**content, "checksum": checksum(content)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -59,6 +61,12 @@ class Bounds:
                 for name, share in data["shares"].items()
             },
         )
+
+
+def checksum(bounds: Mapping[str, Any]) -> str:
+    """SHA-256 of stored bounds, to tell them from edited or damaged ones."""
+    content = {key: value for key, value in bounds.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class VerifiedNetwork(nn.Module):
@@ -96,14 +104,14 @@ class VerifiedNetwork(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type that the network computes in: that of its first parameter."""
-        first = next(self.parameters(), None)
-        return first.dtype if first is not None else next(self.buffers()).dtype
+        first = next(iter([*self.parameters(), *self.buffers()]), None)
+        return torch.get_default_dtype() if first is None else first.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the network's first tensor lies."""
-        first: Tensor = next(iter(self.state_dict().values()))
-        return first.device
+        first = next(iter(self.state_dict().values()), None)
+        return torch.device("cpu") if first is None else first.device
 
     def fingerprint(self) -> str:
         """SHA-256 of names, types, shapes and bytes of all parameters and buffers."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from safetensors.torch import load
 
-from .network import Bounds, VerifiedNetwork
+from .network import Bounds, VerifiedNetwork, checksum
 
 N = TypeVar("N", bound=VerifiedNetwork)
 
@@ -19,19 +21,29 @@ def load_network(network: N, folder: Path) -> N:
     Raises:
         FileNotFoundError: The folder lacks net.safetensors or manifest.json.
     """
-    weights = (folder / "net.safetensors").read_bytes()
-    return fill(network, weights, (folder / "manifest.json").read_bytes())
+    paths = [folder / "net.safetensors", folder / "manifest.json", *folder.rglob("*.py")]
+    return fill(network, {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths})
 
 
-def fill(network: N, weights: bytes, manifest: bytes) -> N:
-    """Fill a network from the bytes of a package's weights and manifest.
+def fill(network: N, files: Mapping[str, bytes]) -> N:
+    """Fill a network from the files of its package, by relative path.
 
-    The stored bounds are adopted as they are: they are keyed to the weights they were proved for,
-    and a network whose weights differ computes its own.
+    Stored bounds are keyed to the weights that they were proved for: a network whose weights differ
+    computes its own. They are adopted only from a package whose code is what proved them, and whose
+    manifest still holds what was written: another σ or another σ″ has other bounds.
     """
-    fill_weights(network, weights)
-    network.adopt(Bounds.from_json(json.loads(manifest)["bounds"]))
+    fill_weights(network, files["net.safetensors"])
+    manifest = json.loads(files["manifest.json"])
+    stored = manifest["bounds"]
+    if _unchanged(manifest["files"], files) and stored.get("checksum") == checksum(stored):
+        network.adopt(Bounds.from_json(stored))
     return network.eval()
+
+
+def _unchanged(promised: Mapping[str, str], files: Mapping[str, bytes]) -> bool:
+    """Whether the Python files are those of the manifest, all of them and no others."""
+    found = {p: hashlib.sha256(c).hexdigest() for p, c in files.items() if p.endswith(".py")}
+    return found == {p: digest for p, digest in promised.items() if p.endswith(".py")}
 
 
 def fill_weights(network: VerifiedNetwork, weights: bytes) -> None:
