@@ -115,12 +115,15 @@ sys.meta_path.insert(0, Block())
 import warnings
 warnings.simplefilter("ignore")
 import torch
-from package import certify, attack, load, hessian, regularizer
+from package import attack, certify, hessian, hessian_vector_product, load, regularizer
 
 net = load()
 x = torch.linspace(-1, 1, 4).reshape(1, 4)
 y = net(x).argmax(1)
 print(float(certify(x, y).radius), bool(attack(x, y, 0.1).margin > 0))
+t = (y + 1) % 3
+H = hessian(x, y, t)
+assert torch.allclose(hessian_vector_product(x, y, t, x), (H @ x[:, :, None])[:, :, 0], atol=1e-6)
 before = net.curvature()[0].abs().sum()
 with torch.no_grad():
     next(net.parameters()).data.mul_(2.0)

@@ -11,9 +11,9 @@ from vercomp.program import MapOf
 
 
 def hessian_section(layout: Layout, writer: Writer) -> None:
-    """``hessian(net, x, c)``: Σ_a B_zᵀ diag(F_a ⊙ σ″(z)) B_z."""
+    """``hessian_matrix(net, x, c)``: Σ_a B_zᵀ diag(F_a ⊙ σ″(z)) B_z."""
     needed = _read_by_activations(layout)
-    writer.line("def hessian(net: Any, x: Tensor, c: Tensor) -> Tensor:")
+    writer.line("def hessian_matrix(net: Any, x: Tensor, c: Tensor) -> Tensor:")
     with writer.indented():
         writer.line('"""∇²(c·z) at flat points x (P, D), by Lemma 1: (P, D, D)."""')
         writer.line("P, D = x.shape")
@@ -49,9 +49,9 @@ def hessian_section(layout: Layout, writer: Writer) -> None:
 
 
 def product_section(layout: Layout, writer: Writer) -> None:
-    """``hessian_vector_product(net, x, c, v)``: tangents forward, gradients and theirs back."""
+    """``hessian_product(net, x, c, v)``: tangents forward, gradients and theirs back."""
     needed = _read_by_activations(layout)
-    writer.line("def hessian_vector_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:")
+    writer.line("def hessian_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:")
     with writer.indented():
         writer.line('"""∇²(c·z) v at flat points x (P, D) for directions v (P, D): (P, D)."""')
         if not needed:

@@ -241,12 +241,12 @@ def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks
     "hessian": '''\
 def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D)."""
-    return hessian(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
+    return hessian_matrix(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
 
 def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
     """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
     c = margin_coefficients(y, t, self.classes, x)
-    return hessian_vector_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
+    return hessian_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
 ''',
 }
 
@@ -264,13 +264,23 @@ def _own() -> Network:
 _WRAPPERS: Mapping[str, str] = {
     "certify": '''\
 def certify(x: Tensor, y: Tensor, **options: Any) -> Certificates:
-    """Certify with this package's own weights; see :meth:`Network.certify`."""
+    """Certify with the weights stored beside this file; see :meth:`Network.certify`."""
     return _own().certify(x, y, **options)
 ''',
     "attack": '''\
 def attack(x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
-    """Attack this package's own weights; see :meth:`Network.attack`."""
+    """Attack the weights stored beside this file; see :meth:`Network.attack`."""
     return _own().attack(x, y, radius, **options)
+''',
+    "hessian": '''\
+def hessian(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    """The Hessian with the weights stored beside this file; see :meth:`Network.hessian`."""
+    return _own().hessian(x, y, t)
+
+
+def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """Its product with directions; see :meth:`Network.hessian_vector_product`."""
+    return _own().hessian_vector_product(x, y, t, v)
 ''',
     "regularizer": '''\
 def regularizer(network: Network) -> Regularizer:

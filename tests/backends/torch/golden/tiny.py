@@ -261,15 +261,15 @@ class Network(VerifiedNetwork):
 
     def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D)."""
-        return hessian(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
+        return hessian_matrix(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
 
     def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
         c = margin_coefficients(y, t, self.classes, x)
-        return hessian_vector_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
+        return hessian_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
 
 
-def hessian(net: Any, x: Tensor, c: Tensor) -> Tensor:
+def hessian_matrix(net: Any, x: Tensor, c: Tensor) -> Tensor:
     """∇²(c·z) at flat points x (P, D), by Lemma 1: (P, D, D)."""
     P, D = x.shape
     H = torch.zeros(P, D, D, dtype=x.dtype, device=x.device)
@@ -294,7 +294,7 @@ def hessian(net: Any, x: Tensor, c: Tensor) -> Tensor:
     return H
 
 
-def hessian_vector_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:
+def hessian_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:
     """∇²(c·z) v at flat points x (P, D) for directions v (P, D): (P, D)."""
     A = maps(net)
     b = biases(net)
@@ -327,6 +327,16 @@ def load(folder: str | Path | None = None) -> Network:
 @cache
 def _own() -> Network:
     return load()
+
+
+def hessian(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    """The Hessian with the weights stored beside this file; see :meth:`Network.hessian`."""
+    return _own().hessian(x, y, t)
+
+
+def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """Its product with directions; see :meth:`Network.hessian_vector_product`."""
+    return _own().hessian_vector_product(x, y, t, v)
 
 
 def regularizer(network: Network) -> Regularizer:
