@@ -66,6 +66,7 @@ class _Emitter:
         self.shares: dict[str, Value] = {}
         self.slope: dict[str, Value] = {}
         self.jacobian: dict[str, Value | None] = {}
+        self.squares: dict[str, Value] = {}
         self.coefficients: dict[str, Value] = {}
         self.gradient: dict[str, Value] = {}
 
@@ -82,7 +83,7 @@ class _Emitter:
         kappa = self._sum()
         lipschitz = self.gradient.get(self.graph.input.name)
         if lipschitz is None:
-            lipschitz = self.builder.emit("l_x", "zeros", self.builder.argument)
+            lipschitz = self.builder.emit("l_input", "zeros", self.builder.argument)
         return self.builder.finish(kappa, lipschitz, self.norms, self.shares)
 
     def _forward(self, node: Node) -> None:
@@ -91,17 +92,22 @@ class _Emitter:
         if isinstance(node, Input):
             self.jacobian[node.name] = None
         elif isinstance(node, Affine):
-            summands = []
-            for index, term in enumerate(node.terms):
-                map_of = MapOf(node.name, index)
-                self.norms[map_of] = self.builder.emit(f"norm_{name}", "norm2", map_of)
-                summands.append(self._times(f"r_{name}", self.norms[map_of], term.parent))
+            maps = [MapOf(node.name, index) for index in range(len(node.terms))]
+            self.norms.update(
+                {map_of: self.builder.emit(f"norm_{name}", "norm2", map_of) for map_of in maps}
+            )
+            self.builder.close_block(f"‖A‖ of {name}")
+            summands = [
+                self._times(f"r_{name}", self.norms[map_of], self.jacobian[term.parent])
+                for map_of, term in zip(maps, node.terms, strict=True)
+            ]
             self.jacobian[node.name] = self._add(f"r_{name}", summands)
             self.builder.close_block(f"‖∂{name}/∂x‖ ≤ r_{name} (equation 5)")
         elif isinstance(node, Activate):
             g = self.builder.emit(f"g_{name}", "constant", ConstantOf(node.name, "g"))
             self.slope[node.name] = g
-            self.jacobian[node.name] = self._times(f"rho_{name}", g, node.parent)
+            self.builder.close_block(f"g = sup |σ′| of {name}")
+            self.jacobian[node.name] = self._times(f"rho_{name}", g, self.jacobian[node.parent])
             self.builder.close_block(
                 f"‖∂{name}/∂x‖ ≤ rho_{name} = g · ‖∂{self.id[node.parent]}/∂x‖"
             )
@@ -135,7 +141,7 @@ class _Emitter:
     def _share(self, node: Activate, q: Value) -> Value:
         name = self.id[node.name]
         largest = self.builder.emit(f"q_{name}_max", "row_max", q)
-        coarse = self._times(f"k_{name}_norms", largest, node.parent, power=2)
+        coarse = self._times(f"k_{name}_norms", largest, self._squared(node.parent))
         parent = self.graph.node(node.parent)
         if not isinstance(parent, Affine):
             return coarse
@@ -143,7 +149,7 @@ class _Emitter:
         for index, term in enumerate(parent.terms):
             map_of = MapOf(parent.name, index)
             part = self.builder.emit(f"w_{name}", "weighted_norm2_squared", map_of, q)
-            parts.append(self._times(f"k_{name}_matrix", part, term.parent, power=2))
+            parts.append(self._times(f"k_{name}_matrix", part, self._squared(term.parent)))
         if len(parts) > 1:
             roots = [self.builder.emit(f"b_{name}", "square_root", part) for part in parts]
             root = self._add(f"b_{name}", roots)
@@ -161,18 +167,24 @@ class _Emitter:
 
     def _descend(self, parent: str, factor: Value, child: str) -> None:
         """‖∂f/∂parent‖ gains factor · ‖∂f/∂child‖."""
-        name = f"l_{self.id[parent]}"
+        name = "l_input" if parent == self.graph.input.name else f"l_{self.id[parent]}"
         value = self.builder.emit(name, "multiply", factor, self.gradient[child])
         other = self.gradient.get(parent)
         if other is not None:
             value = self.builder.emit(name, "add", other, value)
         self.gradient[parent] = value
 
-    def _times(self, name: str, factor: Value, parent: str, power: int = 1) -> Value:
+    def _squared(self, parent: str) -> Value | None:
+        """The square of ‖∂parent/∂x‖, once."""
         jacobian = self.jacobian[parent]
-        for _ in range(power if jacobian is not None else 0):
-            factor = self.builder.emit(name, "multiply", factor, jacobian)  # type: ignore[arg-type]
-        return factor
+        if jacobian is not None and parent not in self.squares:
+            name = f"{jacobian.name}_squared"
+            self.squares[parent] = self.builder.emit(name, "multiply", jacobian, jacobian)
+        return self.squares.get(parent)
+
+    def _times(self, name: str, factor: Value, other: Value | None) -> Value:
+        """factor · other, where None stands for the input's 1."""
+        return factor if other is None else self.builder.emit(name, "multiply", factor, other)
 
     def _add(self, name: str, summands: list[Value]) -> Value:
         total = summands[0]

@@ -127,17 +127,19 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     ``ops`` is the arithmetic: rigorous for certificates, differentiable for training.
     """
     A = maps(net)
-    # ‖∂layer0/∂x‖ ≤ r_layer0 (equation 5)
+    # ‖A‖ of layer0
     norm_layer0 = ops.norm2(A.layer0, "norm_layer0")
-    # ‖∂a0/∂x‖ ≤ rho_a0 = g · ‖∂layer0/∂x‖
+    # g = sup |σ′| of a0
     g_a0 = ops.constant(TANH.g)
+    # ‖∂a0/∂x‖ ≤ rho_a0 = g · ‖∂layer0/∂x‖
     rho_a0 = ops.multiply(g_a0, norm_layer0)
-    # ‖∂layer1/∂x‖ ≤ r_layer1 (equation 5)
+    # ‖A‖ of layer1
     norm_layer1 = ops.norm2(A.layer1, "norm_layer1")
+    # ‖∂layer1/∂x‖ ≤ r_layer1 (equation 5)
     r_layer1 = ops.multiply(norm_layer1, rho_a0)
-    # ‖∂a1/∂x‖ ≤ rho_a1 = g · ‖∂layer1/∂x‖
+    # g = sup |σ′| of a1
     g_a1 = ops.constant(SOFTPLUS.g)
-    # ‖∂layer2/∂x‖ ≤ r_layer2 (equation 5)
+    # ‖A‖ of layer2
     norm_layer2 = ops.norm2(A.layer2_0, "norm_layer2")
     norm_layer2_2 = ops.norm2(A.layer2_1, "norm_layer2_2")
     # The coefficients c = e_y − e_t of the margin, exactly.
@@ -151,12 +153,12 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     # Curvature of a1: −λ_min ≤ k_a1, with q = max(0, −min F ⊙ σ″)
     q_a1 = ops.concavity(f_a1, SOFTPLUS.second_range)
     q_a1_max = ops.row_max(q_a1)
-    k_a1_norms = ops.multiply(q_a1_max, r_layer1)
-    k_a1_norms_2 = ops.multiply(k_a1_norms, r_layer1)
+    r_layer1_squared = ops.multiply(r_layer1, r_layer1)
+    k_a1_norms = ops.multiply(q_a1_max, r_layer1_squared)
     w_a1 = ops.weighted_norm2_squared(A.layer1, q_a1, "w_a1")
-    k_a1_matrix = ops.multiply(w_a1, rho_a0)
-    k_a1_matrix_2 = ops.multiply(k_a1_matrix, rho_a0)
-    k_a1 = ops.minimum(k_a1_norms_2, k_a1_matrix_2)
+    rho_a0_squared = ops.multiply(rho_a0, rho_a0)
+    k_a1_matrix = ops.multiply(w_a1, rho_a0_squared)
+    k_a1 = ops.minimum(k_a1_norms, k_a1_matrix)
     # Back through a1: F ⊙ σ′; norms by g
     f_layer1 = ops.through(f_a1, SOFTPLUS.first_range)
     l_a1_2 = ops.row_norm(f_a1)
@@ -170,16 +172,16 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     # Curvature of a0: −λ_min ≤ k_a0, with q = max(0, −min F ⊙ σ″)
     q_a0 = ops.concavity(f_a0_3, TANH.second_range)
     q_a0_max = ops.row_max(q_a0)
-    k_a0_norms = ops.multiply(q_a0_max, norm_layer0)
-    k_a0_norms_2 = ops.multiply(k_a0_norms, norm_layer0)
+    norm_layer0_squared = ops.multiply(norm_layer0, norm_layer0)
+    k_a0_norms = ops.multiply(q_a0_max, norm_layer0_squared)
     w_a0 = ops.weighted_norm2_squared(A.layer0, q_a0, "w_a0")
-    k_a0 = ops.minimum(k_a0_norms_2, w_a0)
+    k_a0 = ops.minimum(k_a0_norms, w_a0)
     # Back through a0: F ⊙ σ′; norms by g
     l_a0_4 = ops.row_norm(f_a0_3)
     l_a0_5 = ops.minimum(l_a0_3, l_a0_4)
     l_layer0 = ops.multiply(g_a0, l_a0_5)
     # Back through layer0: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
-    l_x_ = ops.multiply(norm_layer0, l_layer0)
+    l_input = ops.multiply(norm_layer0, l_layer0)
     # κ: the sum over the activations
     kappa = ops.add(k_a1, k_a0)
     norms = {
@@ -189,7 +191,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
         "layer2_1": norm_layer2_2,
     }
     shares: dict[str, Tensor] = {"a1": k_a1, "a0": k_a0}
-    return Bound(kappa, l_x_, norms, shares)
+    return Bound(kappa, l_input, norms, shares)
 
 
 def linearize(net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Linearization:
