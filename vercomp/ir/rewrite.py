@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import networkx as nx
+
 from vercomp.ir.graph import Activate, Affine, Graph, Node, Opaque
 from vercomp.ir.linear_maps import Reshape
 
@@ -33,9 +35,6 @@ def rewired(node: Node, names: Mapping[str, str]) -> Node:
 
 def pruned(nodes: Iterable[Node], output: str) -> Graph:
     """The graph of the nodes on which the output depends, and the input."""
-    ordered = list(nodes)
-    living = {output, ordered[0].name}
-    for node in reversed(ordered):
-        if node.name in living:
-            living.update(node.parents)
-    return Graph(tuple(node for node in ordered if node.name in living), output)
+    graph = Graph(tuple(nodes), output)
+    living = {graph.nodes[0].name, output} | nx.ancestors(graph.network(), output)
+    return Graph(tuple(node for node in graph.nodes if node.name in living), output)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import networkx as nx
+
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.writer import Writer
 from vercomp.ir.graph import Activate, Affine, Node
@@ -98,10 +100,9 @@ class _Backward:
         self.writer = writer
         self.letter = letter
         self.arrived: set[str] = set()
-        curved: set[str] = set()
-        for node in layout.graph.nodes:
-            if isinstance(node, Activate) or any(parent in curved for parent in node.parents):
-                curved.add(node.name)
+        activations = [node.name for node in layout.graph.activations()]
+        network = layout.graph.network()
+        curved = {*activations}.union(*(nx.descendants(network, name) for name in activations))
         # Gradients matter where an activation is still to come, on the way to the input.
         self.wanted = {n.name for n in layout.graph.nodes} if to_input else curved
 
@@ -158,8 +159,6 @@ def _fields(layout: Layout, node: Affine) -> list[tuple[str, str]]:
 
 def _read_by_activations(layout: Layout) -> frozenset[str]:
     """The nodes that lead to some activation: what comes after the last ones has no curvature."""
-    needed: set[str] = set()
-    for node in reversed(layout.graph.nodes):
-        if isinstance(node, Activate) or node.name in needed:
-            needed.update(node.parents)
-    return frozenset(needed)
+    network = layout.graph.network()
+    found = (nx.ancestors(network, node.name) for node in layout.graph.activations())
+    return frozenset().union(*found)
