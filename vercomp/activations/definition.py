@@ -73,12 +73,12 @@ def _formula(name: str, formula: sympy.Expr) -> sympy.Expr:
         listed = ", ".join(sorted(map(str, symbols)))
         raise PluginError(
             f"activation {name!r}: the formula has {len(symbols)} variables: {listed}",
-            remedy="It must be a function of X (vercomp.X) alone",
+            remedy="It must be a function of one variable alone",
         )
     return expression.subs(dict.fromkeys(symbols, X))
 
 
 def _grid() -> torch.Tensor:
     near = torch.linspace(-12.0, 12.0, 385, dtype=torch.float64)
-    far = torch.logspace(1, 4, 25, dtype=torch.float64)
+    far = torch.logspace(1, 8, 57, dtype=torch.float64)
     return torch.cat((-far.flip(0), near, far))
