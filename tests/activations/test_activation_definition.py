@@ -52,7 +52,8 @@ def test_modules_and_any_symbol_are_accepted():
         (
             sympy.Symbol("a") * X,
             torch.sigmoid,
-            "activation 'mine': the formula has 2 variables: a, x. It must be a function of one variable alone",
+            "activation 'mine': the formula has 2 variables: a, x. It must be a function of one "
+            "variable alone",
         ),
         (
             sympy.tanh(X),
