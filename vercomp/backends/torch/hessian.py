@@ -27,15 +27,7 @@ def hessian_section(layout: Layout, writer: Writer) -> None:
         _values(layout, writer, needed)
         writer.comment("B: the Jacobian of each node, (P, n, D).")
         writer.line("B_x = torch.eye(D, dtype=x.dtype, device=x.device)")
-        for node in layout.graph.nodes:
-            name = layout.nodes[node.name]
-            if node.name in needed and isinstance(node, Affine):
-                terms = [f"A.{f}.apply_to_rows(B_{p})" for f, p in _fields(layout, node)]
-                writer.assign_sum(f"B_{name}", terms)
-            elif node.name in needed and isinstance(node, Activate):
-                parent = layout.nodes[node.parent]
-                slope = f"{layout.function_of(node)}.first({parent})[:, :, None]"
-                writer.line(f"B_{name} = {slope} * B_{parent}")
+        _derivatives(layout, writer, needed, "B", "apply_to_rows", "[:, :, None]")
         writer.comment("F: the gradient of c·z with respect to each node, (P, n).")
         back = _Backward(layout, writer, "F")
         back.start("c")
@@ -62,14 +54,7 @@ def product_section(layout: Layout, writer: Writer) -> None:
         _values(layout, writer, needed)
         writer.comment("V: the derivative of each node along v.")
         writer.line("V_x = v")
-        for node in layout.graph.nodes:
-            name = layout.nodes[node.name]
-            if node.name in needed and isinstance(node, Affine):
-                terms = [f"A.{f}.apply(V_{p})" for f, p in _fields(layout, node)]
-                writer.assign_sum(f"V_{name}", terms)
-            elif node.name in needed and isinstance(node, Activate):
-                parent = layout.nodes[node.parent]
-                writer.line(f"V_{name} = {layout.function_of(node)}.first({parent}) * V_{parent}")
+        _derivatives(layout, writer, needed, "V", "apply", "")
         writer.comment(
             "F: the gradient of c·z with respect to each node; G: its derivative along v."
         )
@@ -148,6 +133,21 @@ def _values(layout: Layout, writer: Writer, needed: frozenset[str]) -> None:
         elif node.name in needed and isinstance(node, Activate):
             parent = layout.nodes[node.parent]
             writer.line(f"{name} = {layout.function_of(node)}.value({parent})")
+
+
+def _derivatives(
+    layout: Layout, writer: Writer, needed: frozenset[str], letter: str, apply: str, widen: str
+) -> None:
+    """The chain rule forward, from the input's derivative, under one letter."""
+    for node in layout.graph.nodes:
+        target = f"{letter}_{layout.nodes[node.name]}"
+        if node.name in needed and isinstance(node, Affine):
+            terms = [f"A.{f}.{apply}({letter}_{p})" for f, p in _fields(layout, node)]
+            writer.assign_sum(target, terms)
+        elif node.name in needed and isinstance(node, Activate):
+            parent = layout.nodes[node.parent]
+            slope = f"{layout.function_of(node)}.first({parent}){widen}"
+            writer.line(f"{target} = {slope} * {letter}_{parent}")
 
 
 def _fields(layout: Layout, node: Affine) -> list[tuple[str, str]]:
