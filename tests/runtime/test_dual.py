@@ -147,7 +147,9 @@ def test_the_certificate_of_algorithm_1_in_a_twentieth_of_its_evaluations(activa
     def function(x: Tensor, pair: Tensor = slice(None)) -> tuple[Tensor, Tensor]:  # type: ignore[assignment]
         return margins.screen(x, label[pair], target[pair])
 
-    published = algorithm1(function, x0, -kappa, margins.kappa_upper[label, target])
+    published = algorithm1(
+        function, x0, -kappa, margins.network.curvature()[1].clamp(min=0.0)[label, target]
+    )
     value, gradient = function(published.point)
     cut = screening_cut(value, gradient, published.point - x0, kappa)
     solution = solve_dual(function, x0, kappa, *function(x0))

@@ -90,10 +90,9 @@ class Margins:
     def __init__(self, network: Certifiable, where: Placement) -> None:
         self.network = network
         self.where = where
-        lower, upper = (bound.to(where.device, torch.float64) for bound in network.curvature())
+        lower, _ = network.curvature()
         #: κ (C, C): ∇²(z_y − z_t) ≽ −κI. A convex margin is treated as one without curvature.
-        self.kappa = (-lower).clamp(min=0.0)
-        self.kappa_upper = upper.clamp(min=0.0)
+        self.kappa = (-lower.to(where.device, torch.float64)).clamp(min=0.0)
         #: L (C, C): ‖∇f‖ ≤ L everywhere.
         self.lipschitz = network.lipschitz().to(where.device, torch.float64)
 
