@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vercomp.runtime.monomials import Diagonal, Monomial
 from vercomp.runtime.norms import norm2, weighted_norm2_squared
-from vercomp.runtime.operators import Dense, Monomial, Operator
+from vercomp.runtime.operators import Dense, Operator
 
 PRECISE = mpmath.MPContext()
 PRECISE.dps = 60
@@ -244,7 +245,7 @@ def test_monomial_without_factor_and_with_error() -> None:
     permutation = Monomial.permutation((2, 3), (1, 0))
     assert 1.0 <= norm2(permutation) <= 1.0 + 1e-14
     divisor = torch.tensor([3.0, 7.0], dtype=torch.float64)
-    scaling = Monomial.scaling(divisor, (2,), divide=True)
+    scaling = Diagonal.scaling(divisor, (2,), divide=True)
     assert Fraction(norm2(scaling)) >= Fraction(1, 3)
     assert norm2(scaling) <= (1 / 3) * (1 + 1e-14)
     q = torch.tensor([[3.0, 5.0]], dtype=torch.float64)

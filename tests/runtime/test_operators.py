@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vercomp.runtime.operators import Dense, Monomial, Operator, frobenius
+from vercomp.runtime.monomials import Diagonal, Monomial
+from vercomp.runtime.operators import Dense, Operator, frobenius
 
 Rational = list[list[Fraction]]
 
@@ -23,8 +24,8 @@ def random(seed: int, *shape: int) -> Tensor:
 OPERATORS: dict[str, Operator] = {
     "dense": Dense(random(1, 4, 6)),
     "transposed view": Dense(random(2, 6, 4).T),
-    "scaling": Monomial.scaling(random(3, 3), (2, 3)),
-    "division": Monomial.scaling(random(4, 2, 1), (2, 3), divide=True),
+    "scaling": Diagonal.scaling(random(3, 3), (2, 3)),
+    "division": Diagonal.scaling(random(4, 2, 1), (2, 3), divide=True),
     "identity": Monomial.identity(6),
     "permutation": Monomial.permutation((1, 2, 3), (2, 0, 1)),
     "repeats and gaps": Monomial(torch.tensor([0, 0, 5, 2]), 6, random(5, 4)),
@@ -119,8 +120,8 @@ def test_stored_errors_of_products_cover_what_rounding_did(seed: int) -> None:
     exact = times(rational(w2), exact_diagonal([Fraction(float(v)) for v in s]))
     exact = times(times(exact, rational(w1)), rational(matrix_of(permute)))
     exact = times(exact, exact_diagonal([1 / Fraction(float(v)) for v in d]))
-    scaling = Monomial.scaling(s, (3,))
-    division = Monomial.scaling(d, (4,), divide=True)
+    scaling = Diagonal.scaling(s, (3,))
+    division = Diagonal.scaling(d, (4,), divide=True)
     a, b = Dense(w2), Dense(w1)
     for product in (
         (((a @ scaling) @ b) @ permute) @ division,
@@ -139,7 +140,7 @@ def test_copies_are_exact_and_say_so() -> None:
     assert (Dense(random(10, 4, 6)) @ permute).error == 0.0
     assert (permute @ Dense(random(11, 6, 2))).error == 0.0
     assert (permute @ Monomial.permutation((3, 2), (1, 0))).error == 0.0
-    assert (permute @ Monomial.scaling(random(12, 6), (6,))).error == 0.0
+    assert (permute @ Diagonal.scaling(random(12, 6), (6,))).error == 0.0
     assert (Dense(random(13, 2, 6)) @ Dense(random(14, 6, 2))).error > 0.0
 
 
@@ -152,7 +153,7 @@ def test_summing_repeats_is_not_a_copy() -> None:
 
 
 def test_division_is_not_multiplication_by_a_rounded_reciprocal() -> None:
-    operator = Monomial.scaling(torch.tensor([3.0], dtype=torch.float64), (1,), divide=True)
+    operator = Diagonal.scaling(torch.tensor([3.0], dtype=torch.float64), (1,), divide=True)
     assert operator.factor is not None
     off = abs(Fraction(float(operator.factor)) - Fraction(1, 3))
     assert 0 < off <= Fraction(operator.error)

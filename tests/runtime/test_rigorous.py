@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vercomp.runtime.arithmetic import Arithmetic, Interval
 from vercomp.runtime.differentiable import Differentiable
-from vercomp.runtime.operators import Dense, Monomial, Operator
+from vercomp.runtime.monomials import Diagonal, Monomial
+from vercomp.runtime.operators import Dense, Operator
 from vercomp.runtime.rigorous import Rigorous, down, up
 
 OPS = Rigorous()
@@ -93,8 +94,8 @@ def test_joins_of_intervals_contain_every_sum() -> None:
 OPERATORS: dict[str, Operator] = {
     "dense": Dense(random(6, 9, 7, spread=4)),
     "one row": Dense(random(7, 1, 4)),
-    "scaling": Monomial.scaling(random(8, 6, spread=4), (6,)),
-    "division": Monomial.scaling(random(9, 6, spread=1), (6,), divide=True),
+    "scaling": Diagonal.scaling(random(8, 6, spread=4), (6,)),
+    "division": Diagonal.scaling(random(9, 6, spread=1), (6,), divide=True),
     "repeats": Monomial(torch.tensor([1, 1, 1, 0, 1]), 3, random(10, 5)),
     "permutation": Monomial.permutation((2, 3), (1, 0)),
 }

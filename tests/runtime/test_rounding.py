@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from vercomp.runtime import rounding
 from vercomp.runtime.elementwise import Elementwise
+from vercomp.runtime.monomials import Diagonal, Monomial
 from vercomp.runtime.norms import norm2
-from vercomp.runtime.operators import Dense, Monomial, Operator
+from vercomp.runtime.operators import Dense, Operator
 from vercomp.runtime.rounding import Rounded, Summand
 
 MP = mpmath.MPContext()
@@ -177,7 +178,7 @@ def test_input_errors_are_amplified_by_the_whole_norm() -> None:
 def test_several_terms_offsets_and_rows_that_broadcast() -> None:
     """z = A₁a₁ + A₂a₂ + M p − q with a merged M: each part's rounding is in the bound."""
     w, d = random(8, 4, 6, spread=3), random(9, 6, spread=3)
-    division = Monomial.scaling(d, (6,), divide=True)
+    division = Diagonal.scaling(d, (6,), divide=True)
     merged = Dense(w) @ division
     second = Monomial(torch.tensor([0, 0, 2, 1]), 3, random(10, 4))
     a1, true1 = perturbed(random(11, 5, 6, spread=3), 12, 1e-10)
@@ -274,7 +275,7 @@ def test_whole_networks(name: str, seed: int) -> None:
     d = random(seed + 150, 5, spread=1)
     x = random(seed + 180, 4, 5)
     c = torch.tensor([[1.0, -1.0, 0.0]], dtype=torch.float64).expand(4, 3)
-    first = Dense(w[0]) @ Monomial.scaling(d, (5,), divide=True)
+    first = Dense(w[0]) @ Diagonal.scaling(d, (5,), divide=True)
     operators: list[Operator] = [first, Dense(w[1]), Dense(w[2])]
     norms = [norm2(operator) for operator in operators]
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vercomp.runtime.monomials import Diagonal, Monomial
 from vercomp.runtime.operators import Dense as DenseOperator
-from vercomp.runtime.operators import Monomial, Operator
+from vercomp.runtime.operators import Operator
+from vercomp.runtime.sums import Sum as SumOperator
 
 Shape = tuple[int, ...]
 
@@ -66,6 +68,10 @@ class LinearMap(ABC):
     def parameters(self) -> tuple[Parameter, ...]:
         """The parameters that the map reads, in order."""
         return ()
+
+    def after(self, inner: LinearMap) -> LinearMap | None:
+        """self ∘ inner as one map of a known kind, where that only takes another geometry."""
+        return None
 
     @abstractmethod
     def __str__(self) -> str:
@@ -122,11 +128,14 @@ class Scale(LinearMap):
         shape: Shape of x.
         factor: s, broadcastable to ``shape``.
         divide: Divide by s instead.
+        view: The shape under which the parameter is read, where it is not its own: (C, 1, 1) for
+            a factor for each channel of an image.
     """
 
     shape: Shape
     factor: Parameter
     divide: bool = False
+    view: Shape | None = None
 
     @property
     def in_shape(self) -> Shape:
@@ -140,7 +149,9 @@ class Scale(LinearMap):
 
     def bind(self, read: Read) -> Operator:
         """A diagonal operator."""
-        return Monomial.scaling(read(self.factor), self.shape, divide=self.divide)
+        factor = read(self.factor)
+        factor = factor if self.view is None else factor.reshape(self.view)
+        return Diagonal.scaling(factor, self.shape, divide=self.divide)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The factor."""
@@ -170,6 +181,10 @@ class Reshape(LinearMap):
     def bind(self, read: Read) -> Operator:
         """The identity: operators act on flat vectors."""
         return Monomial.identity(math.prod(self.source))
+
+    def after(self, inner: LinearMap) -> LinearMap | None:
+        """Two reshapes are one."""
+        return Reshape(inner.source, self.target) if isinstance(inner, Reshape) else None
 
     def __str__(self) -> str:
         return f"reshape({'×'.join(map(str, self.target))})"
@@ -220,11 +235,12 @@ class Composition(LinearMap):
         return self.maps[-1].out_shape
 
     def bind(self, read: Read) -> Operator:
-        """The operators multiplied out, from the left: A_k ⋯ A_2 A_1."""
-        operators = [part.bind(read) for part in self.maps]
-        product = operators[-1]
-        for operator in reversed(operators[:-1]):
-            product = product @ operator
+        """The operators composed from the left, A_k ⋯ A_2 A_1, multiplied out where that pays."""
+        # Operators act on flat vectors: a reshape between two of them is nothing.
+        operators = [part.bind(read) for part in self.maps if not isinstance(part, Reshape)]
+        product = operators.pop()
+        while operators:
+            product = product @ operators.pop()
         return product
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -235,17 +251,50 @@ class Composition(LinearMap):
         return " · ".join(str(part) for part in reversed(self.maps))
 
 
+@dataclass(frozen=True)
+class Sum(LinearMap):
+    """x ↦ A_1 x + … + A_p x: parallel paths without an activation between the same two nodes.
+
+    Args:
+        maps: At least two, of the same shapes.
+    """
+
+    maps: tuple[LinearMap, ...]
+
+    @property
+    def in_shape(self) -> Shape:
+        """What every summand takes."""
+        return self.maps[0].in_shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """What every summand gives."""
+        return self.maps[0].out_shape
+
+    def bind(self, read: Read) -> Operator:
+        """The sum of the operators."""
+        return SumOperator(tuple(part.bind(read) for part in self.maps))
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters of all summands, in order."""
+        return tuple(parameter for part in self.maps for parameter in part.parameters())
+
+    def __str__(self) -> str:
+        return f"({' + '.join(str(part) for part in self.maps)})"
+
+
 def identity(shape: Shape) -> LinearMap:
     """The identity on tensors of ``shape``."""
     return Reshape(shape, shape)
 
 
 def compose(outer: LinearMap, inner: LinearMap) -> LinearMap:
-    """outer ∘ inner, flattened, with reshapes merged and identities dropped."""
+    """outer ∘ inner, flattened, with neighbours joined where they can be and identities dropped."""
     parts: list[LinearMap] = []
     for part in (*_parts(inner), *_parts(outer)):
-        if isinstance(part, Reshape) and parts and isinstance(parts[-1], Reshape):
-            part = Reshape(parts.pop().in_shape, part.target)
+        if parts and (joined := part.after(parts[-1])) is not None:
+            parts.pop()
+            part = joined
         if not (isinstance(part, Reshape) and part.source == part.target):
             parts.append(part)
     if not parts:

@@ -23,7 +23,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .operators import UNIT_ROUNDOFF, Dense, Monomial, Operator
+from .monomials import Diagonal, Monomial
+from .operators import UNIT_ROUNDOFF, Dense, Operator
 
 _FIRST_EXCESS = 1e-9
 _GROWTH = 6.0
@@ -39,6 +40,7 @@ def norm2(operator: Operator) -> float:
     Args:
         operator: A, in float64.
     """
+    operator = _simple(operator)
     scaled: Operator
     if isinstance(operator, Monomial):
         factor = operator.factor
@@ -67,10 +69,19 @@ def weighted_norm2_squared(operator: Operator, weights: Tensor) -> Tensor:
     Returns:
         Shape (P,), float64. NaN or infinite weights give infinity.
     """
+    operator = _simple(operator)
     # Equal rows are met often: symmetric activations weigh (y, t) and (t, y) alike.
     q, row = torch.unique(weights.cpu(), dim=0, return_inverse=True)
     bounds = _monomial(operator, q) if isinstance(operator, Monomial) else _dense(operator, q)
     return bounds[row].to(weights.device)
+
+
+def _simple(operator: Operator) -> Dense | Monomial:
+    if isinstance(operator, Diagonal):
+        return operator.monomial
+    if isinstance(operator, Dense | Monomial):
+        return operator
+    return Dense(operator.materialise(), operator.error)
 
 
 def _dense(operator: Dense, weights: Tensor) -> Tensor:

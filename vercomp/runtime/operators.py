@@ -1,17 +1,20 @@
 """Linear maps as numbers: what a symbolic map becomes once its parameters have values.
 
-Every operator maps flat vectors ``(..., n) → (..., m)``. Reshaping is therefore free, and two
-kinds are enough for fully connected networks: a matrix, and a matrix with one entry in each row.
+Every operator maps flat vectors ``(..., n) → (..., m)``. Reshaping is therefore free. This file has
+the interface, the matrix, and the product that is kept as it is; the other kinds have files of
+their own: :mod:`.monomials`, :mod:`.convolution`, :mod:`.axes`, :mod:`.sums`.
 
-Composition multiplies out. In float64 the product is rounded; ``error`` bounds what that did:
-``‖A − Â‖_F ≤ error`` where A is the real-arithmetic composition and Â the stored one. An operator
+``A @ B`` is the composition. It is multiplied out where that gives something no larger (a matrix
+takes up what comes before it, a convolution a factor for each channel), and a :class:`Product` of
+both otherwise. In float64 what is multiplied out is rounded; ``error`` bounds what that did:
+``‖A − Â‖₂ ≤ error`` where A is the real-arithmetic composition and Â the stored one. An operator
 over a module's own parameters has error 0. The differentiable evaluation ignores the field.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +23,10 @@ from torch import Tensor
 
 UNIT_ROUNDOFF = 2.0**-53
 """u of float64: one operation is off by at most u times its result."""
+
+
+LARGEST_MATRIX = 2**24
+"""A composition with a matrix is multiplied out up to this many entries (128 MiB in float64)."""
 
 
 def frobenius(matrix: Tensor) -> float:
@@ -40,13 +47,110 @@ def frobenius(matrix: Tensor) -> float:
     return scale * math.sqrt(total) * slack + 1e-300
 
 
+class Operator(ABC):
+    """A linear map A on flat vectors.
+
+    Errors of evaluation are relative to |A|: in float64 ``apply`` is off by at most
+    ``2 (fan_in + 2) u ‖|A|‖₂ ‖x‖`` in the 2-norm, ``adjoint`` by the same with ``fan_out``.
+    """
+
+    error: float = 0.0
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs."""
+
+    @abstractmethod
+    def apply(self, x: Tensor) -> Tensor:
+        """A x for x of shape (..., n)."""
+
+    @abstractmethod
+    def adjoint(self, s: Tensor) -> Tensor:
+        """Aᵀ s for s of shape (..., m)."""
+
+    @abstractmethod
+    def abs_apply(self, x: Tensor) -> Tensor:
+        """|A| x for x ≥ 0 of shape (..., n), entrywise absolute value; a product may give more."""
+
+    @abstractmethod
+    def abs_adjoint(self, s: Tensor) -> Tensor:
+        """|A|ᵀ s for s ≥ 0 of shape (..., m), or more."""
+
+    @property
+    @abstractmethod
+    def fan_in(self) -> int:
+        """Terms summed in one output: the n of the rounding bounds."""
+
+    @property
+    @abstractmethod
+    def fan_out(self) -> int:
+        """Terms summed in one entry of Aᵀ s."""
+
+    @property
+    @abstractmethod
+    def absolute_norm(self) -> float:
+        """Upper bound of ‖|A|‖₂ in float64, quickly: what rounding errors are relative to."""
+
+    @property
+    def rounds_adjoint(self) -> bool:
+        """Whether evaluating Aᵀ s rounds at all."""
+        return True
+
+    def apply_to_rows(self, jacobian: Tensor) -> Tensor:
+        """A B for Jacobians B of shape (..., n, D)."""
+        return self.apply(jacobian.mT).mT
+
+    def materialise(self) -> Tensor:
+        """Â as a matrix (m, n), in float64 unless the operator holds parameters of another type."""
+        m, n = self.shape
+        if m < n:
+            return self.adjoint(torch.eye(m, dtype=self.dtype, device=self.device))
+        return self.apply(torch.eye(n, dtype=self.dtype, device=self.device)).mT
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:
+        """The tensors of numbers that the operator holds."""
+        return ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its numbers; float64 where it has none."""
+        return next((value.dtype for value in self.values), torch.float64)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers are."""
+        return next((value.device for value in self.values), torch.device("cpu"))
+
+    @property
+    def is_rigorous(self) -> bool:
+        """Whether errors are tracked: only the rigorous evaluation is in float64 and detached."""
+        return all(v.dtype == torch.float64 and not v.requires_grad for v in self.values)
+
+    def __matmul__(self, inner: Operator) -> Operator:
+        """The composition A ∘ inner."""
+        fused = self._after(inner)
+        if fused is None:
+            fused = inner._before(self)
+        return Product((self, inner)) if fused is None else fused
+
+    def _after(self, inner: Operator) -> Operator | None:
+        """self ∘ inner multiplied out, where self knows how."""
+        return None
+
+    def _before(self, outer: Operator) -> Operator | None:
+        """outer ∘ self multiplied out, where self knows how."""
+        return None
+
+
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Operator):
     """A matrix A of shape (m, n): x ↦ A x.
 
     Args:
         matrix: Â, shape (m, n).
-        error: Bound of ‖A − Â‖_F, see the module.
+        error: Bound of ‖A − Â‖₂, see the module.
     """
 
     matrix: Tensor
@@ -56,6 +160,11 @@ class Dense:
     def shape(self) -> tuple[int, int]:
         """(m, n): outputs, inputs."""
         return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:
+        """The matrix."""
+        return (self.matrix,)
 
     def apply(self, x: Tensor) -> Tensor:
         """A x for x of shape (..., n)."""
@@ -77,9 +186,13 @@ class Dense:
         """A B for Jacobians B of shape (..., n, D)."""
         return self.matrix @ jacobian
 
+    def materialise(self) -> Tensor:
+        """The matrix itself."""
+        return self.matrix
+
     @property
     def fan_in(self) -> int:
-        """Terms summed in one output: the n of the rounding bounds."""
+        """Terms summed in one output."""
         return self.shape[1]
 
     @property
@@ -88,141 +201,131 @@ class Dense:
         return self.shape[0]
 
     @cached_property
-    def frobenius(self) -> float:
-        """Upper bound of ‖A‖_F (float64 matrices)."""
+    def absolute_norm(self) -> float:
+        """‖A‖_F, rounded up, bounds ‖|A|‖₂."""
         return frobenius(self.matrix) + self.error
 
-    def __matmul__(self, inner: Dense | Monomial) -> Dense:
-        """The composition A ∘ inner, multiplied out."""
-        if isinstance(inner, Monomial):
-            return Dense(inner.adjoint(self.matrix), _product_error(self, inner, inner.fan_out))
-        return Dense(self.matrix @ inner.matrix, _product_error(self, inner, self.shape[1]))
+    def _after(self, inner: Operator) -> Operator | None:
+        """The rows of this matrix sent through the adjoint: W A = (Aᵀ Wᵀ)ᵀ."""
+        if self.shape[0] * inner.shape[1] > LARGEST_MATRIX:
+            return None
+        rows = inner.adjoint(self.matrix)
+        return Dense(rows, product_error(self, inner, inner.fan_out * inner.rounds_adjoint))
+
+    def _before(self, outer: Operator) -> Operator | None:
+        if outer.shape[0] * self.shape[1] > LARGEST_MATRIX:
+            return None
+        columns = outer.apply_to_rows(self.matrix)
+        return Dense(columns, product_error(outer, self, outer.fan_in))
 
 
 @dataclass(frozen=True, eq=False)
-class Monomial:
-    """A matrix with at most one entry in a row: y_i = factor_i · x[index_i].
+class Product(Operator):
+    """A = A_k ⋯ A_2 A_1, kept as factors.
 
-    Scaling, permuting, slicing, repeating and zero padding are all of this kind.
+    |A| is bounded by |A_k| ⋯ |A_1|.
 
     Args:
-        index: Shape (m,), integers below ``inputs``.
-        inputs: n, the length of x.
-        factor: Shape (m,); None where every entry is 1.
-        error: Bound of ‖A − Â‖_F, see the module.
+        factors: From the left, (A_k, …, A_1); at least two, no product among them.
     """
 
-    index: Tensor
-    inputs: int
-    factor: Tensor | None = None
-    error: float = 0.0
-
-    @staticmethod
-    def scaling(factor: Tensor, shape: Sequence[int], *, divide: bool = False) -> Monomial:
-        """Multiplication (or division) of a tensor of ``shape`` by a factor that broadcasts."""
-        full = factor.expand(tuple(shape)).reshape(-1)
-        index = torch.arange(full.numel(), device=full.device)
-        if not divide:
-            return Monomial(index, full.numel(), full)
-        reciprocal = full.reciprocal()
-        # One rounding an entry: |1/d − fl(1/d)| ≤ u·|fl(1/d)|·(1 + u), so twice u is safe; where
-        # the reciprocal is subnormal, half of the smallest subnormal number.
-        error = 0.0
-        if _is_double(reciprocal):
-            error = 2.0 * UNIT_ROUNDOFF * frobenius(reciprocal) + full.numel() * 2.0**-1074
-        return Monomial(index, full.numel(), reciprocal, error)
-
-    @staticmethod
-    def identity(n: int) -> Monomial:
-        """The identity on ℝⁿ."""
-        return Monomial(torch.arange(n), n)
-
-    @staticmethod
-    def permutation(shape: Sequence[int], axes: Sequence[int]) -> Monomial:
-        """``x.reshape(shape).permute(axes).reshape(-1)``."""
-        n = math.prod(shape)
-        return Monomial(torch.arange(n).reshape(tuple(shape)).permute(tuple(axes)).reshape(-1), n)
+    factors: tuple[Operator, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, n): outputs, inputs."""
-        return self.index.numel(), self.inputs
+        """(m, n): outputs of the leftmost factor, inputs of the rightmost."""
+        return self.factors[0].shape[0], self.factors[-1].shape[1]
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:
+        """The numbers of all factors."""
+        return tuple(value for factor in self.factors for value in factor.values)
 
     def apply(self, x: Tensor) -> Tensor:
-        """A x for x of shape (..., n)."""
-        picked = x[..., self.index]
-        return picked if self.factor is None else picked * self.factor
+        """A x, from the right."""
+        for factor in reversed(self.factors):
+            x = factor.apply(x)
+        return x
 
     def adjoint(self, s: Tensor) -> Tensor:
-        """Aᵀ s for s of shape (..., m)."""
-        return self.scatter(s if self.factor is None else s * self.factor)
+        """Aᵀ s, from the left."""
+        for factor in self.factors:
+            s = factor.adjoint(s)
+        return s
 
     def abs_apply(self, x: Tensor) -> Tensor:
-        """|A| x for x of shape (..., n), entrywise absolute value."""
-        picked = x[..., self.index]
-        return picked if self.factor is None else picked * self.factor.abs()
+        """|A_k| ⋯ |A_1| x, at least |A| x for x ≥ 0."""
+        for factor in reversed(self.factors):
+            x = factor.abs_apply(x)
+        return x
 
     def abs_adjoint(self, s: Tensor) -> Tensor:
-        """|A|ᵀ s for s of shape (..., m)."""
-        return self.scatter(s if self.factor is None else s * self.factor.abs())
-
-    def apply_to_rows(self, jacobian: Tensor) -> Tensor:
-        """A B for Jacobians B of shape (..., n, D)."""
-        rows = jacobian[..., self.index, :]
-        return rows if self.factor is None else rows * self.factor[:, None]
+        """|A_1|ᵀ ⋯ |A_k|ᵀ s, at least |A|ᵀ s for s ≥ 0."""
+        for factor in self.factors:
+            s = factor.abs_adjoint(s)
+        return s
 
     @property
     def fan_in(self) -> int:
-        """Terms summed in one output: the n of the rounding bounds."""
-        return 1
+        """What makes 2 (n + 2) u cover the roundings of all factors."""
+        return sum(factor.fan_in + 2 for factor in self.factors)
 
-    @cached_property
+    @property
     def fan_out(self) -> int:
-        """Terms summed in one entry of Aᵀ s: how often one input is read at most."""
-        return int(torch.bincount(self.index, minlength=1).max())
+        """The same for the adjoint."""
+        return sum(factor.fan_out + 2 for factor in self.factors)
+
+    @property
+    def absolute_norm(self) -> float:
+        """Π ‖|A_i|‖₂, rounded up."""
+        guard = 1.0 + 2.0 * len(self.factors) * UNIT_ROUNDOFF
+        return math.prod(factor.absolute_norm for factor in self.factors) * guard
 
     @cached_property
-    def frobenius(self) -> float:
-        """Upper bound of ‖A‖_F (float64 factors)."""
-        if self.factor is None:
-            return math.sqrt(self.index.numel()) * (1.0 + 2.0 * UNIT_ROUNDOFF)
-        return frobenius(self.factor) + self.error
+    def error(self) -> float:  # type: ignore[override]
+        """Σ_i ‖A_i − Â_i‖ Π_{j≠i} ‖A_j‖, each norm by its absolute one."""
+        if all(factor.error == 0.0 for factor in self.factors):
+            return 0.0
+        sizes = [factor.absolute_norm for factor in self.factors]
+        total = sum(
+            factor.error * math.prod(sizes[:i]) * math.prod(sizes[i + 1 :])
+            for i, factor in enumerate(self.factors)
+        )
+        return total * (1.0 + 8.0 * len(sizes) * UNIT_ROUNDOFF)
 
-    def __matmul__(self, inner: Dense | Monomial) -> Dense | Monomial:
-        """The composition A ∘ inner, multiplied out."""
-        error = _product_error(self, inner, 1)
-        if isinstance(inner, Dense):
-            rows = inner.matrix[self.index]
-            return Dense(rows if self.factor is None else self.factor[:, None] * rows, error)
-        index = inner.index.to(self.index.device)[self.index]
-        factor = inner.factor if inner.factor is None else inner.factor[self.index]
-        if self.factor is not None:
-            factor = self.factor if factor is None else self.factor * factor
-        return Monomial(index, inner.inputs, factor, error)
+    def _after(self, inner: Operator) -> Operator | None:
+        """Try to multiply the factor at the right end with what comes before it."""
+        if isinstance(inner, Product):
+            return self @ inner.factors[0] @ product(inner.factors[1:])
+        joined = self.factors[-1] @ inner
+        if isinstance(joined, Product):
+            return Product((*self.factors[:-1], *joined.factors))
+        return product(self.factors[:-1]) @ joined
 
-    def scatter(self, s: Tensor) -> Tensor:
-        """The sum of the entries of s, shape (..., m), that read each input: shape (..., n)."""
-        zeros = torch.zeros((*s.shape[:-1], self.inputs), dtype=s.dtype, device=s.device)
-        return zeros.index_add(-1, self.index.to(s.device), s)
+    def _before(self, outer: Operator) -> Operator | None:
+        joined = outer @ self.factors[0]
+        if isinstance(joined, Product):
+            return Product((*joined.factors, *self.factors[1:]))
+        return joined @ product(self.factors[1:])
 
 
-Operator = Dense | Monomial
+def product(factors: tuple[Operator, ...]) -> Operator:
+    """The factors as one operator, without multiplying anything out."""
+    return factors[0] if len(factors) == 1 else Product(factors)
 
 
-def _product_error(outer: Operator, inner: Operator, terms: int) -> float:
-    """Bound of ‖AB − fl(ÂB̂)‖_F ≤ γ‖Â‖_F‖B̂‖_F + E_A‖B‖_F + ‖Â‖_F E_B, with γ = (terms + 2)u."""
-    values = [
-        operator.matrix if isinstance(operator, Dense) else operator.factor
-        for operator in (outer, inner)
-    ]
-    if not all(_is_double(value) for value in values if value is not None):
+def product_error(outer: Operator, inner: Operator, terms: int) -> float:
+    """Bound of ‖AB − fl(ÂB̂)‖₂ ≤ γ‖|Â|‖‖|B̂|‖ + E_A‖B‖ + ‖Â‖E_B, with γ = (terms + 2)u.
+
+    Args:
+        outer: A.
+        inner: B.
+        terms: Products summed in one entry; 0 where nothing is rounded.
+    """
+    if not (outer.is_rigorous and inner.is_rigorous):
         return 0.0
-    exact = terms == 1 and any(value is None for value in values)
-    rounding = 0.0 if exact else (terms + 2) * UNIT_ROUNDOFF * outer.frobenius * inner.frobenius
-    inherited = outer.error * inner.frobenius + outer.frobenius * inner.error
-    return (rounding + inherited) * (1.0 + 8.0 * UNIT_ROUNDOFF)
-
-
-def _is_double(values: Tensor) -> bool:
-    """Whether errors are tracked: only the rigorous evaluation is in float64 and detached."""
-    return values.dtype == torch.float64 and not values.requires_grad
+    if terms == 0 and outer.error == 0.0 and inner.error == 0.0:
+        return 0.0
+    rounding = (terms + 2) * UNIT_ROUNDOFF * outer.absolute_norm * inner.absolute_norm
+    inherited = outer.error * inner.absolute_norm + outer.absolute_norm * inner.error
+    return (rounding * (terms > 0) + inherited) * (1.0 + 8.0 * UNIT_ROUNDOFF)

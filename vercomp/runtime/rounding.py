@@ -64,7 +64,7 @@ def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = F
     if operator is None:
         return exact(row)
     size = _norm(row)
-    slack = 2.0 * (operator.fan_in + 2) * UNIT_ROUNDOFF * operator.frobenius + operator.error
+    slack = 2.0 * (operator.fan_in + 2) * UNIT_ROUNDOFF * operator.absolute_norm + operator.error
     return Rounded(operator.apply(row), slack * size * _GUARD)
 
 
@@ -116,7 +116,7 @@ def total(parts: Sequence[Rounded]) -> Rounded:
 
 def _product(operator: Operator, norm: float, x: Rounded, *, adjoint: bool) -> Rounded:
     terms = operator.fan_out if adjoint else operator.fan_in
-    slack = 2.0 * (terms + 2) * UNIT_ROUNDOFF * operator.frobenius + operator.error
+    slack = 2.0 * (terms + 2) * UNIT_ROUNDOFF * operator.absolute_norm + operator.error
     error = norm * x.error + slack * _norm(x.value)
     value = operator.adjoint(x.value) if adjoint else operator.apply(x.value)
     return Rounded(value, error * _GUARD)

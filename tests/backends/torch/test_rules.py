@@ -25,8 +25,8 @@ from vercomp.ir.linear_maps import (
     identity,
 )
 from vercomp.ir.reference import stored
+from vercomp.runtime.monomials import Diagonal, Monomial
 from vercomp.runtime.operators import Dense as DenseOperator
-from vercomp.runtime.operators import Monomial
 
 
 def parameter(name: str, *shape: int) -> Parameter:
@@ -67,6 +67,7 @@ def test_forward_and_operator_expressions(name: str) -> None:
         "torch": torch,
         "F": F,
         "Dense": DenseOperator,
+        "Diagonal": Diagonal,
         "Monomial": Monomial,
         "net": SimpleNamespace(**{p.name: p.value for p in linear.parameters()}),
     }

@@ -28,6 +28,16 @@ EXPORTS: Mapping[str, tuple[str, ...]] = {
 """What each feature adds to the package's public names."""
 
 
+_OPERATORS: Mapping[str, tuple[str, ...]] = {
+    "axes": ("AlongAxis", "AxesSum"),
+    "convolution": ("Convolution",),
+    "monomials": ("Diagonal", "Monomial"),
+    "operators": ("Dense", "Operator"),
+    "sums": ("SideBySide", "Sum", "Transposed"),
+}
+"""The kinds of operators that emitted maps are made of, by the file that they come from."""
+
+
 def init_text(layout: Layout, features: tuple[str, ...]) -> str:
     """__init__.py."""
     names = sorted(["Network", "load", *(n for f in features for n in EXPORTS[f])], key=_isort)
@@ -131,8 +141,10 @@ def _imports(text: str, features: tuple[str, ...]) -> str:
         "from .runtime.linearization import Linearization",
         "from .runtime.network import VerifiedNetwork",
     ]
-    operators = [n for n in ("Dense", "Monomial") if f"{n}(" in text or f"{n}." in text]
-    local.append(f"from .runtime.operators import {', '.join([*operators, 'Operator'])}")
+    for module, names in _OPERATORS.items():
+        used = [n for n in names if f"{n}(" in text or f"{n}." in text or n == "Operator"]
+        if used:
+            local.append(f"from .runtime.{module} import {', '.join(used)}")
     if "regularizer" in features:
         local.append("from .runtime.regularizer import Regularizer")
     rounded = [name for name in ("Rounded", "Summand") if f"{name}" in text]

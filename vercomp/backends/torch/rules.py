@@ -100,7 +100,8 @@ def _scale(part: LinearMap, x: str, read: Read) -> str:
 def _scale_operator(part: LinearMap, read: Read) -> str:
     assert isinstance(part, Scale)  # noqa: S101
     divide = ", divide=True" if part.divide else ""
-    return f"Monomial.scaling({read(part.factor)}, {part.shape!r}{divide})"
+    factor = read(part.factor) + (f".reshape{part.view!r}" if part.view is not None else "")
+    return f"Diagonal.scaling({factor}, {part.shape!r}{divide})"
 
 
 def _reshape(part: LinearMap, x: str, read: Read) -> str:

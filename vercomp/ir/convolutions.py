@@ -1,0 +1,285 @@
+"""Linear maps that slide a window: convolution, its transpose, average pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from vercomp.ir.linear_maps import LinearMap, Parameter, Read, Shape
+from vercomp.ir.selections import Pad
+from vercomp.runtime.convolution import Convolution as ConvolutionOperator
+from vercomp.runtime.convolution import Pads
+from vercomp.runtime.monomials import Diagonal
+from vercomp.runtime.operators import Operator
+from vercomp.runtime.sums import Transposed
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel slides along the spatial axes.
+
+    Args:
+        size: Entries of the kernel, for each axis.
+        stride: Steps between two places.
+        pads: Zeros (before, behind).
+        dilation: Steps between two entries of the kernel.
+    """
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    pads: Pads
+    dilation: tuple[int, ...]
+
+    @staticmethod
+    def of(
+        size: Shape,
+        stride: Shape | None = None,
+        pads: Pads | None = None,
+        dilation: Shape | None = None,
+    ) -> Window:
+        """A window with what torch takes where nothing is said: no padding, steps of one."""
+        ones = (1,) * len(size)
+        return Window(size, stride or ones, pads or ((0, 0),) * len(size), dilation or ones)
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Entries from the first to the last that the kernel meets."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
+
+    def places(self, lengths: Shape) -> Shape:
+        """Lengths of the result."""
+        return tuple(
+            (n + before + behind - reach) // stride + 1
+            for n, (before, behind), reach, stride in zip(
+                lengths, self.pads, self.reach, self.stride, strict=True
+            )
+        )
+
+    def padded(self, pads: Pads) -> Window:
+        """The same window with more zeros around what it slides over."""
+        both = zip(self.pads, pads, strict=True)
+        return replace(self, pads=tuple((a + c, b + d) for (a, b), (c, d) in both))
+
+    def __str__(self) -> str:
+        parts = ["×".join(map(str, self.size))]
+        if any(s != 1 for s in self.stride):
+            parts.append(f"stride {_short(self.stride)}")
+        if any(pair != (0, 0) for pair in self.pads):
+            parts.append(f"padding {_short(p if p[0] != p[1] else p[0] for p in self.pads)}")
+        if any(d != 1 for d in self.dilation):
+            parts.append(f"dilation {_short(self.dilation)}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Convolution(LinearMap):
+    """``F.conv1d``, ``conv2d`` or ``conv3d`` of x (C, *n), without the bias.
+
+    Args:
+        source: Shape of x.
+        weight: The kernel, shape (C_out, C / groups, *k).
+        window: How it slides; its size is that of the kernel.
+        groups: Groups of channels.
+    """
+
+    source: Shape
+    weight: Parameter
+    window: Window
+    groups: int = 1
+
+    @property
+    def in_shape(self) -> Shape:
+        """(C, *n)."""
+        return self.source
+
+    @property
+    def out_shape(self) -> Shape:
+        """(C_out, *m)."""
+        return (self.weight.shape[0], *self.window.places(self.source[1:]))
+
+    def bind(self, read: Read) -> Operator:
+        """A convolution."""
+        window = self.window
+        return ConvolutionOperator(
+            read(self.weight),
+            self.source,
+            window.stride,
+            window.pads,
+            window.dilation,
+            self.groups,
+        )
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The kernel."""
+        return (self.weight,)
+
+    def after(self, inner: LinearMap) -> LinearMap | None:
+        """Zeros put around the image before are padding."""
+        pads = _zeros_around(inner)
+        if pads is None:
+            return None
+        return replace(self, source=inner.in_shape, window=self.window.padded(pads))
+
+    def __str__(self) -> str:
+        groups = f", groups {self.groups}" if self.groups > 1 else ""
+        return f"conv[{self.weight.name}; {self.window}{groups}]"
+
+
+@dataclass(frozen=True)
+class TransposedConvolution(LinearMap):
+    """``F.conv_transpose1d``, ``2d`` or ``3d`` of x (C, *n), without the bias.
+
+    The adjoint of the convolution with the same kernel from ``target`` to the shape of x.
+
+    Args:
+        source: Shape of x.
+        target: Shape of the result (C_out, *m): of what output padding allows, the one meant.
+        weight: The kernel, shape (C, C_out / groups, *k).
+        window: That of the convolution.
+        groups: Groups of channels.
+    """
+
+    source: Shape
+    target: Shape
+    weight: Parameter
+    window: Window
+    groups: int = 1
+
+    @property
+    def in_shape(self) -> Shape:
+        """(C, *n)."""
+        return self.source
+
+    @property
+    def out_shape(self) -> Shape:
+        """(C_out, *m)."""
+        return self.target
+
+    @property
+    def output_padding(self) -> Shape:
+        """What torch calls the rows and columns that the convolution does not reach."""
+        return tuple(
+            m + before + behind - reach - stride * (n - 1)
+            for m, n, (before, behind), reach, stride in zip(
+                self.target[1:],
+                self.source[1:],
+                self.window.pads,
+                self.window.reach,
+                self.window.stride,
+                strict=True,
+            )
+        )
+
+    def bind(self, read: Read) -> Operator:
+        """The adjoint of a convolution."""
+        window = self.window
+        return Transposed(
+            ConvolutionOperator(
+                read(self.weight),
+                self.target,
+                window.stride,
+                window.pads,
+                window.dilation,
+                self.groups,
+            )
+        )
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The kernel."""
+        return (self.weight,)
+
+    def __str__(self) -> str:
+        groups = f", groups {self.groups}" if self.groups > 1 else ""
+        return f"convᵀ[{self.weight.name}; {self.window}{groups}]"
+
+
+@dataclass(frozen=True)
+class AveragePool(LinearMap):
+    """The mean of every window of every channel of x (C, *n).
+
+    Args:
+        source: Shape of x.
+        window: Its size is that of the windows; dilation 1.
+        divisor: What sums are divided by; None is the size of the window.
+        counted: Per axis, the zeros (before, behind) that count as entries where ``divisor`` is
+            None; None where all of ``window.pads`` count. Where not all count, a window at the rim
+            is divided by the number of the entries that do.
+    """
+
+    source: Shape
+    window: Window
+    divisor: int | None = None
+    counted: Pads | None = None
+
+    @property
+    def in_shape(self) -> Shape:
+        """(C, *n)."""
+        return self.source
+
+    @property
+    def out_shape(self) -> Shape:
+        """(C, *m)."""
+        return (self.source[0], *self.window.places(self.source[1:]))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every window is divided by the same number."""
+        return self.divisor is not None or self.counted is None or self.counted == self.window.pads
+
+    def bind(self, read: Read) -> Operator:
+        """A convolution of every channel by itself, or the sums divided by how many they are of."""
+        window = self.window
+        if self.is_plain:
+            return ConvolutionOperator.averaging(
+                self.source[0], window.size, self.source, window.stride, window.pads, self.divisor
+            )
+        total = ConvolutionOperator.averaging(
+            self.source[0], window.size, self.source, window.stride, window.pads, 1
+        )
+        return Diagonal.scaling(self.counts(), self.out_shape, divide=True) @ total
+
+    def counts(self) -> torch.Tensor:
+        """How many entries count in each window, shape (*m), float64."""
+        lines = []
+        pads = self.counted or self.window.pads
+        for n, (b, e), (cb, ce), k, s in zip(
+            self.source[1:],
+            self.window.pads,
+            pads,
+            self.window.size,
+            self.window.stride,
+            strict=True,
+        ):
+            start = torch.arange((n + b + e - k) // s + 1, dtype=torch.float64) * s - b
+            inside = (start + k).clamp(max=n + ce) - start.clamp(min=-cb)
+            lines.append(inside)
+        counts = torch.ones((), dtype=torch.float64)
+        for line in lines:
+            counts = counts[..., None] * line
+        return counts
+
+    def after(self, inner: LinearMap) -> LinearMap | None:
+        """Zeros put around the image before are padding, and they count."""
+        pads = _zeros_around(inner)
+        if pads is None or not self.is_plain:
+            return None
+        return replace(self, source=inner.in_shape, window=self.window.padded(pads), counted=None)
+
+    def __str__(self) -> str:
+        return f"mean({self.window})"
+
+
+def _zeros_around(inner: LinearMap) -> Pads | None:
+    """The zeros that a map puts around an image, and nothing else."""
+    if not isinstance(inner, Pad) or inner.mode != "zeros" or inner.pads[0] != (0, 0):
+        return None
+    return inner.pads[1:]
+
+
+def _short(values: object) -> str:
+    """One number where all are equal."""
+    listed = list(values)  # type: ignore[call-overload]
+    if len(set(listed)) == 1:
+        return str(listed[0])
+    return "×".join(str(value) for value in listed)
