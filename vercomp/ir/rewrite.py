@@ -8,7 +8,8 @@ from dataclasses import replace
 import networkx as nx
 
 from vercomp.ir.graph import Activate, Affine, Graph, Node, Opaque
-from vercomp.ir.linear_maps import Reshape
+from vercomp.ir.linear_maps import Composition, LinearMap, Reshape
+from vercomp.ir.selections import Pad
 
 
 def is_identity(node: Node) -> bool:
@@ -38,3 +39,29 @@ def pruned(nodes: Iterable[Node], output: str) -> Graph:
     graph = Graph(tuple(nodes), output)
     living = {graph.nodes[0].name, output} | nx.ancestors(graph.network(), output)
     return Graph(tuple(node for node in graph.nodes if node.name in living), output)
+
+
+def concatenated_axis(node: Affine) -> int | None:
+    """The axis along which a node puts its terms side by side, in order and without a gap.
+
+    Each term then ends in a :class:`~vercomp.ir.selections.Pad` with zeros along that axis alone,
+    and no entry of the node depends on two of them.
+    """
+    last = [_last(term.map) for term in node.terms]
+    pads = [part.pads for part in last if isinstance(part, Pad) and part.mode == "zeros"]
+    if len(pads) < 2 or len(pads) < len(last):
+        return None
+    padded = {axis for row in pads for axis, pair in enumerate(row) if pair != (0, 0)}
+    if len(padded) != 1:
+        return None
+    (axis,) = padded
+    start = 0
+    for row, part in zip(pads, last, strict=True):
+        if row[axis][0] != start:
+            return None
+        start += part.in_shape[axis]
+    return axis if start == node.shape[axis] else None
+
+
+def _last(linear: LinearMap) -> LinearMap:
+    return linear.maps[-1] if isinstance(linear, Composition) else linear
