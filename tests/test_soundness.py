@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from attacks import least_margin, least_margin_on_grid
+from dags import kinds_met, random_dag
 from networks import SMOOTH, Case, random_case
 from torch import Tensor
 
@@ -12,8 +13,15 @@ import vercomp
 from vercomp import CompiledNetwork
 from vercomp.backends.torch.memory import import_package
 
-SEEDS = range(2 * len(SMOOTH))
+CHAINS = range(2 * len(SMOOTH))
 IN_THE_PLANE = range(100, 100 + len(SMOOTH))
+DAGS = range(1000, 1036)
+SEEDS = (*CHAINS, *DAGS)
+
+
+def drawn(seed: int) -> Case:
+    """Fully connected chains and convolutional graphs."""
+    return random_dag(seed) if seed in DAGS else random_case(seed)
 
 
 def compiled(case: Case) -> CompiledNetwork:
@@ -31,14 +39,14 @@ def broken_by(case: Case, certificates: object, *, grid: bool = False) -> Tensor
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_emitted_network_is_the_source(seed: int) -> None:
-    case = random_case(seed)
+    case = drawn(seed)
     network = compiled(case).network
     torch.testing.assert_close(network(case.x), case.module(case.x), rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_hessian_is_autograds(seed: int) -> None:
-    case = random_case(seed)
+    case = drawn(seed)
     network = compiled(case).network.double()
     module = case.module.double()
     x, y = case.x.double(), case.y
@@ -50,22 +58,24 @@ def test_hessian_is_autograds(seed: int) -> None:
             z = module(u[None])[0]
             return z[label] - z[target]
 
-        expected = torch.func.hessian(margin)(point)
+        expected = torch.autograd.functional.hessian(margin, point).reshape(hessian.shape)
         torch.testing.assert_close(hessian, expected, rtol=1e-9, atol=1e-10)
     v = torch.randn_like(x)
-    products = network.hessian_vector_product(x, y, t, v)
-    torch.testing.assert_close(products, (hessians @ v[:, :, None])[:, :, 0], rtol=1e-9, atol=1e-10)
+    products = network.hessian_vector_product(x, y, t, v).flatten(1)
+    expected = (hessians @ v.flatten(1)[:, :, None])[:, :, 0]
+    torch.testing.assert_close(products, expected, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_sampled_curvature_stays_within_the_bounds(seed: int) -> None:
-    case = random_case(seed)
+    case = drawn(seed)
     network = compiled(case).network
     lo, hi = network.curvature()
     double = network._in_double()
     generator = torch.Generator().manual_seed(seed)
-    scales = torch.tensor([0.1, 1.0, 5.0]).repeat_interleave(40)[:, None]
-    x = scales * torch.randn(120, case.x.shape[1], generator=generator)
+    scales = torch.tensor([0.1, 1.0, 5.0]).repeat_interleave(40)
+    x = torch.randn(120, *case.x.shape[1:], generator=generator)
+    x = scales.reshape(-1, *(1,) * (x.ndim - 1)) * x
     identity = torch.eye(network.classes, dtype=torch.float64)
     for y in range(network.classes):
         for t in set(range(network.classes)) - {y}:
@@ -75,13 +85,13 @@ def test_sampled_curvature_stays_within_the_bounds(seed: int) -> None:
             assert eigenvalues.min() >= lo[y, t] - slack
             assert eigenvalues.max() <= hi[y, t] + slack
             c = identity[pair[0]] - identity[pair[1]]
-            slopes = double.linearize(x.double(), c).gradient.norm(dim=1)
+            slopes = double.linearize(x.double().flatten(1), c).gradient.norm(dim=1)
             assert slopes.max() <= network.lipschitz()[y, t] * (1.0 + 1e-12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_attack_enters_a_certified_ball(seed: int) -> None:
-    case = random_case(seed)
+    case = drawn(seed)
     certificates = compiled(case).certify(case.x, case.y)
     assert (certificates.radius > 0).any()
     assert not broken_by(case, certificates).any(), case.name
@@ -96,7 +106,7 @@ def test_no_grid_point_enters_a_certified_disc(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_attacks_never_beat_their_lower_bound(seed: int) -> None:
-    case = random_case(seed)
+    case = drawn(seed)
     net = compiled(case)
     radius = 0.3
     attacks = net.attack(case.x, case.y, radius)
@@ -107,6 +117,16 @@ def test_attacks_never_beat_their_lower_bound(seed: int) -> None:
     assert (attacks.lower_bound <= torch.minimum(attacks.margin, reached) + slack).all()
     distance = (attacks.point.double() - case.x.double()).flatten(1).norm(dim=1)
     assert (distance <= radius * (1.0 + 1e-12)).all()
+
+
+def test_the_random_graphs_meet_everything() -> None:
+    met = set(kinds_met(DAGS))
+    assert met >= {
+        *("convolution", "shared convolution", "transposed", "batch norm", "average pool"),
+        *("adaptive pool", "skip", "concatenation", "slice", "scale", "transpose", "flip"),
+        *("head", "sum of heads"),
+        *SMOOTH,
+    }
 
 
 MUTATIONS = {
@@ -149,7 +169,7 @@ def test_the_attacks_bite(mutation: str) -> None:
     """A package broken on purpose gives certificates that the attacks above refute."""
     path, addition = MUTATIONS[mutation]
     refuted = 0
-    for seed in (*SEEDS[::3], *IN_THE_PLANE[::3]):
+    for seed in (*CHAINS[::3], *IN_THE_PLANE[::3]):
         case = random_case(seed, inputs=2 if seed >= 100 else None, batch=24)
         net = compiled(case)
         files = {**net.files, path: net.files[path] + addition.encode()}
