@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +20,7 @@ from vercomp.errors import InternalError
 from vercomp.runtime.arithmetic import Arithmetic, Bound
 from vercomp.runtime.elementwise import Range
 from vercomp.runtime.operators import Operator
+from vercomp.runtime.sums import SideBySide
 
 
 class Kind(Enum):
@@ -51,6 +53,25 @@ class MapOf:
 
 
 @dataclass(frozen=True)
+class SideBySideOf:
+    """All linear maps [A_1 … A_p] of an affine node as one, on its parents' vectors end to end.
+
+    Args:
+        node: The affine node.
+        terms: p.
+    """
+
+    node: str
+    terms: int
+    kind: Kind = Kind.MAP
+
+    @property
+    def maps(self) -> tuple[MapOf, ...]:
+        """The A_k, in order."""
+        return tuple(MapOf(self.node, index) for index in range(self.terms))
+
+
+@dataclass(frozen=True)
 class ConstantOf:
     """A constant of an activation: ``g`` (a number), ``first_range`` or ``second_range``."""
 
@@ -63,7 +84,20 @@ class ConstantOf:
         return Kind.NUMBER if self.which == "g" else Kind.RANGE
 
 
-Operand = Value | MapOf | ConstantOf
+@dataclass(frozen=True)
+class Number:
+    """A number that the program itself brings: ‖∂x/∂x‖ = 1."""
+
+    value: float
+    kind: Kind = Kind.NUMBER
+
+    @property
+    def name(self) -> str:
+        """How source spells it."""
+        return repr(self.value)
+
+
+Operand = Value | MapOf | SideBySideOf | ConstantOf | Number
 
 _B, _I, _W, _M = Kind.BOUND, Kind.INTERVAL, Kind.WEIGHTS, Kind.MAP
 SIGNATURES: Mapping[str, tuple[tuple[Kind, ...], Kind]] = {
@@ -194,12 +228,26 @@ def evaluate(
     c: Tensor,
     name: Callable[[MapOf], str],
 ) -> Bound:
-    """Run a program on coefficient rows c of shape (P, C)."""
+    """Run a program on coefficient rows c of shape (P, C).
+
+    Args:
+        program: The program.
+        arithmetic: Its operations.
+        operator: The operator that a map is; asked once for each.
+        constant: The value of an activation's constant.
+        c: The coefficients.
+        name: The name of a map in the result.
+    """
     values: dict[Value, Any] = {program.argument: c}
+    bound = cache(operator)
 
     def read(operand: Operand) -> Any:
         if isinstance(operand, MapOf):
-            return operator(operand)
+            return bound(operand)
+        if isinstance(operand, SideBySideOf):
+            return SideBySide(tuple(bound(map_of) for map_of in operand.maps))
+        if isinstance(operand, Number):
+            return operand.value
         return constant(operand) if isinstance(operand, ConstantOf) else values[operand]
 
     for block in program.blocks:

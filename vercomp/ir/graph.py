@@ -192,7 +192,8 @@ class Graph:
 
     @cached_property
     def _children(self) -> dict[str, tuple[Node, ...]]:
-        return {
-            node.name: tuple(child for child in self.nodes if node.name in child.parents)
-            for node in self.nodes
-        }
+        children: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for parent in dict.fromkeys(node.parents):
+                children[parent].append(node)
+        return {name: tuple(found) for name, found in children.items()}
