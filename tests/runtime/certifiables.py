@@ -32,6 +32,8 @@ class ByHand:
 
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
         assert x.dtype == c.dtype == torch.float64
+        leading = c.shape[:-1]
+        x, c = x.expand(*leading, x.shape[-1]).flatten(0, -2), c.flatten(0, -2)
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
             value = (self.function(leaf) * c).sum(1)
@@ -39,8 +41,10 @@ class ByHand:
             if value.requires_grad:
                 (found,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
                 gradient = gradient if found is None else found
+        value = value.detach().reshape(leading)
+        gradient = gradient.reshape(*leading, x.shape[-1])
         error = torch.full_like(value, self.error)
-        return Linearization(value.detach(), gradient, error, error)
+        return Linearization(value, gradient, error, error)
 
     def curvature(self) -> tuple[Tensor, Tensor]:
         return self.lower, self.upper

@@ -311,8 +311,8 @@ def test_a_module_keeps_its_parameters_and_gradients() -> None:
 
         def linearize(self, x: Tensor, c: Tensor) -> Linearization:
             weight, bias = self.linear.weight.detach().double(), self.linear.bias.detach().double()
-            error = torch.full_like(x[:, 0], 1e-12)
-            value = ((x @ weight.T + bias) * c).sum(1)
+            error = torch.full_like(c[..., 0], 1e-12)
+            value = ((x @ weight.T + bias) * c).sum(-1)
             return Linearization(value, c @ weight, error, error)
 
         def curvature(self) -> tuple[Tensor, Tensor]:

@@ -169,7 +169,10 @@ class VerifiedNetwork(nn.Module):
         return self.bounds().lipschitz
 
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
-        """f = c·z and ∇f at points x (P, D) in float64, with bounds of what rounding did."""
+        """f = c·z and ∇f at points x (P, D) in float64, with bounds of what rounding did.
+
+        Leading axes broadcast: x (B, 1, D) and c (B, K, C) share the forward evaluation.
+        """
         bounds = self.bounds()
         if not self._double or self._double[0].device != self.device:
             self._double = (self._in_double(),)

@@ -36,7 +36,10 @@ class Certifiable(Protocol):
         """Logits (B, C) of a batch (B, *input_shape), in the model's dtype."""
 
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
-        """c·z and its gradient at x (P, D) for coefficients c (P, C), float64, with errors."""
+        """c·z and its gradient at x (P, D) for coefficients c (P, C), float64, with errors.
+
+        Leading axes broadcast, as in :class:`~.linearization.Linearization`.
+        """
 
     def curvature(self) -> tuple[Tensor, Tensor]:
         """(lo, hi), each (C, C) float64: lo[y, t] I ≼ ∇²(z_y − z_t) ≼ hi[y, t] I everywhere."""
@@ -97,7 +100,7 @@ class Margins:
         self.lipschitz = network.lipschitz().to(where.device, torch.float64)
 
     def coefficients(self, label: Tensor, target: Tensor) -> Tensor:
-        """c = e_y − e_t (P, C) in float64."""
+        """c = e_y − e_t (..., C) in float64."""
         identity = torch.eye(self.network.classes, dtype=torch.float64, device=self.where.device)
         return identity[label] - identity[target]
 
@@ -137,6 +140,18 @@ class Margins:
     def linearize(self, x: Tensor, label: Tensor, target: Tensor) -> Linearization:
         """f and ∇f at flat points x (P, D) in float64, with proved errors."""
         return self.network.linearize(x, self.coefficients(label, target))
+
+    def linearize_all(self, x: Tensor, label: Tensor, targets: Tensor) -> Linearization:
+        """The same for K targets (B, K) of every point (B, D): one forward, K backwards."""
+        c = self.coefficients(label[:, None], targets)
+        found = self.network.linearize(x[:, None], c)
+        # A margin without any path from the input has a gradient that knows nothing of K.
+        return Linearization(
+            found.value,
+            found.gradient.expand(*targets.shape, x.shape[1]),
+            found.value_error.expand(targets.shape),
+            found.gradient_error.expand(targets.shape),
+        )
 
     def bytes_per_input(self) -> int:
         """What the backward pass of one more input keeps: measured on a batch of two and of one."""

@@ -1,13 +1,16 @@
 """Evaluation in float64 that carries a bound of what rounding did.
 
-Every value is a pair: the float64 numbers, and for each row a bound of their 2-norm distance from
-the real-arithmetic result. float32 weights are exact in float64, so the bounds are for the function
-of the given weights. Rules (u = 2⁻⁵³, n the fan-in, m the fan-out, ‖A‖ proved):
+Every value is a pair: the float64 numbers (..., n), and for each row (...) a bound of their 2-norm
+distance from the real-arithmetic result. Leading axes broadcast: points (B, 1, D) with coefficients
+(B, K, C) share one forward evaluation among K margins. float32 weights are exact in float64, so the
+bounds are for the function of the given weights.
 
-    z = A a + b      e_z = ‖A‖ e_a + 2(n + 2)u (‖A‖_F ‖â‖ + ‖b‖) + ‖A − Â‖_F ‖â‖
+Rules (u = 2⁻⁵³, n the fan-in, m the fan-out, ‖A‖ proved; |A| holds the absolute values):
+
+    z = A a + b      e_z = ‖A‖ e_a + 2(n + 2)u (‖|A|‖ ‖â‖ + ‖b‖) + ‖A − Â‖ ‖â‖
     a = σ(z)         e_a = g e_z + 8u ‖1 + max(1, g)|ẑ| + |â|‖ + 2δ√n
     t = σ′(z) ⊙ s    e_t = g e_s + h ‖ŝ‖_∞ e_z + 10u max(1, g, h) ‖(1 + |ẑ|) ⊙ ŝ‖
-    s = Aᵀ t         e_s = ‖A‖ e_t + 2(m + 2)u ‖A‖_F ‖t̂‖ + ‖A − Â‖_F ‖t̂‖
+    s = Aᵀ t         e_s = ‖A‖ e_t + 2(m + 2)u ‖|A|‖ ‖t̂‖ + ‖A − Â‖ ‖t̂‖
 
 The factors 2 (and the 8 and 10 for the elementwise functions, which a test measures for each
 activation) leave room for the rounding of the bounds themselves; g and h stand there because steep
@@ -37,7 +40,7 @@ _TINY = 1e-150
 
 
 class Rounded(NamedTuple):
-    """A value (P, n) in float64 and a bound (P,) of its 2-norm error, row by row."""
+    """A value (..., n) in float64 and a bound (...) of its 2-norm error, row by row."""
 
     value: Tensor
     error: Tensor
@@ -54,7 +57,7 @@ class Summand:
 
 def exact(value: Tensor) -> Rounded:
     """A value that is what it is: inputs, weights, coefficients."""
-    return Rounded(value, torch.zeros(len(value), dtype=value.dtype, device=value.device))
+    return Rounded(value, torch.zeros(value.shape[:-1], dtype=value.dtype, device=value.device))
 
 
 def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = False) -> Rounded:
@@ -80,21 +83,21 @@ def activation(function: Elementwise, z: Rounded) -> Rounded:
     size = 1.0 + max(1.0, function.g) * z.value.abs() + value.abs()
     error = function.g * z.error + 8.0 * UNIT_ROUNDOFF * _norm(size)
     if function.deviation > 0.0:
-        error = error + 2.0 * function.deviation * math.sqrt(z.value.shape[1])
+        error = error + 2.0 * function.deviation * math.sqrt(z.value.shape[-1])
     return Rounded(value, error * _GUARD)
 
 
 def dot(c: Tensor, z: Rounded) -> Rounded:
     """f = c·z, row by row, as a column; c is exact."""
-    value = (c * z.value).sum(1, keepdim=True)
+    value = (c * z.value).sum(-1, keepdim=True)
     size = _norm(c)
-    slack = 2.0 * (c.shape[1] + 2) * UNIT_ROUNDOFF * size * _norm(z.value)
+    slack = 2.0 * (c.shape[-1] + 2) * UNIT_ROUNDOFF * size * _norm(z.value)
     return Rounded(value, (size * z.error + slack) * _GUARD)
 
 
 def chain(function: Elementwise, z: Rounded, s: Rounded) -> Rounded:
     """t = σ′(z) ⊙ s, the adjoint of an activation."""
-    error = function.g * s.error + function.h * s.value.abs().amax(1) * z.error
+    error = function.g * s.error + function.h * s.value.abs().amax(-1) * z.error
     size = max(1.0, function.g, function.h) * _norm((1.0 + z.value.abs()) * s.value)
     error = error + 10.0 * UNIT_ROUNDOFF * size
     return Rounded(function.first(z.value) * s.value, error * _GUARD)
@@ -123,5 +126,5 @@ def _product(operator: Operator, norm: float, x: Rounded, *, adjoint: bool) -> R
 
 
 def _norm(x: Tensor) -> Tensor:
-    norm: Tensor = x.norm(dim=1)
+    norm: Tensor = x.norm(dim=-1)
     return norm + _TINY

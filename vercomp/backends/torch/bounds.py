@@ -169,7 +169,7 @@ def linearize_section(layout: Layout, writer: Writer) -> None:
         gradient = arrived.get(graph.input.name, "rounding.exact(torch.zeros_like(x))")
         if gradient != "s_x":
             writer.line(f"s_x = {gradient}")
-        writer.line("return Linearization(f.value[:, 0], s_x.value, f.error, s_x.error)")
+        writer.line("return Linearization(f.value[..., 0], s_x.value, f.error, s_x.error)")
 
 
 def _affine(layout: Layout, writer: Writer, node: Affine) -> None:

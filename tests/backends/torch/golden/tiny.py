@@ -219,7 +219,7 @@ def linearize(net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Lin
     s_a0 = rounding.total([s_a0, rounding.adjoint(A.layer1, norms["layer1"], s_layer1)])
     s_layer0 = rounding.chain(TANH, z_layer0, s_a0)
     s_x = rounding.adjoint(A.layer0, norms["layer0"], s_layer0)
-    return Linearization(f.value[:, 0], s_x.value, f.error, s_x.error)
+    return Linearization(f.value[..., 0], s_x.value, f.error, s_x.error)
 
 
 class Network(VerifiedNetwork):
