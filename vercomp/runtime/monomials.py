@@ -131,6 +131,11 @@ class Monomial(Operator):
         return int(counts.max()) if counts.numel() else 0
 
     @property
+    def rounds_apply(self) -> bool:
+        """Picking entries rounds nothing."""
+        return self.factor is not None
+
+    @property
     def rounds_adjoint(self) -> bool:
         """Not where every entry of Aᵀ s is one of s."""
         return self.factor is not None or self.fan_out > 1

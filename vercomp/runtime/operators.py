@@ -93,6 +93,11 @@ class Operator(ABC):
         """Upper bound of ‖|A|‖₂ in float64, quickly: what rounding errors are relative to."""
 
     @property
+    def rounds_apply(self) -> bool:
+        """Whether evaluating A x rounds at all."""
+        return True
+
+    @property
     def rounds_adjoint(self) -> bool:
         """Whether evaluating Aᵀ s rounds at all."""
         return True
@@ -216,7 +221,7 @@ class Dense(Operator):
         if outer.shape[0] * self.shape[1] > LARGEST_MATRIX:
             return None
         columns = outer.apply_to_rows(self.matrix)
-        return Dense(columns, product_error(outer, self, outer.fan_in))
+        return Dense(columns, product_error(outer, self, outer.fan_in * outer.rounds_apply))
 
 
 @dataclass(frozen=True, eq=False)
