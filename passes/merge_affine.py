@@ -2,8 +2,20 @@
 
 Bounds are products of norms, and the norm of a product is at most the product of the norms: an
 affine node that reads an affine node only loosens them. Nothing is multiplied out here; the
-merged map is a composition over the source's own parameters, so gradients still reach them. An
-inner node that several nodes read is merged into each of them.
+merged map is a composition over the source's own parameters, so gradients still reach them.
+
+What merges is decided by what it costs, so that the graph stays linear in the edges of the source:
+
+* A node of *one* term merges into every affine node that reads it.
+* A *sum* (several terms: where a skip connection ends) multiplies the work of whatever it merges
+  into. It merges where it disappears for that, into the one node that reads it, if the map there
+  is a matrix or takes up factors and selects entries; and into every matrix if its own terms read
+  no affine node. The sums of a residual stream, each read by the next and by a block, stay.
+* A *concatenation* keeps its terms side by side, which costs nothing: its Jacobian is the root of
+  the sum of squares. It merges into nothing but one concatenation along the same axis.
+
+Terms of one node that read the same node become one, with the sum of their maps: x + Ax has the
+bound of I + A, not those of its branches.
 """
 
 from __future__ import annotations
@@ -11,18 +23,36 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from vercomp.ir.axis_maps import AlongAxis
+from vercomp.ir.convolutions import Convolution, TransposedConvolution
 from vercomp.ir.graph import Affine, Graph, Node, Offset, Term
-from vercomp.ir.linear_maps import Composition, Dense, LinearMap, compose
-from vercomp.ir.rewrite import is_identity, pruned, rewired
+from vercomp.ir.linear_maps import (
+    Composition,
+    Dense,
+    LinearMap,
+    Permute,
+    Reshape,
+    Scale,
+    Sum,
+    compose,
+)
+from vercomp.ir.rewrite import concatenated_axis, is_identity, parts, pruned, rewired, summed
+from vercomp.ir.selections import Expand, Gather, Pad, Slice
 from vercomp.pass_manager import Property, State
+
+LAYERS = (Dense, AlongAxis, Convolution, TransposedConvolution)
+"""Maps with a weight of their own: what a node is named after."""
+
+SELECTIONS = (Reshape, Permute, Scale, Slice, Gather, Pad, Expand)
+"""Maps with at most one entry in a row: a composition with them costs nothing."""
 
 
 def _violation(state: State) -> str | None:
-    affine = {node.name for node in state.graph.affine()}
+    nodes = {node.name: node for node in state.graph.nodes}
     for node in state.graph.affine():
-        for parent in node.parents:
-            if parent in affine:
-                return f"the affine node {node.name!r} reads the affine node {parent!r}"
+        for term in node.terms:
+            if _merges(state.graph, nodes[term.parent], node, term):
+                return f"the affine node {node.name!r} reads the affine node {term.parent!r}"
     return None
 
 
@@ -31,60 +61,125 @@ AFFINE_CHAINS_MERGED = Property("affine chains are merged", _violation)
 
 @dataclass(frozen=True)
 class MergeAffine:
-    """Merge every affine node into the affine nodes that read it, and drop identities."""
+    """Merge affine nodes into those that read them, as the module says, and drop identities."""
 
     name: ClassVar[str] = "merge-affine"
     requires: ClassVar[tuple[Property, ...]] = ()
     establishes: ClassVar[tuple[Property, ...]] = (AFFINE_CHAINS_MERGED,)
 
     def run(self, state: State) -> State:
-        """The state with no affine node that reads an affine node."""
+        """The state with no affine node of one term that an affine node reads."""
         return state.with_graph(merge_affine(state.graph))
 
 
 def merge_affine(graph: Graph) -> Graph:
     """The merged graph; the same object where there is nothing to merge."""
-    merged: dict[str, Node] = {}
+    merged = graph
+    while (further := _swept(_without_identities(merged))) != merged:
+        merged = further  # what was read twice may be read once now
+    named = _renamed(merged, graph)
+    return graph if named == graph else named
+
+
+def _without_identities(graph: Graph) -> Graph:
+    """The graph whose readers of identities read what those read."""
     alias: dict[str, str] = {}
+    nodes = []
     for node in graph.nodes:
         node = rewired(node, alias)
-        if isinstance(node, Affine):
-            node = _absorb(node, merged)
-            if is_identity(node):
-                alias[node.name] = node.parents[0]
-        merged[node.name] = node
+        if is_identity(node):
+            alias[node.name] = node.parents[0]
+        nodes.append(node)
     output = alias.get(graph.output, graph.output)
     if output == graph.input.name:  # logits are an affine node, even where they are the input
         output = graph.output
-    result = _renamed(pruned(merged.values(), output), graph)
-    return graph if result.nodes == graph.nodes and result.output == graph.output else result
+    return pruned(nodes, output)
 
 
-def _absorb(node: Affine, merged: dict[str, Node]) -> Affine:
+def _swept(graph: Graph) -> Graph:
+    """The graph in which every affine node has absorbed what it reads, from the input on."""
+    swept: dict[str, Node] = {}
+    for node in graph.nodes:
+        swept[node.name] = _absorbed(graph, node, swept) if isinstance(node, Affine) else node
+    return pruned(swept.values(), graph.output)
+
+
+def _absorbed(graph: Graph, node: Affine, swept: dict[str, Node]) -> Affine:
     """The node with the affine nodes that it reads multiplied into its maps."""
+    node = _collected(node)
     terms: list[Term] = []
     offsets: list[Offset] = []
     for term in node.terms:
-        inner = merged[term.parent]
-        if not isinstance(inner, Affine):
+        inner = swept[term.parent]
+        if not isinstance(inner, Affine) or not _merges(graph, inner, node, term):
             terms.append(term)
             continue
-        terms += [Term(compose(term.map, part.map), part.parent) for part in inner.terms]
+        terms += [Term(_composed(term.map, part.map), part.parent) for part in inner.terms]
         offsets += [replace(o, map=compose(term.map, o.map)) for o in inner.offsets]
     if tuple(terms) == node.terms and not offsets:
         return node
-    return replace(node, terms=tuple(terms), offsets=(*offsets, *node.offsets))
+    return _collected(replace(node, terms=tuple(terms), offsets=(*offsets, *node.offsets)))
+
+
+def _merges(graph: Graph, inner: Node, outer: Affine, term: Term) -> bool:
+    """Whether an affine node merges into the node that reads it by this term."""
+    if not isinstance(inner, Affine):
+        return False
+    if len(inner.terms) == 1:
+        return True
+    alone = len(graph.children(inner.name)) == 1 and inner.name != graph.output
+    axis = concatenated_axis(inner)
+    if axis is not None or concatenated_axis(outer) is not None:
+        return alone and axis is not None and _pads_only(term.map, axis)
+    applied = [part for part in parts(term.map) if not isinstance(part, Reshape)]
+    if applied and isinstance(applied[0], Dense):
+        return alone or all(not isinstance(graph.node(p), Affine) for p in inner.parents)
+    return alone and all(isinstance(part, SELECTIONS) for part in applied)
+
+
+def _pads_only(linear: LinearMap, axis: int) -> bool:
+    """Whether a map does nothing but put its argument between zeros along an axis."""
+    if not isinstance(linear, Pad) or linear.mode != "zeros":
+        return False
+    return all(pair == (0, 0) for k, pair in enumerate(linear.pads) if k != axis)
+
+
+def _composed(outer: LinearMap, inner: LinearMap) -> LinearMap:
+    """outer ∘ inner; the zeros around a part of a concatenation are one padding with those inside.
+
+    Only there: elsewhere a padding of the image must not hide which axis a concatenation is along.
+    """
+    *before, last = parts(inner)
+    if isinstance(outer, Pad) and isinstance(last, Pad) and outer.mode == last.mode == "zeros":
+        axes = [[k for k, pair in enumerate(pad.pads) if pair != (0, 0)] for pad in (outer, last)]
+        if axes[0] == axes[1] and len(axes[0]) == 1:
+            both = zip(outer.pads, last.pads, strict=True)
+            joined = replace(last, pads=tuple((a + c, b + d) for (a, b), (c, d) in both))
+            return Composition((*before, joined)) if before else joined
+    return compose(outer, inner)
+
+
+def _collected(node: Affine) -> Affine:
+    """The node with one term for each node that it reads; concatenations stay as they are."""
+    if len(set(node.parents)) == len(node.terms) or concatenated_axis(node) is not None:
+        return node
+    maps: dict[str, list[LinearMap]] = {}
+    for term in node.terms:
+        maps.setdefault(term.parent, []).append(term.map)
+    return replace(node, terms=tuple(Term(summed(found), parent) for parent, found in maps.items()))
 
 
 def _renamed(merged: Graph, source: Graph) -> Graph:
-    """The graph with merged nodes named after their outermost dense layer.
+    """The graph with merged nodes named after their outermost layer.
 
     ``fc1`` followed by a frozen batch norm is still ``fc1`` to its reader.
     """
+    kept = {node.name for node in merged.nodes}
+    layers = _layers(source, kept)
     names: dict[str, str] = {}
-    taken = {node.name for node in merged.nodes}
+    taken = set(kept)
     for node in merged.affine():
-        layer = _layer(source, node.name)
+        layer = layers[node.name]
         if layer is not None and layer not in taken:
             names[node.name] = layer
             taken.add(layer)
@@ -97,20 +192,27 @@ def _renamed(merged: Graph, source: Graph) -> Graph:
     return Graph(tuple(nodes), names.get(merged.output, merged.output))
 
 
-def _layer(graph: Graph, name: str) -> str | None:
-    """The nearest node upstream, through affine nodes of one term, that holds a dense map."""
-    node = graph.node(name)
-    while isinstance(node, Affine):
-        if any(_holds_dense(term.map) for term in node.terms):
-            return node.name
-        if len(node.terms) != 1:
-            dense = {layer for term in node.terms if (layer := _layer(graph, term.parent))}
-            return dense.pop() if len(dense) == 1 else None
-        node = graph.node(node.parents[0])
-    return None
+def _layers(graph: Graph, kept: set[str]) -> dict[str, str | None]:
+    """For each node the nearest layer upstream, through affine nodes that were merged away.
+
+    None where there is none, or several: a residual block is named after the layer that ends it
+    unless its shortcut has one too.
+    """
+    layers: dict[str, str | None] = {}
+    for node in graph.nodes:
+        layers[node.name] = None
+        if not isinstance(node, Affine):
+            continue
+        if any(_holds_layer(term.map) for term in node.terms):
+            layers[node.name] = node.name
+            continue
+        found = {layers[parent] for parent in node.parents if parent not in kept} - {None}
+        if len(found) == 1:
+            layers[node.name] = found.pop()
+    return layers
 
 
-def _holds_dense(linear: LinearMap) -> bool:
-    if isinstance(linear, Composition):
-        return any(_holds_dense(part) for part in linear.maps)
-    return isinstance(linear, Dense)
+def _holds_layer(linear: LinearMap) -> bool:
+    if isinstance(linear, Composition | Sum):
+        return any(_holds_layer(part) for part in linear.maps)
+    return isinstance(linear, LAYERS)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import networkx as nx
 
 from vercomp.ir.graph import Activate, Affine, Graph, Node, Opaque
-from vercomp.ir.linear_maps import Composition, LinearMap, Reshape
+from vercomp.ir.linear_maps import Composition, LinearMap, Reshape, Shape, Sum, compose, identity
 from vercomp.ir.selections import Pad
 
 
@@ -16,8 +16,7 @@ def is_identity(node: Node) -> bool:
     """Whether a node is an affine one that gives what it reads."""
     if not isinstance(node, Affine) or len(node.terms) != 1 or node.offsets:
         return False
-    linear = node.terms[0].map
-    return isinstance(linear, Reshape) and linear.source == linear.target
+    return _is_nothing(node.terms[0].map)
 
 
 def rewired(node: Node, names: Mapping[str, str]) -> Node:
@@ -47,7 +46,7 @@ def concatenated_axis(node: Affine) -> int | None:
     Each term then ends in a :class:`~vercomp.ir.selections.Pad` with zeros along that axis alone,
     and no entry of the node depends on two of them.
     """
-    last = [_last(term.map) for term in node.terms]
+    last = [parts(term.map)[-1] for term in node.terms]
     pads = [part.pads for part in last if isinstance(part, Pad) and part.mode == "zeros"]
     if len(pads) < 2 or len(pads) < len(last):
         return None
@@ -63,5 +62,39 @@ def concatenated_axis(node: Affine) -> int | None:
     return axis if start == node.shape[axis] else None
 
 
-def _last(linear: LinearMap) -> LinearMap:
-    return linear.maps[-1] if isinstance(linear, Composition) else linear
+def parts(linear: LinearMap) -> tuple[LinearMap, ...]:
+    """The maps of a composition in order of application, or the map itself."""
+    return linear.maps if isinstance(linear, Composition) else (linear,)
+
+
+def summed(maps: Sequence[LinearMap]) -> LinearMap:
+    """A_1 + … + A_p, with what all of them apply first factored out: AB + B is (A + I)B.
+
+    Without that a row of blocks x + Ax would grow to 2ⁿ summands.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    listed = [() if _is_nothing(linear) else parts(linear) for linear in maps]
+    common = 0
+    for same in zip(*listed, strict=False):
+        if any(part != same[0] for part in same):
+            break
+        common += 1
+    shared = listed[0][:common]
+    middle = shared[-1].out_shape if shared else maps[0].in_shape
+    summands: list[LinearMap] = []
+    for own in listed:
+        rest = _sequence(own[common:], middle)
+        summands += rest.maps if isinstance(rest, Sum) else (rest,)
+    total = Sum(tuple(summands))
+    return compose(total, _sequence(shared, maps[0].in_shape))
+
+
+def _sequence(applied: tuple[LinearMap, ...], shape: Shape) -> LinearMap:
+    if not applied:
+        return identity(shape)
+    return applied[0] if len(applied) == 1 else Composition(applied)
+
+
+def _is_nothing(linear: LinearMap) -> bool:
+    return isinstance(linear, Reshape) and linear.source == linear.target
