@@ -6,17 +6,23 @@ Lemma 1 gives the Hessian of f = c·z_out as a sum over the activation nodes a =
 
 Each factor is bounded over all x.
 
-* Jacobians, forward: ρ_input = 1; z = Σ_k A_k a_k has ‖B_z‖ ≤ r_z = Σ_k ‖A_k‖ ρ_k, and a = σ(z)
-  has ρ_a = g r_z (equation 5).
+* Jacobians, forward: ρ_input = 1, and a = σ(z) has ‖∂a/∂x‖ ≤ ρ_a = g r_z (equation 5). For
+  z = Σ_k A_k a_k, r_z = min(Σ_k ‖A_k‖ ρ_k, ‖[A_1 … A_p]‖ (Σ_k ρ_k²)^½): B_z = [A_1 … A_p] times the
+  Jacobians one above the other. Where the A_k write to different rows (a concatenation),
+  r_z² = Σ_k (‖A_k‖ ρ_k)².
 * Coefficients, backward, as intervals: F_out = c exactly; through an activation F ⊙ [g_L, g_U];
   through a map Aᵀ mid ± |A|ᵀ rad; paths that meet are added. So the coefficients of the last hidden
   layer are exact, as in Theorem 3, and all others lie within Theorem 4's S (equation 6).
 * How far below zero a coefficient of the sum can fall: q_j = max(0, −min F_j σ″_j).
-* One summand then has λ_min ≥ −k_a with k_a the least of max_j q_j · r_z² (Theorem 4) and
-  (Σ_k ‖diag(√q) A_k‖ ρ_k)² (Theorem 3, exact in the weights where z reads the input).
-
+* One summand then has λ_min ≥ −k_a with k_a the least of max_j q_j · r_z² (Theorem 4) and of the
+  bounds of ‖diag(√q) B_z‖² that weigh the maps before their norms are taken (Theorem 3, exact in
+  the weights where z reads the input): (Σ_k ‖diag(√q) A_k‖ ρ_k)² and
+  ‖diag(√q)[A_1 … A_p]‖² Σ_k ρ_k², or Σ_k ‖diag(√q) A_k‖² ρ_k² for a concatenation.
 * Gradients, backward, as norms: ‖∂f/∂z‖ ≤ g ‖∂f/∂a‖, ‖∂f/∂a_k‖ ≤ Σ ‖A_k‖ ‖∂f/∂z‖ over the nodes
-  that read a_k, and never more than the norm of the interval F_a.
+  that read a_k, and never more than the norm of the interval F.
+
+None of this asks what a_k is: it may be affine itself, where merging stopped (a residual stream, a
+concatenation); its ρ is then its r, and its coefficients pass on without a loss.
 
 The program's results are κ = Σ_a k_a, so that ∇²f ≽ −κI (applied to −c it bounds from above), and
 the Lipschitz constant of f that the gradients arrive at. κ multiplies norms twice over; in deep
@@ -32,9 +38,11 @@ from passes.activation_constants import CONSTANTS_KNOWN
 from passes.merge_affine import AFFINE_CHAINS_MERGED
 from vercomp.facts import CURVATURE
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node
+from vercomp.ir.linear_maps import LinearMap, Permute, Reshape
+from vercomp.ir.rewrite import concatenated_axis, parts
 from vercomp.names import identifiers
 from vercomp.pass_manager import Property, State
-from vercomp.program import Builder, ConstantOf, MapOf, Program, Value
+from vercomp.program import Builder, ConstantOf, MapOf, Number, Program, SideBySideOf, Value
 
 CURVATURE_KNOWN = Property(
     "the curvature program is known",
@@ -67,6 +75,7 @@ class _Emitter:
         self.slope: dict[str, Value] = {}
         self.jacobian: dict[str, Value | None] = {}
         self.squares: dict[str, Value] = {}
+        self.totals: dict[str, Value] = {}
         self.coefficients: dict[str, Value] = {}
         self.gradient: dict[str, Value] = {}
 
@@ -86,23 +95,19 @@ class _Emitter:
             lipschitz = self.builder.emit("l_input", "zeros", self.builder.argument)
         return self.builder.finish(kappa, lipschitz, self.norms, self.shares)
 
+    # ── Forward ──────────────────────────────────────────────────────────────────────────────
+
     def _forward(self, node: Node) -> None:
         """Bound ‖∂node/∂x‖; None stands for the input's 1."""
         name = self.id[node.name]
         if isinstance(node, Input):
             self.jacobian[node.name] = None
         elif isinstance(node, Affine):
-            maps = [MapOf(node.name, index) for index in range(len(node.terms))]
-            self.norms.update(
-                {map_of: self.builder.emit(f"norm_{name}", "norm2", map_of) for map_of in maps}
-            )
+            for map_of in _maps(node):
+                self.norms[map_of] = self.builder.emit(f"norm_{name}", "norm2", map_of)
             self.builder.close_block(f"‖A‖ of {name}")
-            summands = [
-                self._times(f"r_{name}", self.norms[map_of], self.jacobian[term.parent])
-                for map_of, term in zip(maps, node.terms, strict=True)
-            ]
-            self.jacobian[node.name] = self._add(f"r_{name}", summands)
-            self.builder.close_block(f"‖∂{name}/∂x‖ ≤ r_{name} (equation 5)")
+            self.jacobian[node.name] = self._affine(node, name)
+            self.builder.close_block(f"‖∂{name}/∂x‖ ≤ r_{name}{_how(node)} (equation 5)")
         elif isinstance(node, Activate):
             g = self.builder.emit(f"g_{name}", "constant", ConstantOf(node.name, "g"))
             self.slope[node.name] = g
@@ -112,13 +117,34 @@ class _Emitter:
                 f"‖∂{name}/∂x‖ ≤ rho_{name} = g · ‖∂{self.id[node.parent]}/∂x‖"
             )
 
+    def _affine(self, node: Affine, name: str) -> Value:
+        """r of an affine node."""
+        summands = [
+            self._times(f"r_{name}", self.norms[map_of], self.jacobian[term.parent])
+            for map_of, term in zip(_maps(node), node.terms, strict=True)
+        ]
+        if concatenated_axis(node) is not None:
+            squares = [self.builder.emit(f"r_{name}", "multiply", s, s) for s in summands]
+            self.squares[node.name] = self._add(f"r_{name}_squared", squares)
+            return self.builder.emit(f"r_{name}", "square_root", self.squares[node.name])
+        total = self._add(f"r_{name}", summands)
+        if not _gains_side_by_side(node):
+            return total
+        norm = self.builder.emit(f"norm_{name}", "norm2", _side_by_side(node))
+        length = self.builder.emit(f"r_{name}", "square_root", self._total_square(node))
+        together = self.builder.emit(f"r_{name}", "multiply", norm, length)
+        return self.builder.emit(f"r_{name}", "minimum", total, together)
+
+    # ── Backward ─────────────────────────────────────────────────────────────────────────────
+
     def _backward(self, node: Node) -> None:
         """Send the coefficients of a node on to its parents, and count its own curvature."""
         coefficients = self.coefficients[node.name]
         name = self.id[node.name]
         if isinstance(node, Affine):
-            for index, term in enumerate(node.terms):
-                map_of = MapOf(node.name, index)
+            if any(isinstance(child, Affine) for child in self.graph.children(node.name)):
+                self._no_steeper_than(coefficients, node)
+            for map_of, term in zip(_maps(node), node.terms, strict=True):
                 self._send(term.parent, "adjoint", map_of, coefficients)
                 self._descend(term.parent, self.norms[map_of], node.name)
             self.builder.close_block(f"Back through {name}: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖")
@@ -131,30 +157,40 @@ class _Emitter:
             )
             slope = ConstantOf(node.name, "first_range")
             self._send(node.parent, "through", coefficients, slope)
-            within = self.builder.emit(f"l_{name}", "row_norm", coefficients)
-            self.gradient[node.name] = self.builder.emit(
-                f"l_{name}", "minimum", self.gradient[node.name], within
-            )
+            self._no_steeper_than(coefficients, node)
             self._descend(node.parent, self.slope[node.name], node.name)
             self.builder.close_block(f"Back through {name}: F ⊙ σ′; norms by g")
 
     def _share(self, node: Activate, q: Value) -> Value:
+        """The least of the bounds of ‖diag(√q) B_z‖²."""
         name = self.id[node.name]
         largest = self.builder.emit(f"q_{name}_max", "row_max", q)
-        coarse = self._times(f"k_{name}_norms", largest, self._squared(node.parent))
+        share = self._times(f"k_{name}_norms", largest, self._squared(node.parent))
         parent = self.graph.node(node.parent)
         if not isinstance(parent, Affine):
-            return coarse
-        parts = []
-        for index, term in enumerate(parent.terms):
-            map_of = MapOf(parent.name, index)
-            part = self.builder.emit(f"w_{name}", "weighted_norm2_squared", map_of, q)
-            parts.append(self._times(f"k_{name}_matrix", part, self._squared(term.parent)))
-        if len(parts) > 1:
+            return share
+        parts = [
+            self._times(f"k_{name}_matrix", self._weighted(name, map_of, q), square)
+            for map_of, term in zip(_maps(parent), parent.terms, strict=True)
+            for square in [self._squared(term.parent)]
+        ]
+        bounds = [parts[0]]
+        if concatenated_axis(parent) is not None:
+            bounds = [self._add(f"k_{name}_matrix", parts)]
+        elif len(parts) > 1:
             roots = [self.builder.emit(f"b_{name}", "square_root", part) for part in parts]
             root = self._add(f"b_{name}", roots)
-            parts = [self.builder.emit(f"k_{name}_matrix", "multiply", root, root)]
-        return self.builder.emit(f"k_{name}", "minimum", coarse, parts[0])
+            bounds = [self.builder.emit(f"k_{name}_matrix", "multiply", root, root)]
+            if _gains_side_by_side(parent):
+                whole = self._weighted(name, _side_by_side(parent), q)
+                length = self._total_square(parent)
+                bounds.append(self.builder.emit(f"k_{name}_matrix", "multiply", whole, length))
+        for bound in bounds:
+            share = self.builder.emit(f"k_{name}", "minimum", share, bound)
+        return share
+
+    def _weighted(self, name: str, linear: MapOf | SideBySideOf, q: Value) -> Value:
+        return self.builder.emit(f"w_{name}", "weighted_norm2_squared", linear, q)
 
     def _send(self, parent: str, operation: str, *operands: MapOf | ConstantOf | Value) -> None:
         if isinstance(self.graph.node(parent), Input):
@@ -174,6 +210,16 @@ class _Emitter:
             value = self.builder.emit(name, "add", other, value)
         self.gradient[parent] = value
 
+    def _no_steeper_than(self, coefficients: Value, node: Node) -> None:
+        """‖∂f/∂node‖ is at most the norm of the interval that holds it."""
+        name = f"l_{self.id[node.name]}"
+        within = self.builder.emit(name, "row_norm", coefficients)
+        self.gradient[node.name] = self.builder.emit(
+            name, "minimum", self.gradient[node.name], within
+        )
+
+    # ── Numbers ──────────────────────────────────────────────────────────────────────────────
+
     def _squared(self, parent: str) -> Value | None:
         """The square of ‖∂parent/∂x‖, once."""
         jacobian = self.jacobian[parent]
@@ -181,6 +227,18 @@ class _Emitter:
             name = f"{jacobian.name}_squared"
             self.squares[parent] = self.builder.emit(name, "multiply", jacobian, jacobian)
         return self.squares.get(parent)
+
+    def _total_square(self, node: Affine) -> Value:
+        """Σ_k ρ_k² over the parents, once."""
+        if node.name not in self.totals:
+            squares = [
+                self.builder.emit("rho_input_squared", "constant", Number(1.0))
+                if square is None
+                else square
+                for square in [self._squared(parent) for parent in node.parents]
+            ]
+            self.totals[node.name] = self._add(f"rho_{self.id[node.name]}_squared", squares)
+        return self.totals[node.name]
 
     def _times(self, name: str, factor: Value, other: Value | None) -> Value:
         """factor · other, where None stands for the input's 1."""
@@ -201,3 +259,37 @@ class _Emitter:
         total = self.builder.emit("kappa", "zeros", self.builder.argument)
         self.builder.close_block("Affine throughout: κ = 0")
         return total
+
+
+def _maps(node: Affine) -> tuple[MapOf, ...]:
+    return tuple(MapOf(node.name, index) for index in range(len(node.terms)))
+
+
+def _side_by_side(node: Affine) -> SideBySideOf:
+    return SideBySideOf(node.name, len(node.terms))
+
+
+def _gains_side_by_side(node: Affine) -> bool:
+    """Whether the norm of all maps side by side can promise more than the sum of their norms.
+
+    Not beside an isometry, an identity say: ‖[I A]‖² = 1 + ‖A‖², and by Cauchy and Schwarz
+    (1 + ‖A‖²)^½ (ρ_1² + ρ_2²)^½ ≥ ρ_1 + ‖A‖ ρ_2.
+    """
+    return (
+        len(node.terms) > 1
+        and concatenated_axis(node) is None
+        and not any(_is_isometry(term.map) for term in node.terms)
+    )
+
+
+def _is_isometry(linear: LinearMap) -> bool:
+    return all(isinstance(part, Reshape | Permute) for part in parts(linear))
+
+
+def _how(node: Affine) -> str:
+    """The formula that r of a node is the value of, where it has several terms."""
+    if len(node.terms) == 1:
+        return ""
+    if concatenated_axis(node) is not None:
+        return " = √Σ(‖A‖ρ)²"
+    return " = min(Σ‖A‖ρ, ‖[A …]‖√Σρ²)" if _gains_side_by_side(node) else " = Σ‖A‖ρ"
