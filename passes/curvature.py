@@ -107,12 +107,14 @@ class _Emitter:
                 self.norms[map_of] = self.builder.emit(f"norm_{name}", "norm2", map_of)
             self.builder.close_block(f"‖A‖ of {name}")
             self.jacobian[node.name] = self._affine(node, name)
+            self._square(node)
             self.builder.close_block(f"‖∂{name}/∂x‖ ≤ r_{name}{_how(node)} (equation 5)")
         elif isinstance(node, Activate):
             g = self.builder.emit(f"g_{name}", "constant", ConstantOf(node.name, "g"))
             self.slope[node.name] = g
             self.builder.close_block(f"g = sup |σ′| of {name}")
             self.jacobian[node.name] = self._times(f"rho_{name}", g, self.jacobian[node.parent])
+            self._square(node)
             self.builder.close_block(
                 f"‖∂{name}/∂x‖ ≤ rho_{name} = g · ‖∂{self.id[node.parent]}/∂x‖"
             )
@@ -165,14 +167,15 @@ class _Emitter:
         """The least of the bounds of ‖diag(√q) B_z‖²."""
         name = self.id[node.name]
         largest = self.builder.emit(f"q_{name}_max", "row_max", q)
-        share = self._times(f"k_{name}_norms", largest, self._squared(node.parent))
+        share = self._times(f"k_{name}_norms", largest, self.squares.get(node.parent))
         parent = self.graph.node(node.parent)
         if not isinstance(parent, Affine):
             return share
         parts = [
-            self._times(f"k_{name}_matrix", self._weighted(name, map_of, q), square)
+            self._times(
+                f"k_{name}_matrix", self._weighted(name, map_of, q), self.squares.get(term.parent)
+            )
             for map_of, term in zip(_maps(parent), parent.terms, strict=True)
-            for square in [self._squared(term.parent)]
         ]
         bounds = [parts[0]]
         if concatenated_axis(parent) is not None:
@@ -220,22 +223,21 @@ class _Emitter:
 
     # ── Numbers ──────────────────────────────────────────────────────────────────────────────
 
-    def _squared(self, parent: str) -> Value | None:
-        """The square of ‖∂parent/∂x‖, once."""
-        jacobian = self.jacobian[parent]
-        if jacobian is not None and parent not in self.squares:
-            name = f"{jacobian.name}_squared"
-            self.squares[parent] = self.builder.emit(name, "multiply", jacobian, jacobian)
-        return self.squares.get(parent)
+    def _square(self, node: Node) -> None:
+        """The square of ‖∂node/∂x‖, where the bound is not a root already; none where it is 1."""
+        jacobian = self.jacobian[node.name]
+        if jacobian is not None and node.name not in self.squares:
+            letter = "rho" if isinstance(node, Activate) else "r"
+            name = f"{letter}_{self.id[node.name]}_squared"
+            self.squares[node.name] = self.builder.emit(name, "multiply", jacobian, jacobian)
 
     def _total_square(self, node: Affine) -> Value:
         """Σ_k ρ_k² over the parents, once."""
         if node.name not in self.totals:
             squares = [
-                self.builder.emit("rho_input_squared", "constant", Number(1.0))
-                if square is None
-                else square
-                for square in [self._squared(parent) for parent in node.parents]
+                self.squares.get(parent)
+                or self.builder.emit("rho_input_squared", "constant", Number(1.0))
+                for parent in node.parents
             ]
             self.totals[node.name] = self._add(f"rho_{self.id[node.name]}_squared", squares)
         return self.totals[node.name]

@@ -129,14 +129,18 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     A = maps(net)
     # ‖A‖ of layer0
     norm_layer0 = ops.norm2(A.layer0, "norm_layer0")
+    # ‖∂layer0/∂x‖ ≤ r_layer0 (equation 5)
+    r_layer0_squared = ops.multiply(norm_layer0, norm_layer0)
     # g = sup |σ′| of a0
     g_a0 = ops.constant(TANH.g)
     # ‖∂a0/∂x‖ ≤ rho_a0 = g · ‖∂layer0/∂x‖
     rho_a0 = ops.multiply(g_a0, norm_layer0)
+    rho_a0_squared = ops.multiply(rho_a0, rho_a0)
     # ‖A‖ of layer1
     norm_layer1 = ops.norm2(A.layer1, "norm_layer1")
     # ‖∂layer1/∂x‖ ≤ r_layer1 (equation 5)
     r_layer1 = ops.multiply(norm_layer1, rho_a0)
+    r_layer1_squared = ops.multiply(r_layer1, r_layer1)
     # g = sup |σ′| of a1
     g_a1 = ops.constant(SOFTPLUS.g)
     # ‖A‖ of layer2
@@ -153,10 +157,8 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     # Curvature of a1: −λ_min ≤ k_a1, with q = max(0, −min F ⊙ σ″)
     q_a1 = ops.concavity(f_a1, SOFTPLUS.second_range)
     q_a1_max = ops.row_max(q_a1)
-    r_layer1_squared = ops.multiply(r_layer1, r_layer1)
     k_a1_norms = ops.multiply(q_a1_max, r_layer1_squared)
     w_a1 = ops.weighted_norm2_squared(A.layer1, q_a1, "w_a1")
-    rho_a0_squared = ops.multiply(rho_a0, rho_a0)
     k_a1_matrix = ops.multiply(w_a1, rho_a0_squared)
     k_a1 = ops.minimum(k_a1_norms, k_a1_matrix)
     # Back through a1: F ⊙ σ′; norms by g
@@ -172,8 +174,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     # Curvature of a0: −λ_min ≤ k_a0, with q = max(0, −min F ⊙ σ″)
     q_a0 = ops.concavity(f_a0_3, TANH.second_range)
     q_a0_max = ops.row_max(q_a0)
-    norm_layer0_squared = ops.multiply(norm_layer0, norm_layer0)
-    k_a0_norms = ops.multiply(q_a0_max, norm_layer0_squared)
+    k_a0_norms = ops.multiply(q_a0_max, r_layer0_squared)
     w_a0 = ops.weighted_norm2_squared(A.layer0, q_a0, "w_a0")
     k_a0 = ops.minimum(k_a0_norms, w_a0)
     # Back through a0: F ⊙ σ′; norms by g
