@@ -11,21 +11,21 @@ from dataclasses import replace
 
 import sympy
 
+from vercomp.frontends.broadcasting import (
+    channel_offset,
+    expanded,
+    expansion,
+    factor,
+    joint_shape,
+    mapped,
+    offset,
+    own_axis,
+)
 from vercomp.frontends.builder import Builder
 from vercomp.frontends.values import Constant, Signal, Site, Value
-from vercomp.ir.check import broadcasts
-from vercomp.ir.graph import Offset, Term
-from vercomp.ir.linear_maps import (
-    Dense,
-    LinearMap,
-    Parameter,
-    Permute,
-    Reshape,
-    Scale,
-    Shape,
-    compose,
-    identity,
-)
+from vercomp.ir.axis_maps import AlongAxis
+from vercomp.ir.graph import Term
+from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, Scale, Shape, compose
 
 
 def add(build: Builder, site: Site, a: Value, b: Value, *, subtract: bool = False) -> Signal | None:
@@ -34,28 +34,45 @@ def add(build: Builder, site: Site, a: Value, b: Value, *, subtract: bool = Fals
     lazy = build.apply(site, lambda x, y: x + sign * y, a, b)
     if lazy is not None:
         return lazy
+    full = joint_shape(build, a, b)
+    if full is None:
+        return None
     if isinstance(a, Signal) and isinstance(b, Signal):
-        if (a.shape, a.batch) != (b.shape, b.batch):
+        plus = _term(build, a, site, full)
+        minus = _term(build, b, site, full, negative=subtract)
+        if plus is None or minus is None:
             return None
-        plus = _term(build, a, site)
-        minus = _term(build, b, site, negative=subtract)
-        return build.affine(site, a.shape, (plus, minus), batch=a.batch)
+        batch = a.batch + len(full) - a.rank
+        return build.affine(site, plus.map.out_shape, (plus, minus), batch=batch)
     signal, constant = (a, b) if isinstance(a, Signal) else (b, a)
     if not isinstance(signal, Signal) or not isinstance(constant, Constant):
         return None
+    wide = expanded(build, site, signal, full)
+    if wide is None:
+        return None
+    signal = wide
     negate_constant = subtract and isinstance(b, Constant)
     negate_signal = subtract and isinstance(a, Constant)
     shift = offset(build, constant, signal, f"{site.name}.bias", negate=negate_constant)
     if shift is None:
         return None
-    term = _term(build, signal, site, negative=negate_signal)
-    return build.affine(site, signal.shape, (term,), (shift,), batch=signal.batch)
+    signed = _sign(build, signal.shape, site, negate_signal)
+    return mapped(build, site, signal, signed, (shift,))
 
 
-def _term(build: Builder, signal: Signal, site: Site, *, negative: bool = False) -> Term:
+def _term(
+    build: Builder, signal: Signal, site: Site, full: Shape, *, negative: bool = False
+) -> Term | None:
     """A summand; the sign of a difference goes into the map rather than into a node."""
-    sign = sympy.Integer(-1 if negative else 1)
-    return Term(build.times(sign, signal.shape, site.name), build.materialise(signal))
+    widening = expansion(signal, full, build.batch)
+    if widening is None:
+        return None
+    sign = _sign(build, widening.out_shape, site, negative)
+    return Term(compose(sign, widening), build.materialise(signal))
+
+
+def _sign(build: Builder, shape: Shape, site: Site, negative: bool) -> LinearMap:
+    return build.times(sympy.Integer(-1 if negative else 1), shape, site.name)
 
 
 def multiply(
@@ -71,57 +88,13 @@ def multiply(
     signal, constant = (a, b) if isinstance(a, Signal) else (b, a)
     if not isinstance(signal, Signal) or not isinstance(constant, Constant):
         return None
-    factor = _factor(build, constant, signal, f"{site.name}.factor")
-    if factor is None:
+    full = joint_shape(build, signal, constant)
+    wide = None if full is None else expanded(build, site, signal, full)
+    found = None if wide is None else factor(build, constant, wide, f"{site.name}.factor")
+    if wide is None or found is None:
         return None
-    term = Term(Scale(signal.shape, factor, divide), build.materialise(signal))
-    return build.affine(site, signal.shape, (term,), batch=signal.batch)
-
-
-def offset(
-    build: Builder, constant: Constant, signal: Signal, hint: str, *, negate: bool = False
-) -> Offset | None:
-    """A constant that is added to a signal, as a summand of a bias."""
-    seen = _without_batch(build, constant, signal)
-    if seen is None:
-        return None
-    vector = build.parameter(seen, hint, weight=not negate)
-    if _same_broadcast(vector.shape, seen, signal):
-        return Offset(identity(signal.shape), vector, negate)
-    if not seen.transposed and tuple(seen.value.shape) == signal.shape:
-        return Offset(Reshape(vector.shape, signal.shape), vector, negate)
-    vector = build.fresh(f"{vector.name}.view", seen.value, seen.sources)
-    return Offset(identity(signal.shape), vector, negate)
-
-
-def _factor(build: Builder, constant: Constant, signal: Signal, hint: str) -> Parameter | None:
-    """A constant by which a signal is multiplied."""
-    seen = _without_batch(build, constant, signal)
-    if seen is None:
-        return None
-    factor = build.parameter(seen, hint, weight=False)
-    if _same_broadcast(factor.shape, seen, signal):
-        return factor
-    return build.fresh(f"{factor.name}.view", seen.value, seen.sources)
-
-
-def _without_batch(build: Builder, constant: Constant, signal: Signal) -> Constant | None:
-    """The constant without its batch axis, if it then broadcasts to the signal's shape."""
-    value = constant.value
-    missing = signal.rank - value.ndim
-    axis = signal.batch - missing
-    if missing < 0:
-        return None
-    if axis >= 0:
-        rows = value.movedim(axis, 0)
-        if rows.shape[0] != 1 and not bool((rows == rows[:1]).all()):
-            return None
-        shape = tuple(rows.shape[1:])
-        if rows.shape[0] == 1:
-            constant = constant.reshaped(shape)
-        else:
-            constant = Constant(rows[0].clone(), sources=constant.sources)
-    return constant if broadcasts(tuple(constant.value.shape), signal.shape) else None
+    parameter, view = found
+    return mapped(build, site, wide, Scale(wide.shape, parameter, divide, view))
 
 
 def dense(
@@ -135,30 +108,42 @@ def dense(
 ) -> Signal | None:
     """x W + b for W of shape (n, m) as seen here, over the last axis of x.
 
-    Every other axis of x but the batch must have size 1. ``out_full`` is the shape of the
-    result where it is not that of a matrix product.
+    One matrix for the whole of x where it has no other entries, else the same for every place.
+    ``out_full`` is the shape of the result where it is not that of a matrix product.
     """
-    if math.prod(signal.shape) != weight.value.shape[0]:
+    inputs, outputs = tuple(weight.value.shape)
+    if signal.batch == signal.rank - 1 and out_full is None:
         return None
-    out_features = weight.value.shape[1]
-    linear = _dense_map(build, weight, f"{site.name}.weight")
-    if out_full is None:
-        shape = (*signal.shape[:-1], out_features)
+    named = layer_name(weight)
+    hint = f"{site.name}.weight"
+    if math.prod(signal.shape) == inputs:
+        if out_full is None:
+            shape = (*signal.shape[:-1], outputs)
+        else:
+            shape = (*out_full[: signal.batch], *out_full[signal.batch + 1 :])
+        matrix = _dense_map(build, weight, hint)
+        inner = Reshape(signal.shape, matrix.in_shape)
+        linear = compose(Reshape(matrix.out_shape, shape), compose(matrix, inner))
+    elif signal.shape[-1] == inputs:
+        linear = _along(signal.shape, len(signal.shape) - 1, _dense_map(build, weight, hint))
+        if out_full is not None:
+            shape = (*out_full[: signal.batch], *out_full[signal.batch + 1 :])
+            linear = compose(Reshape(linear.out_shape, shape), linear)
     else:
-        shape = (*out_full[: signal.batch], *out_full[signal.batch + 1 :])
-    inner = Reshape(signal.shape, linear.in_shape)
-    outer = Reshape(linear.out_shape, shape)
-    term = Term(compose(outer, compose(linear, inner)), build.materialise(signal))
-    result = Signal(signal.node, shape, batch=signal.batch)
+        return None
+    result = Signal(signal.node, linear.out_shape, batch=signal.batch)
     offsets = []
     if bias is not None:
         shift = offset(build, bias, result, f"{site.name}.bias")
         if shift is None:
             return None
         offsets.append(shift)
-    named = _layer_name(build, weight)
     site = replace(site, name=named) if named else site
-    return build.affine(site, shape, (term,), offsets, batch=signal.batch)
+    return mapped(build, site, signal, linear, offsets)
+
+
+def _along(shape: Shape, axis: int, matrix: Dense) -> AlongAxis:
+    return AlongAxis(shape, axis, matrix.weight, matrix.transposed, matrix.view)
 
 
 def _dense_map(build: Builder, weight: Constant, hint: str) -> Dense:
@@ -175,7 +160,7 @@ def _dense_map(build: Builder, weight: Constant, hint: str) -> Dense:
     )
 
 
-def _layer_name(build: Builder, weight: Constant) -> str | None:
+def layer_name(weight: Constant) -> str | None:
     """``fc1`` for the weight ``fc1.weight``."""
     if weight.name is None:
         return None
@@ -220,41 +205,57 @@ def batch_norm(
     variance: Constant,
     eps: float,
 ) -> Signal | None:
-    """(z − mean)/√(variance + eps) · weight + bias with frozen statistics, on (batch, n).
+    """(z − mean)/√(variance + eps) · weight + bias with frozen statistics, on (batch, C, *n).
 
     √(variance + eps) is one derived constant, in float64.
     """
-    if signal.batch != 0 or len(signal.shape) != 1:
+    if signal.batch != 0 or not signal.shape:
         return None
+    shape = signal.shape
+    view = (shape[0], *(1,) * (len(shape) - 1)) if len(shape) > 1 else None
     deviation = (variance.value.double() + eps).sqrt()
     divisor = build.fresh(f"{site.name}.std", deviation, variance.sources)
-    linear: LinearMap = Scale(signal.shape, divisor, divide=True)
+    linear: LinearMap = Scale(shape, divisor, True, view)
     if weight is not None:
-        scale = Scale(signal.shape, build.parameter(weight, f"{site.name}.weight"))
-        linear = compose(scale, linear)
-    center = build.parameter(mean, f"{site.name}.mean", weight=False)
-    offsets = [Offset(linear, center, negate=True)]
+        scale = build.parameter(weight, f"{site.name}.weight")
+        linear = compose(Scale(shape, scale, view=view), linear)
+    hint = f"{site.name}.mean"
+    offsets = [channel_offset(build, mean, shape, hint, negate=True, weight=False, through=linear)]
     if bias is not None:
-        shift = build.parameter(bias, f"{site.name}.bias")
-        offsets.append(Offset(identity(signal.shape), shift))
-    term = Term(linear, build.materialise(signal))
-    return build.affine(site, signal.shape, (term,), offsets)
+        offsets.append(channel_offset(build, bias, shape, f"{site.name}.bias"))
+    return mapped(build, site, signal, linear, offsets)
 
 
 def matmul(build: Builder, site: Site, a: Value, b: Value) -> Signal | None:
     """a b for one signal and one constant matrix (or vector), on either side."""
     if isinstance(a, Signal) and isinstance(b, Constant):
+        b = _matrix(b, a.rank)
         full = a.full(build.batch)
         if a.batch == a.rank - 1 or b.value.ndim not in (1, 2):
             return None
         if b.value.ndim == 1:
             return dense(build, site, a, b.reshaped((-1, 1)), out_full=full[:-1])
         return dense(build, site, a, b, out_full=(*full[:-1], b.value.shape[1]))
-    if isinstance(a, Constant) and isinstance(b, Signal) and a.value.ndim == 2 and b.rank > 1:
-        full = b.full(build.batch)
-        out = (*full[:-2], a.value.shape[0], full[-1])
-        return None if b.batch == b.rank - 2 else dense(build, site, b, a.swapped(), out_full=out)
+    if isinstance(a, Constant) and isinstance(b, Signal) and b.rank > 1:
+        a = _matrix(a, b.rank)
+        if a.value.ndim != 2 or b.batch == b.rank - 2:
+            return None
+        full, rows = b.full(build.batch), a.value.shape[0]
+        if math.prod(b.shape) == a.value.shape[1]:
+            return dense(build, site, b, a.swapped(), out_full=(*full[:-2], rows, full[-1]))
+        axis = own_axis(b, b.rank - 2)
+        assert axis is not None  # noqa: S101 - that is not the batch
+        matrix = _dense_map(build, a.swapped(), f"{site.name}.weight")
+        return mapped(build, site, b, _along(b.shape, axis, matrix))
     return None
+
+
+def _matrix(constant: Constant, rank: int) -> Constant:
+    """One matrix out of a stack of one."""
+    shape = tuple(constant.value.shape)
+    if 2 < len(shape) <= rank and math.prod(shape[:-2]) == 1:
+        return constant.reshaped(shape[-2:])
+    return constant
 
 
 def convolution(
@@ -268,14 +269,3 @@ def convolution(
     shift = None if bias is None else bias.reshaped((outputs, *ones))
     out = (build.batch, outputs, *ones)
     return dense(build, site, signal, matrix, shift, out_full=out)
-
-
-def _same_broadcast(stored: Shape, seen: Constant, signal: Signal) -> bool:
-    """Whether a stored tensor broadcasts to the signal just as its view here does."""
-
-    def stripped(shape: Shape) -> Shape:
-        start = next((i for i, size in enumerate(shape) if size != 1), len(shape))
-        return shape[start:]
-
-    same = not seen.transposed and stripped(stored) == stripped(tuple(seen.value.shape))
-    return same and broadcasts(stored, signal.shape)
