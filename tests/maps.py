@@ -23,6 +23,7 @@ from vercomp.ir.linear_maps import (
     compose,
     identity,
 )
+from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.selections import Expand, Gather, Pad, Slice
 
 
@@ -123,12 +124,17 @@ def _compositions() -> dict[str, MapCase]:
 def map_cases() -> dict[str, MapCase]:
     """Every kind of linear map, with the geometries that go wrong."""
     w, v, s = parameter("w", 4, 6), parameter("v", 3, 5), parameter("s", 3)
+    spread = Parameter("spread", s.value.square())
     two = ((1, 1), (1, 1))
     return {
         "dense": MapCase(Dense(w), lambda x: x @ w.value.T),
         "dense, transposed": MapCase(Dense(w, transposed=True), lambda x: x @ w.value),
         "scale": MapCase(Scale((3, 2, 2), s, view=(3, 1, 1)), lambda x: x * s.value[:, None, None]),
         "division": MapCase(Scale((2, 3), s, divide=True), lambda x: x / s.value),
+        "batch norm": MapCase(
+            DivideByDeviation((3, 2, 2), spread, 0.1, view=(3, 1, 1)),
+            lambda x: x / (spread.value + 0.1).sqrt()[:, None, None],
+        ),
         "reshape": MapCase(Reshape((2, 6), (3, 4)), lambda x: x.reshape(-1, 3, 4)),
         "permute": MapCase(Permute((2, 3, 4), (2, 0, 1)), lambda x: x.permute(0, 3, 1, 2)),
         "slice": MapCase(Slice((2, 7), 1, 1, 6, 2), lambda x: x[:, :, 1:6:2]),

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import sympy
 
+from vercomp.errors import WeightError
 from vercomp.frontends.broadcasting import (
     channel_offset,
     expanded,
@@ -26,6 +27,7 @@ from vercomp.frontends.values import Constant, Signal, Site, Value
 from vercomp.ir.axis_maps import AlongAxis
 from vercomp.ir.graph import Term
 from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, Scale, Shape, compose
+from vercomp.ir.normalisation import DivideByDeviation
 
 
 def add(build: Builder, site: Site, a: Value, b: Value, *, subtract: bool = False) -> Signal | None:
@@ -207,15 +209,24 @@ def batch_norm(
 ) -> Signal | None:
     """(z − mean)/√(variance + eps) · weight + bias with frozen statistics, on (batch, C, *n).
 
-    √(variance + eps) is one derived constant, in float64.
+    Raises:
+        WeightError: Some variance + eps is not positive.
     """
     if signal.batch != 0 or not signal.shape:
         return None
     shape = signal.shape
     view = (shape[0], *(1,) * (len(shape) - 1)) if len(shape) > 1 else None
-    deviation = (variance.value.double() + eps).sqrt()
-    divisor = build.fresh(f"{site.name}.std", deviation, variance.sources)
-    linear: LinearMap = Scale(shape, divisor, True, view)
+    spread = build.parameter(variance, f"{site.name}.variance", weight=False)
+    wrong = int((~(variance.value.double() + eps > 0.0)).sum())
+    if wrong:
+        raise WeightError(
+            f"{wrong} of its {variance.value.numel()} variances are not positive",
+            node=site.name,
+            operator=site.operator,
+            location=site.origin or build.location,
+            remedy="Repair the running statistics",
+        )
+    linear: LinearMap = DivideByDeviation(shape, spread, eps, view)
     if weight is not None:
         scale = build.parameter(weight, f"{site.name}.weight")
         linear = compose(Scale(shape, scale, view=view), linear)

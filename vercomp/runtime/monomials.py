@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -203,6 +203,18 @@ class Diagonal(Operator):
         if reciprocal.dtype == torch.float64 and not reciprocal.requires_grad:
             error = 2.0 * UNIT_ROUNDOFF * _largest(reciprocal) + 2.0**-1074
         return Diagonal(reciprocal, tuple(shape), error)
+
+    @staticmethod
+    def standardising(variance: Tensor, eps: float, shape: Sequence[int]) -> Diagonal:
+        """Division by √(variance + eps), for a variance that broadcasts to ``shape``.
+
+        The sum, the root and the reciprocal are off by at most u/2, u and u of themselves (the
+        root halves what the sum lost): together less than 4u.
+        """
+        scaling = Diagonal.scaling((variance + eps).sqrt(), shape, divide=True)
+        if scaling.error == 0.0:
+            return scaling
+        return replace(scaling, error=2.0 * scaling.error)
 
     @property
     def shape(self) -> tuple[int, int]:
