@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from vercomp.ir.linear_maps import LinearMap, Parameter, Read, Shape
 from vercomp.ir.selections import Pad
 from vercomp.runtime.convolution import Convolution as ConvolutionOperator
 from vercomp.runtime.convolution import Pads
-from vercomp.runtime.monomials import Diagonal
 from vercomp.runtime.operators import Operator
 from vercomp.runtime.sums import Transposed
 
@@ -230,34 +227,14 @@ class AveragePool(LinearMap):
     def bind(self, read: Read) -> Operator:
         """A convolution of every channel by itself, or the sums divided by how many they are of."""
         window = self.window
-        if self.is_plain:
-            return ConvolutionOperator.averaging(
-                self.source[0], window.size, self.source, window.stride, window.pads, self.divisor
-            )
-        total = ConvolutionOperator.averaging(
-            self.source[0], window.size, self.source, window.stride, window.pads, 1
+        return ConvolutionOperator.averaging(
+            self.source,
+            window.size,
+            stride=window.stride,
+            padding=window.pads,
+            divisor=self.divisor,
+            counted=self.counted,
         )
-        return Diagonal.scaling(self.counts(), self.out_shape, divide=True) @ total
-
-    def counts(self) -> torch.Tensor:
-        """How many entries count in each window, shape (*m), float64."""
-        lines = []
-        pads = self.counted or self.window.pads
-        for n, (b, e), (cb, ce), k, s in zip(
-            self.source[1:],
-            self.window.pads,
-            pads,
-            self.window.size,
-            self.window.stride,
-            strict=True,
-        ):
-            start = torch.arange((n + b + e - k) // s + 1, dtype=torch.float64) * s - b
-            inside = (start + k).clamp(max=n + ce) - start.clamp(min=-cb)
-            lines.append(inside)
-        counts = torch.ones((), dtype=torch.float64)
-        for line in lines:
-            counts = counts[..., None] * line
-        return counts
 
     def after(self, inner: LinearMap) -> LinearMap | None:
         """Zeros put around the image before are padding, and they count."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .monomials import Diagonal
+from .monomials import Diagonal, together
 from .operators import UNIT_ROUNDOFF, Operator, product_error
 
 _CONVOLVE: tuple[Callable[..., Tensor], ...] = (F.conv1d, F.conv2d, F.conv3d)
@@ -59,19 +59,64 @@ class Convolution(Operator):
     error: float = 0.0
 
     @staticmethod
-    def averaging(
-        channels: int,
-        size: Sequence[int],
+    def sliding(
+        kernel: Tensor,
         of: Sequence[int],
-        stride: Sequence[int],
-        pads: Pads,
-        divisor: int | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int | tuple[int, int]] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
     ) -> Convolution:
-        """The sum over windows of every channel, divided by their size or by ``divisor``."""
-        count = math.prod(size) if divisor is None else divisor
-        kernel = torch.full((channels, 1, *size), 1.0 / count, dtype=torch.float64)
-        ones = (1,) * len(size)
-        result = Convolution(kernel, tuple(of), tuple(stride), pads, ones, channels)
+        """The convolution of a tensor of shape ``of``, with torch's defaults.
+
+        Args:
+            kernel: W, shape (C_out, C_in / groups, *k).
+            of: Shape of x: (C_in, *n).
+            stride: For each axis, or one number for all of them; so are the others.
+            padding: Zeros on both sides of an axis, or (before, behind).
+            dilation: Steps between two entries of the kernel.
+            groups: Groups of channels.
+        """
+        axes = len(of) - 1
+        pads = _pads(padding, axes)
+        return Convolution(
+            kernel, tuple(of), _each(stride, axes), pads, _each(dilation, axes), groups
+        )
+
+    @staticmethod
+    def averaging(
+        of: Sequence[int],
+        size: int | Sequence[int],
+        *,
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int | tuple[int, int]] = 0,
+        divisor: int | None = None,
+        counted: int | Sequence[int | tuple[int, int]] | None = None,
+    ) -> Operator:
+        """The mean of every window of every channel of a tensor of shape ``of``.
+
+        Args:
+            of: Shape of x: (C, *n).
+            size: Of the windows, for each axis or one number for all of them.
+            stride: The same; None is the size.
+            padding: Zeros on both sides of an axis, or (before, behind).
+            divisor: What sums are divided by; None is the size of the window.
+            counted: The zeros that count as entries where ``divisor`` is None, like ``padding``;
+                None where all do. Elsewhere sums are divided by how many entries they are of.
+        """
+        axes = len(of) - 1
+        window = _each(size, axes)
+        strides = window if stride is None else _each(stride, axes)
+        pads = _pads(padding, axes)
+        counts = None if divisor is not None or counted is None else _pads(counted, axes)
+        if counts is not None and counts != pads:
+            total = Convolution.averaging(of, window, stride=strides, padding=pads, divisor=1)
+            entries = _counts(of, window, strides, pads, counts)
+            return Diagonal.scaling(entries, (of[0], *entries.shape), divide=True) @ total
+        count = math.prod(window) if divisor is None else divisor
+        kernel = torch.full((of[0], 1, *window), 1.0 / count, dtype=torch.float64)
+        result = Convolution(kernel, tuple(of), strides, pads, (1,) * axes, of[0])
         if count & (count - 1):  # not a power of two: 1/count is rounded
             return replace(result, error=2.0 * UNIT_ROUNDOFF * result.absolute_norm)
         return result
@@ -157,28 +202,30 @@ class Convolution(Operator):
         """A factor for each input channel goes into the kernel."""
         if not isinstance(inner, Diagonal) or inner.of != self.of:
             return None
-        factor = _channel_factor(inner)
+        factor = channel_factor(inner)
         if factor is None:
             return None
         grouped = factor.reshape(self.groups, -1).repeat_interleave(
             self.kernel.shape[0] // self.groups, 0
         )
-        kernel = self.kernel * grouped.reshape(*self.kernel.shape[:2], *(1,) * self.dimensions)
+        kernel, grouped = together(self.kernel, grouped)
+        kernel = kernel * grouped.reshape(*kernel.shape[:2], *(1,) * self.dimensions)
         return replace(self, kernel=kernel, error=product_error(self, inner, 1))
 
     def _before(self, outer: Operator) -> Operator | None:
         """So does a factor for each output channel."""
         if not isinstance(outer, Diagonal) or outer.of != self.to:
             return None
-        factor = _channel_factor(outer)
+        factor = channel_factor(outer)
         if factor is None:
             return None
-        kernel = self.kernel * factor.reshape(-1, *(1,) * (self.dimensions + 1))
+        kernel, factor = together(self.kernel, factor)
+        kernel = kernel * factor.reshape(-1, *(1,) * (self.dimensions + 1))
         return replace(self, kernel=kernel, error=product_error(outer, self, 1))
 
     def _typed(self, x: Tensor) -> Tensor:
-        """The kernel in the type of what it meets: pooling weights follow it."""
-        return self.kernel if self.kernel.dtype == x.dtype else self.kernel.to(x)
+        """The kernel in the type and place of what it meets: pooling weights follow it."""
+        return self.kernel.to(x)
 
     def _forward(self, x: Tensor, kernel: Tensor) -> Tensor:
         rows = x.reshape(-1, *self.of)
@@ -228,7 +275,30 @@ class Convolution(Operator):
             return torch.cat([run(block) for block in torch.split(rows, size)])
 
 
-def _channel_factor(diagonal: Diagonal) -> Tensor | None:
+def _each(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """One number for each axis."""
+    return (value,) * axes if isinstance(value, int) else tuple(value)
+
+
+def _pads(padding: int | Sequence[int | tuple[int, int]], axes: int) -> Pads:
+    """(before, behind) for each axis."""
+    each = (padding,) * axes if isinstance(padding, int) else padding
+    return tuple((p, p) if isinstance(p, int) else p for p in each)
+
+
+def _counts(
+    of: Sequence[int], size: Sequence[int], stride: Sequence[int], pads: Pads, counted: Pads
+) -> Tensor:
+    """How many entries count in each window, shape (*m)."""
+    counts = torch.ones((), dtype=torch.float64)
+    for n, (b, e), (cb, ce), k, s in zip(of[1:], pads, counted, size, stride, strict=True):
+        start = torch.arange((n + b + e - k) // s + 1, dtype=torch.float64) * s - b
+        inside = (start + k).clamp(max=n + ce) - start.clamp(min=-cb)
+        counts = counts[..., None] * inside
+    return counts
+
+
+def channel_factor(diagonal: Diagonal) -> Tensor | None:
     """The factor of each channel (C,), where it does not depend on the place."""
     factor = diagonal.factor
     missing = len(diagonal.of) - factor.ndim

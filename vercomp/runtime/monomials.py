@@ -104,20 +104,20 @@ class Monomial(Operator):
     def apply(self, x: Tensor) -> Tensor:
         """A x for x of shape (..., n)."""
         picked = self._pick(x)
-        return picked if self.factor is None else picked * self.factor
+        return picked if self.factor is None else picked * self.factor.to(x)
 
     def adjoint(self, s: Tensor) -> Tensor:
         """Aᵀ s for s of shape (..., m)."""
-        return self.scatter(s if self.factor is None else s * self.factor)
+        return self.scatter(s if self.factor is None else s * self.factor.to(s))
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """|A| x for x of shape (..., n), entrywise absolute value."""
         picked = self._pick(x)
-        return picked if self.factor is None else picked * self.factor.abs()
+        return picked if self.factor is None else picked * self.factor.to(x).abs()
 
     def abs_adjoint(self, s: Tensor) -> Tensor:
         """|A|ᵀ s for s of shape (..., m)."""
-        return self.scatter(s if self.factor is None else s * self.factor.abs())
+        return self.scatter(s if self.factor is None else s * self.factor.to(s).abs())
 
     @property
     def fan_in(self) -> int:
@@ -160,17 +160,18 @@ class Monomial(Operator):
     def _pick(self, x: Tensor) -> Tensor:
         if self.has_zeros:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], -1)
-        return x[..., self.index]
+        return x[..., self.index.to(x.device)]
 
     def _after(self, inner: Operator) -> Operator | None:
         if isinstance(inner, Diagonal):
             inner = inner.monomial
         if not isinstance(inner, Monomial):
             return None
-        index = torch.cat([inner.index, inner.index.new_full((1,), inner.inputs)])[self.index]
+        picks = self.index.to(inner.index.device)
+        index = torch.cat([inner.index, inner.index.new_full((1,), inner.inputs)])[picks]
         factor = inner.factor
         if factor is not None:
-            factor = torch.cat([factor, factor.new_zeros(1)])[self.index]
+            factor = torch.cat([factor, factor.new_zeros(1)])[self.index.to(factor.device)]
         return _times(self.factor, Monomial(index, inner.inputs, factor), self, inner)
 
     def _before(self, outer: Operator) -> Operator | None:
@@ -272,7 +273,14 @@ class Diagonal(Operator):
         if not isinstance(inner, Diagonal) or inner.of != self.of:
             return None
         error = product_error(self, inner, 1)
-        return Diagonal(self.factor * inner.factor, self.of, error)
+        outer_factor, inner_factor = together(self.factor, inner.factor)
+        return Diagonal(outer_factor * inner_factor, self.of, error)
+
+
+def together(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in one place: constants are made on the CPU, and follow the weights that they meet."""
+    place = a.device if b.device.type == "cpu" else b.device
+    return a.to(place), b.to(place)
 
 
 def _times(factor: Tensor | None, selected: Monomial, outer: Operator, inner: Operator) -> Monomial:
@@ -282,7 +290,8 @@ def _times(factor: Tensor | None, selected: Monomial, outer: Operator, inner: Op
     if factor is None:
         factor = selected.factor
     elif selected.factor is not None:
-        factor = factor * selected.factor
+        factor, other = together(factor, selected.factor)
+        factor = factor * other
     return Monomial(selected.index, selected.inputs, factor, error)
 
 

@@ -125,8 +125,9 @@ class Operator(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where its numbers are."""
-        return next((value.device for value in self.values), torch.device("cpu"))
+        """Where its numbers are; constants are made on the CPU, and follow the others."""
+        places = [value.device for value in self.values]
+        return next((p for p in places if p.type != "cpu"), torch.device("cpu"))
 
     @property
     def is_rigorous(self) -> bool:
