@@ -32,6 +32,7 @@ from vercomp.names import identifier
 from vercomp.outputs import write_package
 from vercomp.pass_manager import State, run_passes
 from vercomp.registry import Options, Registry, registry
+from vercomp.report.analysis import Analysis, analysis_of
 from vercomp.runtime.network import VerifiedNetwork
 from vercomp.runtime.regularizer import Regularizer
 from vercomp.runtime.storage import fill, fill_weights
@@ -41,43 +42,6 @@ if TYPE_CHECKING:
     from vercomp.runtime.certify import Certificates
 
 Model = "nn.Module | ExportedProgram | str | Path"
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One affine node of an analysis.
-
-    Args:
-        name: The source's name of it.
-        shape: Of its result.
-        activation: The name of the activation that reads it, or None.
-        g: sup |σ′| of that activation.
-        h: sup |σ″|.
-        norm: Proved upper bound of ‖A‖₂; of the largest, where several maps meet.
-        share: Of the curvature bound, the part that this activation contributes, in [0, 1], the
-            mean over all pairs.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    activation: str | None
-    g: float | None
-    h: float | None
-    norm: float
-    share: float
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What is known of a network without any input.
-
-    Args:
-        layers: One row an affine node, in order.
-        curvature: (lo, hi), each (C, C): lo·I ≼ ∇²(z_y − z_t) ≼ hi·I.
-    """
-
-    layers: tuple[LayerRow, ...]
-    curvature: tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -148,26 +112,7 @@ class CompiledNetwork:
 
     def analysis(self) -> Analysis:
         """Norms, constants and shares by layer, from the bounds of the current weights."""
-        bounds = self.network.bounds()
-        total = bounds.curvature.sum().clamp_min(1e-300)
-        activations = self.manifest["activations"]
-        rows = []
-        for layer in self.manifest["layers"]:
-            following = layer["activations"]
-            constants = activations[following[0]["function"]] if following else None
-            share = sum(float(bounds.shares[f["identifier"]].sum() / total) for f in following)
-            rows.append(
-                LayerRow(
-                    name=layer["name"],
-                    shape=tuple(layer["shape"]),
-                    activation=constants["function"] if constants else None,
-                    g=max(map(abs, constants["first_range"])) if constants else None,
-                    h=max(map(abs, constants["second_range"])) if constants else None,
-                    norm=max(bounds.norms[field] for field in layer["maps"]),
-                    share=share,
-                )
-            )
-        return Analysis(tuple(rows), self.curvature())
+        return analysis_of(self.manifest, self.network.bounds())
 
     def save(self, folder: str | Path) -> Path:
         """Write the package; an unmodified package of ours is replaced, anything else refused.

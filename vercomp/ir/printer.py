@@ -16,11 +16,17 @@ def _line(node: Node) -> str:
         return f"input {node.name} : {shape}"
     if isinstance(node, Affine):
         text = " + ".join(f"{term.map} · {term.parent}" for term in node.terms)
-        text += "".join(_offset(offset) for offset in node.offsets)
+        bias = bias_text(node)
+        text += f" {bias}" if bias else ""
         return f"affine {node.name} : {shape} = {text}"
     if isinstance(node, Activate):
         return f"activation {node.name} : {shape} = {node.function}({node.parent})"
     return f"opaque {node.name} : {shape} = {node.operator}({', '.join(node.parents)})"
+
+
+def bias_text(node: Affine) -> str:
+    """The bias of an affine node with its signs; empty where there is none."""
+    return " ".join(_offset(offset) for offset in node.offsets)
 
 
 def _offset(offset: Offset) -> str:
@@ -30,4 +36,4 @@ def _offset(offset: Offset) -> str:
         if offset.map.in_shape == offset.map.out_shape and str(offset.map).startswith("reshape")
         else f"{offset.map} · "
     )
-    return f" {sign} {moved}{offset.vector.name}"
+    return f"{sign} {moved}{offset.vector.name}"

@@ -17,7 +17,7 @@ from rich.text import Text
 from vercomp.report.summaries import Arrays, Summary, accuracy_at
 
 if TYPE_CHECKING:
-    from vercomp.driver import Analysis
+    from vercomp.report.analysis import Analysis
 
 MATRIX_CLASSES = 10  # more classes than this, and a matrix of all pairs is no longer read
 WIDTH = 100

@@ -136,9 +136,22 @@ def test_manifest_says_what_was_compiled() -> None:
     assert set(found["files"]) == set(made.package.files)
     tanh = next(a for a in found["activations"].values() if a["function"] == "tanh")
     assert tanh["second_range"][1] == pytest.approx(4 / (3 * math.sqrt(3)))
-    for layer in found["layers"]:
-        assert set(layer["maps"]) <= set(found["bounds"]["norms"])
-    assert found["layers"][0]["activations"] == [{"identifier": "a0", "function": "TANH"}]
+    affine = [node for node in found["nodes"] if node["kind"] == "affine"]
+    for node in affine:
+        assert {term["map"] for term in node["terms"]} <= set(found["bounds"]["norms"])
+    assert [node["name"] for node in found["nodes"]] == [node.name for node in graph.nodes]
+    assert found["nodes"][0] == {"kind": "input", "name": "x", "identifier": "x", "shape": [5]}
+    assert found["nodes"][2] == {
+        "kind": "activation",
+        "name": "a0",
+        "identifier": "a0",
+        "shape": [5],
+        "parent": "z0",
+        "function": "TANH",
+    }
+    assert affine[-1]["terms"][0]["text"] == "dense[outa0]"
+    assert affine[-1]["bias"] == "+ bias"
+    assert found["output"] == "logits"
 
 
 def test_importing_from_memory() -> None:

@@ -15,13 +15,14 @@ from safetensors.torch import save
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.net_file import init_text, net_text
 from vercomp.errors import UsageError
-from vercomp.ir.graph import Activate, Affine
+from vercomp.ir.graph import Activate, Affine, Node
+from vercomp.ir.printer import bias_text
 from vercomp.program import MapOf
 
 FEATURES = ("certify", "attack", "hessian", "regularizer")
 """What a package can be asked to do."""
 
-FORMAT = 1
+FORMAT = 2
 """Of the manifest; a package of another format is refused."""
 
 
@@ -110,7 +111,8 @@ def manifest(
         "input_shape": list(layout.graph.input.shape),
         "classes": layout.graph.classes,
         "parameters": {layout.parameters[p.name]: p.name for p in layout.graph.parameters()},
-        "layers": [_layer(layout, node) for node in layout.graph.affine()],
+        "nodes": [_node(layout, node) for node in layout.graph.nodes],
+        "output": layout.nodes[layout.graph.output],
         "activations": {
             name: {
                 "function": str(function),
@@ -131,19 +133,28 @@ def manifest(
     return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
 
 
-def _layer(layout: Layout, node: Affine) -> dict[str, Any]:
-    following = [n for n in layout.graph.children(node.name) if isinstance(n, Activate)]
-    return {
+def _node(layout: Layout, node: Node) -> dict[str, Any]:
+    """A node for reports: what it is called, what it reads, how the graph prints its maps."""
+    found: dict[str, Any] = {
+        "kind": "input",
         "name": node.name,
         "identifier": layout.nodes[node.name],
         "shape": list(node.shape),
-        "inputs": [layout.nodes[term.parent] for term in node.terms],
-        "maps": [layout.map_field(MapOf(node.name, index)) for index in range(len(node.terms))],
-        "activations": [
-            {"identifier": layout.nodes[n.name], "function": layout.function_of(n)}
-            for n in following
-        ],
     }
+    if isinstance(node, Affine):
+        terms = [
+            {
+                "parent": layout.nodes[term.parent],
+                "map": layout.map_field(MapOf(node.name, index)),
+                "text": str(term.map),
+            }
+            for index, term in enumerate(node.terms)
+        ]
+        return {**found, "kind": "affine", "terms": terms, "bias": bias_text(node)}
+    if isinstance(node, Activate):
+        parent, function = layout.nodes[node.parent], layout.function_of(node)
+        return {**found, "kind": "activation", "parent": parent, "function": function}
+    return found
 
 
 def _runtime_imports(text: str, depth: int) -> set[str]:
