@@ -262,7 +262,7 @@ def test_batch_normalisation(tmp_path):
     tensors = {"g": weights(4), "b": weights(4), "m": weights(4), "v": np.abs(weights(4))}
     graph = translate(save(tmp_path / "m.onnx", nodes, tensors, out=("batch", 4)))
     assert to_text(graph).splitlines()[1] == (
-        "affine y : 4 = scale[g] · scale[1/y.std] · x - scale[g] · scale[1/y.std] · m + b"
+        "affine y : 4 = scale[g] · scale[1/√(v + 0.1)] · x - scale[g] · scale[1/√(v + 0.1)] · m + b"
     )
 
 

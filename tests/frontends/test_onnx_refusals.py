@@ -12,7 +12,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from vercomp.activations import BUILTIN
-from vercomp.errors import ModelFileError, UnsupportedError, ValidationError, WeightError
+from vercomp.errors import (
+    ModelFileError,
+    UnsupportedError,
+    UsageError,
+    ValidationError,
+    WeightError,
+)
 from vercomp.frontends.onnx import from_onnx
 from vercomp.frontends.translation import refuse_opaque
 
@@ -153,8 +159,12 @@ def test_several_inputs_or_outputs(path):
         f"at {path}: the model takes 2 inputs. It must take exactly one"
     )
     assert refusal(path, UnsupportedError, model(outputs=2)) == (
-        f"at {path}: the model returns 2 results. Export the logits alone"
+        f"at {path}: the model returns 2 results: 'y', 'y1'. "
+        "Export the logits alone, or name them as the output"
     )
+    with pytest.raises(UsageError) as error:
+        from_onnx(path, BUILTIN, "logits")
+    assert str(error.value) == f"at {path}: the model has no output 'logits'. It has 'y', 'y1'"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +206,7 @@ def test_what_onnxruntime_refuses(path):
 def test_opaque_operators_are_listed_at_once(path):
     nodes = [
         node("ReduceMax", ["x"], ["m"], axes=[1], name="peak"),
-        node("Sub", ["x", "m"], ["d"], name="/a/b'c/Sub"),
+        node("Mul", ["x", "m"], ["d"], name="/a/b'c/Mul"),
         node("MatMul", ["d", "w"], ["y"]),
     ]
     path.write_bytes(model(nodes).SerializeToString())
@@ -207,37 +217,83 @@ def test_opaque_operators_are_listed_at_once(path):
         [
             "2 operators are not supported:",
             "  node 'peak' (ReduceMax) at net.onnx: vercomp has no rule for this operator",
-            "  node 'a.b_c' (Sub) at net.onnx, node \"/a/b'c/Sub\": its operands broadcast, or are "
-            "two signals, in a way that no linear map expresses",
+            "  node 'a.b_c' (Mul) at net.onnx, node \"/a/b'c/Mul\": the product of two results of "
+            "the network is neither affine nor an activation",
             "Only affine operators and elementwise activations can be analysed",
         ]
     )
 
 
-def test_results_without_a_shape(path):
+def test_what_runs_for_no_batch_is_listed_with_the_rest(path):
+    """The walk goes on behind results whose shape nobody knows, and over formulas of nothing."""
     nodes = [
-        node("ReduceSum", ["x"], ["m"], name="total", keepdims=0),
+        node("Pow", ["x", "two"], ["p"], name="square"),
+        node("ReduceSum", ["p"], ["m"], name="total", keepdims=0),
         node("Add", ["x", "m"], ["d"]),
-        node("CumSum", ["d", "axis"], ["y"]),
+        node("CumSum", ["d", "axis"], ["c"], name="running"),
+        node("Softmax", ["c"], ["y"], name="head"),
     ]
-    tensors = [numpy_helper.from_array(np.array(1), "axis")]
-    assert refusal(path, UnsupportedError, model(nodes, tensors=tensors)) == (
-        "node 'total' (ReduceSum) at net.onnx: its result has no batch dimension of its own. "
-        "Operators of this model that vercomp does not translate: CumSum, ReduceSum"
+    tensors = [
+        numpy_helper.from_array(np.array(1), "axis"),
+        numpy_helper.from_array(np.float32(2), "two"),
+    ]
+    assert refusal(path, UnsupportedError, model(nodes, tensors=tensors)) == "\n".join(
+        [
+            "3 operators are not supported:",
+            "  node 'square' (Pow) at net.onnx: x**2 is not made of activations that vercomp knows",
+            "  node 'total' (ReduceSum) at net.onnx: it adds up the batch dimension",
+            "  node 'running' (CumSum) at net.onnx: vercomp has no rule for this operator",
+            "Only affine operators and elementwise activations can be analysed",
+        ]
     )
 
 
-def test_control_flow(path):
-    branch = helper.make_graph([node("Identity", ["x"], ["z"])], "branch", [], [
-        helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
-    ])  # fmt: skip
+def test_an_output_that_is_no_vector_of_logits(path):
+    """What is wrong inside says more than the shape of what comes out."""
     nodes = [
-        node("ReduceSum", ["x"], ["s"], keepdims=0),
-        node("If", ["flag"], ["y"], name="choice", then_branch=branch, else_branch=branch),
+        node("Unsqueeze", ["x", "one"], ["u"], name="image"),
+        node("Transpose", ["u"], ["y"], name="turned", perm=[0, 2, 1]),
     ]
-    tensors = [numpy_helper.from_array(np.array(True), "flag")]
+    tensors = [numpy_helper.from_array(np.array([1]), "one")]
     assert refusal(path, UnsupportedError, model(nodes, tensors=tensors)) == (
-        "node 'choice' (If) at net.onnx: control flow is not supported"
+        "node 'turned' (Transpose) at net.onnx: the output has shape (batch, 4, 1). "
+        "A classifier gives one logit for each class: (batch, classes)"
+    )
+    nodes[1] = node("Mul", ["u", "u"], ["y"], name="turned")
+    assert refusal(path, UnsupportedError, model(nodes, tensors=tensors)) == (
+        "node 'turned' (Mul) at net.onnx: x**2 is not made of activations that vercomp knows. "
+        "Only affine operators and elementwise activations can be analysed"
+    )
+
+
+def branches():
+    def branch(operator):
+        out = helper.make_tensor_value_info("z" + operator, TensorProto.FLOAT, None)
+        return helper.make_graph([node(operator, ["x"], [out.name])], "branch", [], [out])
+
+    return {"then_branch": branch("Tanh"), "else_branch": branch("Exp")}
+
+
+def test_control_flow(path):
+    nodes = [
+        node("Slice", ["x", "zero", "one", "one"], ["s"]),
+        node("Greater", ["s", "half"], ["flag"]),
+        node("If", ["flag"], ["i"], name="choice", **branches()),
+        node("MatMul", ["i", "w"], ["y"]),
+    ]
+    weight = np.ones((4, 3), dtype=np.float32)
+    tensors = {"zero": np.array([0]), "one": np.array([1]), "half": np.float32(0.5), "w": weight}
+    content = model(
+        nodes, tensors=[numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()]
+    )
+    assert refusal(path, UnsupportedError, content) == "\n".join(
+        [
+            "2 operators are not supported:",
+            "  node 'flag' (Greater) at net.onnx: x > 0.5 is not made of activations that vercomp "
+            "knows",
+            "  node 'choice' (If) at net.onnx: control flow is not supported",
+            "Only affine operators and elementwise activations can be analysed",
+        ]
     )
 
 
@@ -249,8 +305,8 @@ def test_the_mixed_batch(path):
     weight = numpy_helper.from_array(np.ones((2, 3), dtype=np.float32), "w")
     shape = numpy_helper.from_array(np.array([-1, 2]), "shape")
     assert refusal(path, UnsupportedError, model(nodes, tensors=[weight, shape])) == (
-        "node 'mix' (Reshape) at net.onnx: its result has no batch dimension of its own. "
-        "Operators of this model that vercomp does not translate: Reshape"
+        "node 'mix' (Reshape) at net.onnx: it mixes the batch with another dimension. "
+        "Only affine operators and elementwise activations can be analysed"
     )
 
 

@@ -87,6 +87,10 @@ class Builder:
         name = self.materialise(output)
         return check(pruned(self._nodes.values(), name))
 
+    def opaque_nodes(self) -> list[Opaque]:
+        """The opaque nodes so far, in order."""
+        return [node for node in self._nodes.values() if isinstance(node, Opaque)]
+
     def refuse(self, site: Site, message: str, remedy: str | None = None) -> UnsupportedError:
         """An error about an operator, for the caller to raise."""
         return UnsupportedError(

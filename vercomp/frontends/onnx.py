@@ -1,14 +1,15 @@
 """The ONNX front end: opset 7 and later, one input, one output, any batch size.
 
 Shape arithmetic is folded with a stand-in for the batch, so that ``Reshape(x, [Shape(x)[0], -1])``
-becomes what it means. Names in the file may be any string; nodes get readable ones.
+becomes what it means. Names in the file may be any string; nodes get readable ones. What cannot be
+translated does not stop the walk: all of it is refused at once.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper
-from onnx.reference import ReferenceEvaluator
-from torch import Tensor
 
 from vercomp.activations import ActivationTable
-from vercomp.errors import ModelFileError, UnsupportedError
+from vercomp.errors import ModelFileError, UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
-from vercomp.frontends.onnx_file import from_numpy, load, to_tensor
-from vercomp.frontends.onnx_operators import HEADS, RESHAPES, RULES, Call
+from vercomp.frontends.onnx_call import Call, RefusalError
+from vercomp.frontends.onnx_constants import folded
+from vercomp.frontends.onnx_file import load, sparse_tensor, to_tensor
+from vercomp.frontends.onnx_nodes import SingleNode, integral_values
+from vercomp.frontends.onnx_opaque import OpaqueNode
+from vercomp.frontends.onnx_operators import HEADS, REASONS, RULES
 from vercomp.frontends.onnx_source import OnnxSource
-from vercomp.frontends.translation import Translation
+from vercomp.frontends.translation import Offence, Translation, unsupported
 from vercomp.frontends.values import Constant, Signal, Site, Value
 from vercomp.ir.graph import Graph
 from vercomp.ir.linear_maps import Shape
@@ -40,24 +43,27 @@ _DTYPES = {
 }
 
 
-def from_onnx(path: str | Path, table: ActivationTable) -> Translation:
+def from_onnx(path: str | Path, table: ActivationTable, output: str | None = None) -> Translation:
     """Translate an ONNX file.
 
     Args:
         path: The file.
         table: The activations to recognise.
+        output: The result that holds the logits, where the model has several.
 
     Raises:
         ModelFileError: It cannot be read, see :func:`vercomp.frontends.onnx_file.load`.
-        UnsupportedError: Several inputs or outputs, dynamic dimensions other than the batch, an
-            operator for which neither a translation nor a shape is known.
+        UnsupportedError: Several inputs, or outputs none of which is named, dynamic dimensions
+            other than the batch, operators that not even the reference interpreter can run for
+            any batch; the message lists them all, with all others that cannot be analysed.
+        UsageError: The model has no such output.
         WeightError: A weight is NaN or infinite.
     """
     path = Path(path)
     model = load(path)
-    translator = _Translator(model, path, table)
+    translator = _Translator(model, path, table, output)
     graph = translator.translate()
-    source = OnnxSource(model, translator.dtype, translator.fixed, str(path))
+    source = OnnxSource(model, translator.dtype, translator.fixed, str(path), translator.output)
     return Translation(graph, source, "onnx", translator.dtype)
 
 
@@ -69,28 +75,31 @@ def readable(name: str) -> str:
 class _Translator:
     """Walks an ONNX graph once."""
 
-    def __init__(self, model: onnx.ModelProto, path: Path, table: ActivationTable) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, path: Path, table: ActivationTable, output: str | None
+    ) -> None:
         self.model = model
         self.path = path
         domains = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = domains.get("", domains.get("ai.onnx", 0))
         initializers = {tensor.name for tensor in model.graph.initializer}
+        initializers |= {sparse.values.name for sparse in model.graph.sparse_initializer}
         inputs = [value for value in model.graph.input if value.name not in initializers]
         if len(inputs) != 1:
             raise self._refuse(f"the model takes {len(inputs)} inputs", "It must take exactly one")
-        if len(model.graph.output) != 1:
-            count = len(model.graph.output)
-            raise self._refuse(f"the model returns {count} results", "Export the logits alone")
+        self.output = self._output(output)
         self.dtype, self.fixed, shape = self._input(inputs[0])
         self.build = Builder(
             table,
             shape,
             batch=STAND_IN if self.fixed is None else self.fixed,
             location=path.name,
-            reserved=tuple(initializers),
+            reserved=(*initializers, *_results(model.graph)),
             input_name=readable(inputs[0].name) or "input",
         )
         self.values: dict[str, Value] = {inputs[0].name: self.build.input}
+        self.lost: dict[str, Offence] = {}
+        self.offences: list[Offence] = []
 
     def translate(self) -> Graph:
         """The graph.
@@ -98,28 +107,73 @@ class _Translator:
         Raises:
             UnsupportedError: See :func:`from_onnx`.
         """
-        for tensor in self.model.graph.initializer:
-            value = to_tensor(tensor, self.path)
-            self.values[tensor.name] = Constant.of(tensor.name, value, None)
+        self._initialise(self.model.graph)
         for node in self._living():
             with np.errstate(all="ignore"):
                 self._node(node)
-        output = self.model.graph.output[0].name
-        if output not in self.values:
+        if self.output in self.lost:
+            self._note(self.output)
+            raise unsupported(self._found())
+        if self.output not in self.values:
             raise ModelFileError(
-                "no node computes the output", node=output, location=str(self.path)
+                "no node computes the output", node=self.output, location=str(self.path)
             )
-        return self.build.graph(self.values[output])
+        output = self.values[self.output]
+        try:
+            return self.build.graph(output)
+        except UnsupportedError:  # no vector of logits, for a reason perhaps
+            self._settle(output)
+            if found := self._found():
+                raise unsupported(found) from None
+            raise
+
+    def _initialise(self, graph: onnx.GraphProto) -> None:
+        for tensor in graph.initializer:
+            value = to_tensor(tensor, self.path)
+            self.values[tensor.name] = Constant.of(tensor.name, value, None)
+        for sparse in graph.sparse_initializer:
+            name = sparse.values.name
+            self.values[name] = Constant.of(name, sparse_tensor(sparse, self.path), None)
+
+    def _found(self) -> list[Offence]:
+        """What is opaque, but for the softmax that a pass strips, and what is lost."""
+        opaque = [
+            Offence(node.name, node.operator, node.origin, node.reason)
+            for node in self.build.opaque_nodes()
+            if node.operator not in HEADS.values()
+        ]
+        return [*opaque, *self.offences]
+
+    def _note(self, name: str) -> None:
+        """Something reads a lost value."""
+        if self.lost[name] not in self.offences:
+            self.offences.append(self.lost[name])
 
     def _living(self) -> list[onnx.NodeProto]:
         """The nodes on which the output depends, in order."""
-        needed = {self.model.graph.output[0].name}
+        needed = {self.output}
         living = []
         for node in reversed(self.model.graph.node):
             if needed.intersection(name for name in node.output if name):
                 living.append(node)
-                needed.update(node.input)
+                needed.update(_reads(node))
         return living[::-1]
+
+    def _output(self, chosen: str | None) -> str:
+        names = [value.name for value in self.model.graph.output]
+        listed = ", ".join(repr(name) for name in names)
+        if chosen is not None and chosen not in names:
+            raise UsageError(
+                f"the model has no output {chosen!r}",
+                location=str(self.path),
+                remedy=f"It has {listed}",
+            )
+        if chosen is None and len(names) != 1:
+            raise self._refuse(
+                f"the model returns {len(names)} results: {listed}",
+                "Export the logits alone, or name them as the output",
+            )
+        return names[0] if chosen is None else chosen
 
     def _input(self, value: onnx.ValueInfoProto) -> tuple[torch.dtype, int | None, Shape]:
         """Precision, fixed batch size and shape of the input."""
@@ -149,117 +203,111 @@ class _Translator:
 
     def _node(self, node: onnx.NodeProto) -> None:
         site = self._site(node)
-        missing = [name for name in node.input if name and name not in self.values]
-        if missing:
-            raise ModelFileError(
-                f"nothing computes its input {missing[0]!r}",
-                node=site.name,
-                operator=site.operator,
-                location=str(self.path),
-            )
-        attributes = {a.name: _attribute(helper.get_attribute_value(a)) for a in node.attribute}
-        if any(a.HasField("g") or a.graphs for a in node.attribute):
-            raise self.build.refuse(site, "control flow is not supported")
-        inputs = [self.values[name] if name else None for name in node.input]
-        if not any(isinstance(value, Signal) for value in inputs):
-            self._fold(node, site, inputs)
+        reads = [name for name in node.input if name]
+        for name in reads:
+            if name not in self.values and name not in self.lost:
+                raise ModelFileError(
+                    f"nothing computes its input {name!r}",
+                    node=site.name,
+                    operator=site.operator,
+                    location=str(self.path),
+                )
+        lost = [name for name in reads if name in self.lost]
+        for name in lost:
+            self._note(name)
+        inputs = [self.values.get(name) if name else None for name in node.input]
+        if lost and node.op_type in RULES:
+            self._lose(node, inputs, self.lost[lost[0]])
             return
-        reason = "vercomp has no rule for this operator"
-        rule = RULES.get(node.op_type)
-        if rule is not None:
-            result = rule(Call(self.build, site, self.opset, inputs, attributes))
-            if not isinstance(result, str):
-                self.values[node.output[0]] = result
-                return
-            reason = result
-        self._opaque(node, site, inputs, reason)
-
-    def _fold(self, node: onnx.NodeProto, site: Site, inputs: Sequence[Value | None]) -> None:
-        """An operator over constants only: computed now, without losing whose tensor it is."""
-        constants = [value for value in inputs if isinstance(value, Constant)]
-        arrays = [None if v is None else v.value.numpy() for v in constants]
-        results = self._evaluate(node, site, arrays)
-        first = constants[0] if constants else None
-        for name, array in zip(node.output, results, strict=False):
-            value = self.build.derive(from_numpy(np.asarray(array)))
-            if first is not None and value.value.dtype == first.value.dtype:
-                if node.op_type in ("Identity", "Cast", "Dropout"):
-                    value = first
-                elif node.op_type in RESHAPES:
-                    value = first.reshaped(tuple(value.value.shape))
-                elif node.op_type == "Transpose" and _is_swap(first.value, value.value):
-                    value = first.swapped()
-            self.values[name] = value
-
-    def _evaluate(self, node: onnx.NodeProto, site: Site, arrays: Sequence[Any]) -> list[Any]:
-        """One node in ONNX's own reference interpreter."""
-        names = [name for name in node.input if name]
-        graph = helper.make_graph(
-            [node],
-            "node",
-            [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names)],
-            [onnx.ValueInfoProto(name=name) for name in node.output if name],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
         try:
-            return list(ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True))))
-        except Exception as error:  # whatever an operator of onnx may raise
-            raise self._unsupported(site, "its result cannot be computed here") from error
+            if lost:
+                raise RefusalError(_reason(node))
+            self._translate(node, site, inputs)
+        except RefusalError as error:
+            offence = Offence(site.name, site.operator, site.origin or self.path.name, str(error))
+            self._lose(node, inputs, offence)
 
-    def _unsupported(self, site: Site, message: str) -> UnsupportedError:
-        """The error where the shape of a result is unknown: it lists all that cannot be done."""
-        known = {*RULES, "Constant", "ConstantOfShape"}
-        unknown = {node.op_type for node in self._living() if node.op_type not in known}
-        listed = ", ".join(sorted({*unknown, site.operator}))
-        return self.build.refuse(
-            site,
-            message,
-            f"Operators of this model that vercomp does not translate: {listed}",
-        )
+    def _lose(self, node: onnx.NodeProto, inputs: Sequence[Value | None], offence: Offence) -> None:
+        """Its results are unknown, and what depends on them; the walk goes on."""
+        for value in inputs:
+            self._settle(value)
+        self.lost.update(dict.fromkeys((name for name in node.output if name), offence))
 
-    def _opaque(
-        self, node: onnx.NodeProto, site: Site, inputs: Sequence[Value | None], reason: str
-    ) -> None:
-        """A node that only the reference interpreter runs; shapes come from running it."""
-        signals = [value for value in inputs if isinstance(value, Signal)]
+    def _settle(self, value: Value | None) -> None:
+        """Make a node of a formula, so that an unknown one is found."""
+        if isinstance(value, Signal):
+            self.build.materialise(value)
 
-        def run(*tensors: Tensor) -> list[Any]:
-            rest = iter(tensors)
-            arrays = [
-                next(rest).numpy() if isinstance(v, Signal) else self._array(v, tensors[0])
-                for v in inputs
-                if v is not None
-            ]
-            return self._evaluate(node, site, arrays)
+    def _translate(self, node: onnx.NodeProto, site: Site, inputs: Sequence[Value | None]) -> None:
+        """Find the results of a node.
 
-        def trial(size: int) -> list[Shape]:
-            tensors = [torch.full(s.full(size), 0.5, dtype=torch.float32) for s in signals]
-            return [tuple(np.shape(result)) for result in run(*tensors)]
-
-        first = signals[0]
-        if node.op_type in HEADS and self._over_classes(node, first):
+        Raises:
+            RefusalError: They cannot even be run for any batch.
+        """
+        if node.op_type == "If" and isinstance(inputs[0], Constant):
+            self._branch(node, bool(inputs[0].value.reshape(-1)[0]))
+            return
+        if _subgraphs(node):
+            raise RefusalError("control flow is not supported")
+        single = SingleNode(node, self.model.opset_import)
+        if not any(isinstance(value, Signal) for value in inputs):
+            self.values.update(folded(single, inputs))
+            return
+        reason = self._apply_rule(node, site, inputs)
+        if reason is None:
+            return
+        if node.op_type in HEADS and self._over_classes(node, inputs[0]):
             site = Site(site.name, HEADS[node.op_type], site.origin)
-        for index, (two, three) in enumerate(zip(trial(2), trial(3), strict=True)):
-            if index >= len(node.output) or not node.output[index]:
-                continue
-            axes = [axis for axis, size in enumerate(two) if three[axis : axis + 1] != (size,)]
-            if len(two) != len(three) or [(two[i], three[i]) for i in axes] != [(2, 3)]:
-                raise self._unsupported(site, "its result has no batch dimension of its own")
-            (axis,) = axes
-            full = (*two[:axis], self.build.batch, *two[axis + 1 :])
-            self.values[node.output[index]] = self.build.opaque(
-                site, signals, _pick(run, index), full, axis, reason
-            )
+        stand_in = STAND_IN if self.fixed is None else None
+        opaque = OpaqueNode(single, inputs, self.dtype, self._integral, stand_in)
+        self.values.update(opaque.insert(self.build, site, reason))
 
-    def _array(self, constant: Value, like: Tensor) -> Any:
-        value = constant.value if isinstance(constant, Constant) else like
-        return (value.to(like.dtype) if value.is_floating_point() else value).numpy()
+    def _apply_rule(
+        self, node: onnx.NodeProto, site: Site, inputs: Sequence[Value | None]
+    ) -> str | None:
+        """Find the results by the operator's rule, or say why there is none."""
+        attributes = {a.name: _attribute(helper.get_attribute_value(a)) for a in node.attribute}
+        rule = RULES.get(node.op_type)
+        if rule is None:
+            return _reason(node)
+        names = list(node.output)
+        count = sum(bool(name) for name in names)
+        try:
+            result = rule(Call(self.build, site, self.opset, inputs, attributes, count))
+        except RefusalError as error:
+            return str(error)
+        if isinstance(result, str):
+            return result
+        results = result if isinstance(result, tuple) else (result,)
+        self.values.update(zip(names, results, strict=False))
+        only = Offence(site.name, site.operator, site.origin, "only its first result is supported")
+        self.lost.update(dict.fromkeys(filter(None, names[len(results) :]), only))
+        return None
 
-    def _over_classes(self, node: onnx.NodeProto, signal: Signal) -> bool:
+    def _branch(self, node: onnx.NodeProto, condition: bool) -> None:
+        """The branch of an If that is always taken."""
+        wanted = "then_branch" if condition else "else_branch"
+        (branch,) = (attribute.g for attribute in node.attribute if attribute.name == wanted)
+        self._initialise(branch)
+        for inner in branch.node:
+            self._node(inner)
+        for name, result in zip(node.output, branch.output, strict=True):
+            if result.name in self.lost:
+                self.lost[name] = self.lost[result.name]
+            else:
+                self.values[name] = self.values[result.name]
+
+    @cached_property
+    def _integral(self) -> dict[str, np.dtype[Any]]:
+        return integral_values(self.model)
+
+    def _over_classes(self, node: onnx.NodeProto, value: Value | None) -> bool:
         """Whether a softmax is over the only dimension of each result."""
         default = -1 if self.opset >= 13 else 1
         axis = next((a.i for a in node.attribute if a.name == "axis"), default)
-        return len(signal.shape) == 1 and signal.batch == 0 and axis in (1, -1)
+        if not isinstance(value, Signal) or len(value.shape) != 1:
+            return False
+        return value.batch == 0 and axis in (1, -1)
 
     def _site(self, node: onnx.NodeProto) -> Site:
         """``/fc1/Gemm`` is fc1 to its reader; a node without a name has that of its result."""
@@ -270,7 +318,7 @@ class _Translator:
         if not name or name.isdigit():
             name = node.op_type.lower()
         origin = str(self.path.name)
-        if node.name and readable(node.name) != node.name.strip("/").replace("/", "_"):
+        if node.name and name != node.name.strip("/").replace("/", "."):
             origin += f", node {node.name!r}"
         return Site(name, node.op_type, origin)
 
@@ -279,9 +327,27 @@ def _attribute(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _pick(run: Callable[..., list[Any]], index: int) -> Callable[..., Tensor]:
-    return lambda *tensors: from_numpy(np.asarray(run(*tensors)[index])).to(tensors[0].dtype)
+def _reason(node: onnx.NodeProto) -> str:
+    return REASONS.get(node.op_type, "vercomp has no rule for this operator")
 
 
-def _is_swap(before: Tensor, after: Tensor) -> bool:
-    return before.ndim == 2 and math.prod(before.shape) > 0 and torch.equal(before.T, after)
+def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    single = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return [*single, *(graph for attribute in node.attribute for graph in attribute.graphs)]
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, and what its subgraphs read."""
+    yield from node.input
+    for graph in _subgraphs(node):
+        yield from (value.name for value in graph.output)
+        for inner in graph.node:
+            yield from _reads(inner)
+
+
+def _results(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names of everything that is computed: a folded constant may be a parameter."""
+    for node in graph.node:
+        yield from node.output
+        for inner in _subgraphs(node):
+            yield from _results(inner)

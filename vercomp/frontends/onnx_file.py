@@ -19,6 +19,8 @@ CHECKPOINT_REMEDY = (
     "or export it with torch.onnx.export"
 )
 OLDEST_OPSET = 7
+CONTRIBUTED = frozenset((("com.microsoft", "Gelu"), ("com.microsoft", "QuickGelu")))
+"""What is taken of onnxruntime's own operators: an optimised model may hold these."""
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -64,6 +66,26 @@ def to_tensor(tensor: onnx.TensorProto, path: Path) -> Tensor:
             location=str(path),
         ) from error
     return from_numpy(array)
+
+
+def sparse_tensor(sparse: onnx.SparseTensorProto, path: Path) -> Tensor:
+    """The values of a sparse tensor, written out.
+
+    Raises:
+        ModelFileError: Its parts do not fit one another.
+    """
+    values, places = to_tensor(sparse.values, path), to_tensor(sparse.indices, path)
+    dense = torch.zeros(tuple(sparse.dims), dtype=values.dtype)
+    try:
+        if places.ndim == 1:
+            dense.view(-1)[places] = values
+        else:
+            dense[tuple(places.T)] = values
+    except (IndexError, RuntimeError) as error:
+        raise ModelFileError(
+            "its sparse data do not fit its shape", node=sparse.values.name, location=str(path)
+        ) from error
+    return dense
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -147,7 +169,11 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
             location=str(path),
             remedy="Export it again, or use onnx.version_converter",
         )
-    custom = [n for n in model.graph.node if n.domain not in ("", "ai.onnx")]
+    custom = [
+        node
+        for node in model.graph.node
+        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in CONTRIBUTED
+    ]
     if custom:
         listed = ", ".join(sorted({f"{node.domain}::{node.op_type}" for node in custom}))
         raise UnsupportedError(

@@ -1,91 +1,29 @@
 """The rules of the ONNX front end: one for each operator that it translates.
 
-A rule gets the inputs and attributes of a node and gives the value of its first output, or a
-sentence that says why the operator is opaque.
+A rule gets the inputs and attributes of a node and gives its results, or a sentence that says why
+the operator is opaque. Those about shapes and windows have files of their own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import sympy
 import torch
 
 from vercomp.frontends import algebra, elementwise
-from vercomp.frontends.builder import Builder
-from vercomp.frontends.values import Constant, Signal, Site, Value
-from vercomp.ir.linear_maps import Shape
+from vercomp.frontends.onnx_call import BROADCASTS, Call, Result, Rule, or_reason
+from vercomp.frontends.onnx_selections import RULES as SELECTIONS
+from vercomp.frontends.onnx_shapes import RULES as SHAPES
+from vercomp.frontends.onnx_shapes import aligned
+from vercomp.frontends.onnx_windows import RULES as WINDOWS
+from vercomp.frontends.values import Constant, Signal, Value
 
-
-@dataclass(frozen=True)
-class Call:
-    """One node at work.
-
-    Args:
-        build: The graph in the making.
-        site: Where it stands.
-        opset: The version of the operator set.
-        inputs: Its inputs; None for absent optional ones.
-        attributes: Its attributes, as Python values.
-    """
-
-    build: Builder
-    site: Site
-    opset: int
-    inputs: Sequence[Value | None]
-    attributes: Mapping[str, Any]
-
-    def input(self, index: int) -> Value | None:
-        """An input, None where it is absent."""
-        return self.inputs[index] if index < len(self.inputs) else None
-
-    def value(self, index: int) -> Value:
-        """An input that must be there."""
-        value = self.input(index)
-        if value is None:
-            raise self.build.refuse(self.site, f"its input {index} is missing")
-        return value
-
-    def signal(self, index: int = 0) -> Signal:
-        """An input that must depend on the network's."""
-        value = self.value(index)
-        if not isinstance(value, Signal):
-            raise self.build.refuse(self.site, f"its input {index} is a constant")
-        return value
-
-    def integers(self, name: str, index: int) -> list[int] | None:
-        """Integers that are an attribute in old opsets and an input in new ones."""
-        if name in self.attributes:
-            return [int(value) for value in self.attributes[name]]
-        value = self.input(index)
-        if isinstance(value, Signal):
-            raise self.build.refuse(self.site, f"its {name} depend on the input")
-        return None if value is None else [int(v) for v in value.value.reshape(-1).tolist()]
-
-    def number(self, name: str, index: int, default: float) -> float | None:
-        """A number that is an attribute in old opsets and an input in new ones."""
-        if name in self.attributes:
-            return float(self.attributes[name])
-        value = self.input(index)
-        if value is None:
-            return default
-        number = value.number if isinstance(value, Constant) else None
-        return None if number is None else float(number)
-
-
-Result = Value | str
-Rule = Callable[[Call], Result]
-
-BROADCASTS = "its operands broadcast, or are two signals, in a way that no linear map expresses"
-MATRIX = "only products with a constant matrix over one vector for each input are supported"
-MIXES = "it mixes the batch with another dimension"
-
-
-def _or(result: Value | None, reason: str) -> Result:
-    return reason if result is None else result
+MATRIX = "only products with one constant matrix are supported"
+PRODUCT = "the product of two results of the network is neither affine nor an activation"
+QUOTIENT = "a quotient of two results of the network is neither affine nor an activation"
 
 
 def _formula(
@@ -103,18 +41,19 @@ def _formula(
             operands = [call.build.plain(call.signal())]
         values = [call.attributes.get(name, default) for name, default in options]
         result = call.build.apply(call.site, lambda *xs: formula(*xs, *values), *operands)
-        return _or(result, BROADCASTS)
+        return or_reason(result, BROADCASTS)
 
     return rule
 
 
 def _add(call: Call) -> Result:
-    total = call.value(0)
-    for other in call.inputs[1:]:
+    first, *rest = aligned(call, [value for value in call.inputs if value is not None])
+    total = first
+    for other in rest:
         if isinstance(total, Constant) and isinstance(other, Constant):
             total = call.build.derive(total.value + other.value, total, other)
             continue
-        added = None if other is None else algebra.add(call.build, call.site, total, other)
+        added = algebra.add(call.build, call.site, total, other)
         if added is None:
             return BROADCASTS
         total = added
@@ -122,13 +61,38 @@ def _add(call: Call) -> Result:
 
 
 def _subtract(call: Call) -> Result:
-    a, b = call.value(0), call.value(1)
-    return _or(algebra.add(call.build, call.site, a, b, subtract=True), BROADCASTS)
+    a, b = aligned(call, [call.value(0), call.value(1)])
+    return or_reason(algebra.add(call.build, call.site, a, b, subtract=True), BROADCASTS)
 
 
 def _multiply(call: Call, *, divide: bool = False) -> Result:
-    a, b = call.value(0), call.value(1)
-    return _or(algebra.multiply(call.build, call.site, a, b, divide=divide), BROADCASTS)
+    a, b = aligned(call, [call.value(0), call.value(1)])
+    result = algebra.multiply(call.build, call.site, a, b, divide=divide)
+    if isinstance(b, Constant) or (isinstance(a, Constant) and not divide):
+        return or_reason(result, BROADCASTS)
+    return or_reason(result, QUOTIENT if divide else PRODUCT)
+
+
+def _where(call: Call) -> Result:
+    """A choice by a constant mask m is affine: m ⊙ a + (1 − m) ⊙ b."""
+    chosen = call.build.apply(
+        call.site, elementwise.choose, *(call.value(index) for index in range(3))
+    )
+    mask = call.value(0)
+    if chosen is not None or isinstance(mask, Signal):
+        return or_reason(chosen, BROADCASTS)
+    total: Value | None = None
+    for index, where in ((1, mask.value.bool()), (2, ~mask.value.bool())):
+        part: Value | None = call.value(index)
+        if isinstance(part, Constant):
+            kept = torch.where(where, part.value, torch.zeros((), dtype=part.value.dtype))
+            part = call.build.derive(kept, part)
+        elif part is not None:
+            part = algebra.multiply(call.build, call.site, part, Constant(where.double()))
+        if part is None:
+            return BROADCASTS
+        total = part if total is None else algebra.add(call.build, call.site, total, part)
+    return or_reason(total, BROADCASTS)
 
 
 def _power(call: Call) -> Result:
@@ -137,7 +101,7 @@ def _power(call: Call) -> Result:
     if number is None:
         return "its exponent is not a number"
     power = elementwise.number(float(number))
-    return _or(call.build.apply(call.site, lambda x: x**power, call.signal()), BROADCASTS)
+    return or_reason(call.build.apply(call.site, lambda x: x**power, call.signal()), BROADCASTS)
 
 
 def _clip(call: Call) -> Result:
@@ -147,7 +111,7 @@ def _clip(call: Call) -> Result:
     formula = call.build.apply(
         call.site, lambda x: elementwise.clip(x, lower, upper), call.signal()
     )
-    return _or(formula, BROADCASTS)
+    return or_reason(formula, BROADCASTS)
 
 
 def _prelu(call: Call) -> Result:
@@ -158,7 +122,7 @@ def _prelu(call: Call) -> Result:
     formula = call.build.apply(
         call.site, lambda x: elementwise.leaky_relu(x, float(number)), call.signal()
     )
-    return _or(formula, BROADCASTS)
+    return or_reason(formula, BROADCASTS)
 
 
 def _gemm(call: Call) -> Result:
@@ -167,11 +131,13 @@ def _gemm(call: Call) -> Result:
     alpha, beta = float(call.attributes.get("alpha", 1)), float(call.attributes.get("beta", 1))
     a = _transposed(call, a) if call.attributes.get("transA") else a
     b = _transposed(call, b) if call.attributes.get("transB") else b
+    if isinstance(a, Signal) and isinstance(b, Signal):
+        return PRODUCT
     product: Value | None = algebra.matmul(call.build, call.site, a, b)
     if product is not None and alpha != 1:
         product = algebra.multiply(call.build, call.site, product, _scalar(alpha))
     if product is None or c is None:
-        return _or(product, MATRIX)
+        return or_reason(product, MATRIX)
     if beta != 1:
         scaled = (
             call.build.derive(c.value * beta, c)
@@ -181,7 +147,7 @@ def _gemm(call: Call) -> Result:
         c = scaled
     if c is None:
         return BROADCASTS
-    return _or(algebra.add(call.build, call.site, product, c), BROADCASTS)
+    return or_reason(algebra.add(call.build, call.site, product, c), BROADCASTS)
 
 
 def _scalar(value: float) -> Constant:
@@ -195,33 +161,9 @@ def _transposed(call: Call, value: Value) -> Value:
 
 
 def _matmul(call: Call) -> Result:
-    return _or(algebra.matmul(call.build, call.site, call.value(0), call.value(1)), MATRIX)
-
-
-def _convolution(call: Call) -> Result:
-    reason = "only convolutions whose kernel covers their whole unpadded input are supported"
-    weight, bias = call.value(1), call.input(2)
-    if not isinstance(weight, Constant) or isinstance(bias, Signal):
-        return reason
-    pads = any(call.attributes.get("pads", ()))
-    automatic = call.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    if pads or automatic or call.attributes.get("group", 1) != 1:
-        return reason
-    return _or(algebra.convolution(call.build, call.site, call.signal(), weight, bias), reason)
-
-
-def _batch_norm(call: Call) -> Result:
-    if call.attributes.get("training_mode"):
-        return "batch normalisation by the statistics of the batch couples the inputs"
-    constants = [call.value(index) for index in range(1, 5)]
-    if not all(isinstance(value, Constant) for value in constants):
-        return "its statistics are not constant"
-    weight, bias, mean, variance = (v for v in constants if isinstance(v, Constant))
-    eps = float(call.attributes.get("epsilon", 1e-5))
-    result = algebra.batch_norm(
-        call.build, call.site, call.signal(), weight, bias, mean, variance, eps
-    )
-    return _or(result, "only batch normalisation of (batch, features) is supported")
+    a, b = call.value(0), call.value(1)
+    both = isinstance(a, Signal) and isinstance(b, Signal)
+    return or_reason(algebra.matmul(call.build, call.site, a, b), PRODUCT if both else MATRIX)
 
 
 def _same(call: Call) -> Result:
@@ -245,66 +187,6 @@ def _cast(call: Call) -> Result:
     return call.signal()
 
 
-def _reshaped(call: Call, full_shape: Sequence[int]) -> Result:
-    result = algebra.reshape(call.build, call.site, call.signal(), tuple(full_shape))
-    return _or(result, MIXES)
-
-
-def _reshape(call: Call) -> Result:
-    full = call.signal().full(call.build.batch)
-    target = call.integers("shape", 1) or []
-    if not call.attributes.get("allowzero"):
-        target = [full[i] if size == 0 and i < len(full) else size for i, size in enumerate(target)]
-    if target.count(-1) == 1:
-        known = -math.prod(target)
-        if known <= 0 or math.prod(full) % known:
-            return "its shape does not fit its input"
-        target = [math.prod(full) // known if size == -1 else size for size in target]
-    if math.prod(target) != math.prod(full):
-        return "its shape does not fit its input"
-    return _reshaped(call, target)
-
-
-def _flatten(call: Call) -> Result:
-    full = call.signal().full(call.build.batch)
-    axis = int(call.attributes.get("axis", 1))
-    axis = axis + len(full) if axis < 0 else axis
-    return _reshaped(call, (math.prod(full[:axis]), math.prod(full[axis:])))
-
-
-def _squeeze(call: Call) -> Result:
-    full = call.signal().full(call.build.batch)
-    axes = call.integers("axes", 1)
-    if axes is None:
-        dropped = {
-            axis for axis, size in enumerate(full) if size == 1 and axis != call.signal().batch
-        }
-    else:
-        dropped = {axis % len(full) for axis in axes}
-    return _reshaped(call, [size for axis, size in enumerate(full) if axis not in dropped])
-
-
-def _unsqueeze(call: Call) -> Result:
-    full = call.signal().full(call.build.batch)
-    axes = call.integers("axes", 1) or []
-    rank = len(full) + len(axes)
-    places = {axis % rank for axis in axes}
-    rest = iter(full)
-    return _reshaped(call, [1 if axis in places else next(rest) for axis in range(rank)])
-
-
-def _transpose(call: Call) -> Result:
-    signal = call.signal()
-    axes = call.attributes.get("perm") or list(reversed(range(signal.rank)))
-    return algebra.permute(call.build, call.site, signal, axes)
-
-
-def _shape(call: Call) -> Result:
-    full: Shape = call.signal().full(call.build.batch)
-    start, end = call.attributes.get("start", 0), call.attributes.get("end", len(full))
-    return Constant(torch.tensor(full[start:end], dtype=torch.int64))
-
-
 def _softmax(call: Call) -> Result:
     return "a softmax is no elementwise function"
 
@@ -312,21 +194,21 @@ def _softmax(call: Call) -> Result:
 _E = elementwise
 
 RULES: dict[str, Rule] = {
+    **SELECTIONS,
+    **SHAPES,
+    **WINDOWS,
     "Abs": _formula(sympy.Abs),
     "Add": _add,
     "Atan": _formula(sympy.atan),
-    "BatchNormalization": _batch_norm,
     "Cast": _cast,
     "Celu": _formula(_E.celu, ("alpha", 1.0), whole=True),
     "Clip": _clip,
-    "Conv": _convolution,
     "Cos": _formula(sympy.cos),
     "Div": lambda call: _multiply(call, divide=True),
     "Dropout": _dropout,
     "Elu": _formula(_E.elu, ("alpha", 1.0), whole=True),
     "Erf": _formula(sympy.erf),
     "Exp": _formula(sympy.exp),
-    "Flatten": _flatten,
     "Gelu": _formula(_E.gelu, ("approximate", "none"), whole=True),
     "Gemm": _gemm,
     "Greater": _formula(sympy.Gt),
@@ -347,31 +229,55 @@ RULES: dict[str, Rule] = {
     "Neg": _formula(lambda x: -x),
     "PRelu": _prelu,
     "Pow": _power,
+    "QuickGelu": _formula(
+        lambda x, alpha: x * _E.sigmoid(_E.number(alpha) * x), ("alpha", 1.702), whole=True
+    ),
     "Reciprocal": _formula(lambda x: 1 / x),
     "Relu": _formula(lambda x: sympy.Max(x, 0)),
-    "Reshape": _reshape,
     "Selu": _formula(
         _E.elu,
         ("alpha", 1.67326319217681884765625),
         ("gamma", 1.05070102214813232421875),
         whole=True,
     ),
-    "Shape": _shape,
     "Sigmoid": _formula(_E.sigmoid),
     "Sin": _formula(sympy.sin),
     "Softmax": _softmax,
     "Softplus": _formula(_E.softplus),
     "Softsign": _formula(_E.softsign),
     "Sqrt": _formula(sympy.sqrt),
-    "Squeeze": _squeeze,
     "Sub": _subtract,
     "Sum": _add,
     "Swish": _formula(lambda x, alpha: x * _E.sigmoid(_E.number(alpha) * x), ("alpha", 1.0)),
     "Tanh": _formula(sympy.tanh),
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
-    "Where": _formula(_E.choose),
+    "Where": _where,
 }
 
-RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_STATISTICS = "it divides by statistics of each input, which is not affine"
+_RECURRENT = "recurrent layers are not supported"
+_TRUTH = "a truth value jumps"
+_ONE_AXIS = "entries can only be picked along one axis, by Gather"
+
+REASONS = {
+    "And": _TRUTH,
+    "Attention": PRODUCT,
+    "Einsum": "products written as Einsum are not supported; MatMul is",
+    "Equal": _TRUTH,
+    "GRU": _RECURRENT,
+    "GatherElements": _ONE_AXIS,
+    "GatherND": _ONE_AXIS,
+    "GroupNormalization": _STATISTICS,
+    "InstanceNormalization": _STATISTICS,
+    "LRN": _STATISTICS,
+    "LSTM": _RECURRENT,
+    "LayerNormalization": _STATISTICS,
+    "LpNormalization": _STATISTICS,
+    "MeanVarianceNormalization": _STATISTICS,
+    "Not": _TRUTH,
+    "Or": _TRUTH,
+    "RMSNormalization": _STATISTICS,
+    "RNN": _RECURRENT,
+}
+"""Why operators without a rule have none, where more can be said than that."""
+
 HEADS = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}

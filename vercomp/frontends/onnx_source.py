@@ -21,19 +21,26 @@ class OnnxSource:
         dtype: Precision of its input.
         batch: The batch size that it is fixed to, or None.
         location: The file, for messages.
+        output: The result that holds the logits.
 
     Raises:
         ModelFileError: onnxruntime does not take the model.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, dtype: torch.dtype, batch: int | None, location: str
+        self,
+        model: onnx.ModelProto,
+        dtype: torch.dtype,
+        batch: int | None,
+        location: str,
+        output: str,
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = torch.get_num_threads()
         self.dtype = dtype
         self.batch = batch
+        self.output = output
         nameless = onnx.ModelProto()
         nameless.CopyFrom(model)
         for node in nameless.graph.node:
@@ -53,7 +60,7 @@ class OnnxSource:
         name = self.session.get_inputs()[0].name
         array = x.detach().cpu().numpy().astype(_DTYPES[self.dtype])
         pieces = [array] if self.batch is None else self._pieces(array, self.batch)
-        results = [self.session.run(None, {name: piece})[0] for piece in pieces]
+        results = [self.session.run([self.output], {name: piece})[0] for piece in pieces]
         return torch.from_numpy(np.concatenate(results)[: len(array)]).to(x.dtype)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vercomp.errors import UnsupportedError
-from vercomp.ir.graph import Graph, Opaque
+from vercomp.ir.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,49 @@ class Translation:
     derived: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Offence:
+    """An operator that cannot be analysed.
+
+    Args:
+        name: Its node.
+        operator: As its framework spells it.
+        origin: Where it stands in the source.
+        reason: Why.
+    """
+
+    name: str
+    operator: str
+    origin: str
+    reason: str
+
+    def __str__(self) -> str:
+        place = f" at {self.origin}" if self.origin else ""
+        return f"node {self.name!r} ({self.operator}){place}: {self.reason}"
+
+
 def refuse_opaque(graph: Graph) -> None:
     """Refuse a graph that holds what no analysis covers.
 
     Raises:
         UnsupportedError: There are opaque nodes; the message lists them all.
     """
-    nodes = list(graph.opaque())
-    if not nodes:
-        return
+    found = [Offence(n.name, n.operator, n.origin, n.reason) for n in graph.opaque()]
+    if found:
+        raise unsupported(found)
+
+
+def unsupported(found: Sequence[Offence]) -> UnsupportedError:
+    """The error that lists these operators, at least one."""
     remedy = "Only affine operators and elementwise activations can be analysed"
-    if len(nodes) == 1:
-        node = nodes[0]
-        raise UnsupportedError(
-            node.reason,
-            node=node.name,
-            operator=node.operator,
-            location=node.origin or None,
+    if len(found) == 1:
+        (only,) = found
+        return UnsupportedError(
+            only.reason,
+            node=only.name,
+            operator=only.operator,
+            location=only.origin or None,
             remedy=remedy,
         )
-    lines = "".join(f"\n  {_line(node)}" for node in nodes)
-    raise UnsupportedError(f"{len(nodes)} operators are not supported:{lines}\n{remedy}")
-
-
-def _line(node: Opaque) -> str:
-    place = f" at {node.origin}" if node.origin else ""
-    return f"node {node.name!r} ({node.operator}){place}: {node.reason}"
+    lines = "".join(f"\n  {offence}" for offence in found)
+    return UnsupportedError(f"{len(found)} operators are not supported:{lines}\n{remedy}")
