@@ -21,8 +21,10 @@ Each factor is bounded over all x.
 * Gradients, backward, as norms: ‖∂f/∂z‖ ≤ g ‖∂f/∂a‖, ‖∂f/∂a_k‖ ≤ Σ ‖A_k‖ ‖∂f/∂z‖ over the nodes
   that read a_k, and never more than the norm of the interval F.
 
-None of this asks what a_k is: it may be affine itself, where merging stopped (a residual stream, a
-concatenation); its ρ is then its r, and its coefficients pass on without a loss.
+a_k may be affine itself, where merging stopped (a residual stream, a concatenation); its ρ is then
+its r. Where a product of maps is one matrix, z is also seen as the sum over paths through such
+nodes (:mod:`passes.paths`), and r_z is the least of both. For an activation a, ∂f/∂a is the same
+whether a sum behind it is a node or seen through.
 
 The program's results are κ = Σ_a k_a, so that ∇²f ≽ −κI (applied to −c it bounds from above), and
 the Lipschitz constant of f that the gradients arrive at. κ multiplies norms twice over; in deep
@@ -36,13 +38,21 @@ from typing import ClassVar
 
 from passes.activation_constants import CONSTANTS_KNOWN
 from passes.merge_affine import AFFINE_CHAINS_MERGED
+from passes.paths import Path, paths, side_by_side
 from vercomp.facts import CURVATURE
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node
-from vercomp.ir.linear_maps import LinearMap, Permute, Reshape
-from vercomp.ir.rewrite import concatenated_axis, parts
+from vercomp.ir.rewrite import concatenated_axis
 from vercomp.names import identifiers
 from vercomp.pass_manager import Property, State
-from vercomp.program import Builder, ConstantOf, MapOf, Number, Program, SideBySideOf, Value
+from vercomp.program import (
+    Builder,
+    ConstantOf,
+    MapOf,
+    Number,
+    Operand,
+    Program,
+    Value,
+)
 
 CURVATURE_KNOWN = Property(
     "the curvature program is known",
@@ -70,7 +80,10 @@ class _Emitter:
         self.graph = graph
         self.builder = Builder()
         self.id = identifiers((node.name for node in graph.nodes), "node")
+        self.paths = paths(graph, scales=True)
+        self.matrices = paths(graph, scales=False)
         self.norms: dict[MapOf, Value] = {}
+        self.products: dict[tuple[MapOf, ...], Value] = {}
         self.shares: dict[str, Value] = {}
         self.slope: dict[str, Value] = {}
         self.jacobian: dict[str, Value | None] = {}
@@ -78,17 +91,20 @@ class _Emitter:
         self.totals: dict[str, Value] = {}
         self.coefficients: dict[str, Value] = {}
         self.gradient: dict[str, Value] = {}
+        self.adjoints: dict[tuple[Path, Value], Value] = {}
+        self.row_norms: dict[Value, Value] = {}
 
     def program(self) -> Program:
         for node in self.graph.nodes:
             self._forward(node)
         output = self.builder.emit("f_output", "exactly", self.builder.argument)
         self.coefficients[self.graph.output] = output
-        self.gradient[self.graph.output] = self.builder.emit("l_output", "row_norm", output)
         self.builder.close_block("The coefficients c = e_y − e_t of the margin, exactly.")
         for node in reversed(self.graph.nodes):
-            if node.name in self.coefficients:
-                self._backward(node)
+            if isinstance(node, Affine):
+                self._back_through_affine(node)
+            elif isinstance(node, Activate) and node.name in self.coefficients:
+                self._back_through_activation(node)
         kappa = self._sum()
         lipschitz = self.gradient.get(self.graph.input.name)
         if lipschitz is None:
@@ -104,7 +120,12 @@ class _Emitter:
             self.jacobian[node.name] = None
         elif isinstance(node, Affine):
             for map_of in _maps(node):
-                self.norms[map_of] = self.builder.emit(f"norm_{name}", "norm2", map_of)
+                norm = self.builder.emit(f"norm_{name}", "norm2", map_of)
+                self.norms[map_of] = self.products[(map_of,)] = norm
+            for path in self.paths[node.name]:
+                if path.maps not in self.products:
+                    norm = self.builder.emit(f"norm_{name}", "norm2", path.product)
+                    self.products[path.maps] = norm
             self.builder.close_block(f"‖A‖ of {name}")
             self.jacobian[node.name] = self._affine(node, name)
             self._square(node)
@@ -129,39 +150,65 @@ class _Emitter:
             squares = [self.builder.emit(f"r_{name}", "multiply", s, s) for s in summands]
             self.squares[node.name] = self._add(f"r_{name}_squared", squares)
             return self.builder.emit(f"r_{name}", "square_root", self.squares[node.name])
-        total = self._add(f"r_{name}", summands)
-        if not _gains_side_by_side(node):
-            return total
-        norm = self.builder.emit(f"norm_{name}", "norm2", _side_by_side(node))
-        length = self.builder.emit(f"r_{name}", "square_root", self._total_square(node))
-        together = self.builder.emit(f"r_{name}", "multiply", norm, length)
-        return self.builder.emit(f"r_{name}", "minimum", total, together)
+        bound = self._add(f"r_{name}", summands)
+        whole = side_by_side(node)
+        if whole is not None:
+            norm = self.builder.emit(f"norm_{name}", "norm2", whole)
+            length = self.builder.emit(f"r_{name}", "square_root", self._total_square(node))
+            together = self.builder.emit(f"r_{name}", "multiply", norm, length)
+            bound = self.builder.emit(f"r_{name}", "minimum", bound, together)
+        if self._sees_through(node):
+            summands = [
+                self._times(f"r_{name}", self.products[path.maps], self.jacobian[path.start])
+                for path in self.paths[node.name]
+            ]
+            through = self._add(f"r_{name}", summands)
+            bound = self.builder.emit(f"r_{name}", "minimum", bound, through)
+        return bound
 
     # ── Backward ─────────────────────────────────────────────────────────────────────────────
 
-    def _backward(self, node: Node) -> None:
-        """Send the coefficients of a node on to its parents, and count its own curvature."""
-        coefficients = self.coefficients[node.name]
+    def _back_through_affine(self, node: Affine) -> None:
+        """Send coefficients and gradients on to where the paths to the node start.
+
+        A node that the paths see through has none: they go past it.
+        """
         name = self.id[node.name]
-        if isinstance(node, Affine):
-            if any(isinstance(child, Affine) for child in self.graph.children(node.name)):
-                self._no_steeper_than(coefficients, node)
-            for map_of, term in zip(_maps(node), node.terms, strict=True):
-                self._send(term.parent, "adjoint", map_of, coefficients)
-                self._descend(term.parent, self.norms[map_of], node.name)
-            self.builder.close_block(f"Back through {name}: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖")
-        elif isinstance(node, Activate):
-            second = ConstantOf(node.name, "second_range")
-            q = self.builder.emit(f"q_{name}", "concavity", coefficients, second)
-            self.shares[node.name] = self._share(node, q)
-            self.builder.close_block(
-                f"Curvature of {name}: −λ_min ≤ k_{name}, with q = max(0, −min F ⊙ σ″)"
-            )
+        coefficients = self.coefficients.get(node.name)
+        if coefficients is not None:
+            for path in self.matrices[node.name]:
+                if path.start != self.graph.input.name:
+                    self._join(path.start, self._adjoint(path, coefficients))
+        for path in self.paths[node.name]:
+            if coefficients is not None and node.name == self.graph.output:
+                row = self._adjoint(path, coefficients)
+                self._arrive(path.start, self._row_norm(self._slope(path.start), row))
+            elif node.name in self.gradient:
+                self._descend(path.start, self.products[path.maps], node)
+        self.builder.close_block(f"Back through {name}: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖")
+
+    def _back_through_activation(self, node: Activate) -> None:
+        """Count the curvature of an activation, and send its coefficients and gradient on."""
+        name, coefficients = self.id[node.name], self.coefficients[node.name]
+        second = ConstantOf(node.name, "second_range")
+        q = self.builder.emit(f"q_{name}", "concavity", coefficients, second)
+        self.shares[node.name] = self._share(node, q)
+        self.builder.close_block(
+            f"Curvature of {name}: −λ_min ≤ k_{name}, with q = max(0, −min F ⊙ σ″)"
+        )
+        if node.parent != self.graph.input.name:
             slope = ConstantOf(node.name, "first_range")
-            self._send(node.parent, "through", coefficients, slope)
-            self._no_steeper_than(coefficients, node)
-            self._descend(node.parent, self.slope[node.name], node.name)
-            self.builder.close_block(f"Back through {name}: F ⊙ σ′; norms by g")
+            self._join(
+                node.parent,
+                self.builder.emit(f"f_{self.id[node.parent]}", "through", coefficients, slope),
+            )
+        within = self._row_norm(f"l_{name}", coefficients)
+        arrived = self.gradient.get(node.name, within)
+        if arrived != within:
+            within = self.builder.emit(f"l_{name}", "minimum", arrived, within)
+        self.gradient[node.name] = within
+        self._descend(node.parent, self.slope[node.name], node)
+        self.builder.close_block(f"Back through {name}: F ⊙ σ′; norms by g")
 
     def _share(self, node: Activate, q: Value) -> Value:
         """The least of the bounds of ‖diag(√q) B_z‖²."""
@@ -171,55 +218,64 @@ class _Emitter:
         parent = self.graph.node(node.parent)
         if not isinstance(parent, Affine):
             return share
-        parts = [
-            self._times(
-                f"k_{name}_matrix", self._weighted(name, map_of, q), self.squares.get(term.parent)
-            )
-            for map_of, term in zip(_maps(parent), parent.terms, strict=True)
-        ]
-        bounds = [parts[0]]
+        squares = []
+        for path in self.matrices[parent.name]:
+            weighted = self._weighted(name, path.product, q)
+            square = self.squares.get(path.start)
+            squares.append(self._times(f"k_{name}_matrix", weighted, square))
+        bounds = squares[:1]
         if concatenated_axis(parent) is not None:
-            bounds = [self._add(f"k_{name}_matrix", parts)]
-        elif len(parts) > 1:
-            roots = [self.builder.emit(f"b_{name}", "square_root", part) for part in parts]
+            bounds = [self._add(f"k_{name}_matrix", squares)]
+        elif len(squares) > 1:
+            roots = [self.builder.emit(f"b_{name}", "square_root", square) for square in squares]
             root = self._add(f"b_{name}", roots)
             bounds = [self.builder.emit(f"k_{name}_matrix", "multiply", root, root)]
-            if _gains_side_by_side(parent):
-                whole = self._weighted(name, _side_by_side(parent), q)
-                length = self._total_square(parent)
-                bounds.append(self.builder.emit(f"k_{name}_matrix", "multiply", whole, length))
+            whole = side_by_side(parent)
+            if whole is not None:
+                weighted, length = self._weighted(name, whole, q), self._total_square(parent)
+                bounds.append(self.builder.emit(f"k_{name}_matrix", "multiply", weighted, length))
         for bound in bounds:
             share = self.builder.emit(f"k_{name}", "minimum", share, bound)
         return share
 
-    def _weighted(self, name: str, linear: MapOf | SideBySideOf, q: Value) -> Value:
+    def _weighted(self, name: str, linear: Operand, q: Value) -> Value:
         return self.builder.emit(f"w_{name}", "weighted_norm2_squared", linear, q)
 
-    def _send(self, parent: str, operation: str, *operands: MapOf | ConstantOf | Value) -> None:
-        if isinstance(self.graph.node(parent), Input):
-            return
-        value = self.builder.emit(f"f_{self.id[parent]}", operation, *operands)
+    def _adjoint(self, path: Path, coefficients: Value) -> Value:
+        """Aᵀ F of a path, once."""
+        if (path, coefficients) not in self.adjoints:
+            name = f"f_{self.id[path.start]}"
+            value = self.builder.emit(name, "adjoint", path.product, coefficients)
+            self.adjoints[path, coefficients] = value
+        return self.adjoints[path, coefficients]
+
+    def _row_norm(self, name: str, interval: Value) -> Value:
+        """The largest ‖F‖ of an interval, once."""
+        if interval not in self.row_norms:
+            self.row_norms[interval] = self.builder.emit(name, "row_norm", interval)
+        return self.row_norms[interval]
+
+    def _join(self, parent: str, value: Value) -> None:
+        """The coefficients of a node gain a path."""
         other = self.coefficients.get(parent)
         if other is not None:
             value = self.builder.emit(f"f_{self.id[parent]}", "join", other, value)
         self.coefficients[parent] = value
 
-    def _descend(self, parent: str, factor: Value, child: str) -> None:
-        """‖∂f/∂parent‖ gains factor · ‖∂f/∂child‖."""
-        name = "l_input" if parent == self.graph.input.name else f"l_{self.id[parent]}"
-        value = self.builder.emit(name, "multiply", factor, self.gradient[child])
-        other = self.gradient.get(parent)
-        if other is not None:
-            value = self.builder.emit(name, "add", other, value)
-        self.gradient[parent] = value
+    def _descend(self, start: str, factor: Value, node: Node) -> None:
+        """‖∂f/∂start‖ gains factor · ‖∂f/∂node‖."""
+        value = self.builder.emit(self._slope(start), "multiply", factor, self.gradient[node.name])
+        self._arrive(start, value)
 
-    def _no_steeper_than(self, coefficients: Value, node: Node) -> None:
-        """‖∂f/∂node‖ is at most the norm of the interval that holds it."""
-        name = f"l_{self.id[node.name]}"
-        within = self.builder.emit(name, "row_norm", coefficients)
-        self.gradient[node.name] = self.builder.emit(
-            name, "minimum", self.gradient[node.name], within
-        )
+    def _arrive(self, start: str, value: Value) -> None:
+        other = self.gradient.get(start)
+        if other is not None:
+            value = self.builder.emit(self._slope(start), "add", other, value)
+        self.gradient[start] = value
+
+    def _slope(self, node: str) -> str:
+        """What ‖∂f/∂node‖ is called."""
+        return "l_input" if node == self.graph.input.name else f"l_{self.id[node]}"
 
     # ── Numbers ──────────────────────────────────────────────────────────────────────────────
 
@@ -241,6 +297,9 @@ class _Emitter:
             ]
             self.totals[node.name] = self._add(f"rho_{self.id[node.name]}_squared", squares)
         return self.totals[node.name]
+
+    def _sees_through(self, node: Affine) -> bool:
+        return any(len(path.maps) > 1 for path in self.paths[node.name])
 
     def _times(self, name: str, factor: Value, other: Value | None) -> Value:
         """factor · other, where None stands for the input's 1."""
@@ -267,31 +326,10 @@ def _maps(node: Affine) -> tuple[MapOf, ...]:
     return tuple(MapOf(node.name, index) for index in range(len(node.terms)))
 
 
-def _side_by_side(node: Affine) -> SideBySideOf:
-    return SideBySideOf(node.name, len(node.terms))
-
-
-def _gains_side_by_side(node: Affine) -> bool:
-    """Whether the norm of all maps side by side can promise more than the sum of their norms.
-
-    Not beside an isometry, an identity say: ‖[I A]‖² = 1 + ‖A‖², and by Cauchy and Schwarz
-    (1 + ‖A‖²)^½ (ρ_1² + ρ_2²)^½ ≥ ρ_1 + ‖A‖ ρ_2.
-    """
-    return (
-        len(node.terms) > 1
-        and concatenated_axis(node) is None
-        and not any(_is_isometry(term.map) for term in node.terms)
-    )
-
-
-def _is_isometry(linear: LinearMap) -> bool:
-    return all(isinstance(part, Reshape | Permute) for part in parts(linear))
-
-
 def _how(node: Affine) -> str:
     """The formula that r of a node is the value of, where it has several terms."""
     if len(node.terms) == 1:
         return ""
     if concatenated_axis(node) is not None:
         return " = √Σ(‖A‖ρ)²"
-    return " = min(Σ‖A‖ρ, ‖[A …]‖√Σρ²)" if _gains_side_by_side(node) else " = Σ‖A‖ρ"
+    return " = Σ‖A‖ρ" if side_by_side(node) is None else " = min(Σ‖A‖ρ, ‖[A …]‖√Σρ²)"

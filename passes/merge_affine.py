@@ -8,9 +8,9 @@ What merges is decided by what it costs, so that the graph stays linear in the e
 
 * A node of *one* term merges into every affine node that reads it.
 * A *sum* (several terms: where a skip connection ends) multiplies the work of whatever it merges
-  into. It merges where it disappears for that, into the one node that reads it, if the map there
-  is a matrix or takes up factors and selects entries; and into every matrix if its own terms read
-  no affine node. The sums of a residual stream, each read by the next and by a block, stay.
+  into. It merges where it disappears for that: into the one node that reads it, if the map there
+  is a matrix, or takes up factors and selects entries. The sums of a residual stream, each read by
+  the next and by a block, stay; bounds see through them (:mod:`passes.paths`).
 * A *concatenation* keeps its terms side by side, which costs nothing: its Jacobian is the root of
   the sum of squares. It merges into nothing but one concatenation along the same axis.
 
@@ -132,9 +132,8 @@ def _merges(graph: Graph, inner: Node, outer: Affine, term: Term) -> bool:
     if axis is not None or concatenated_axis(outer) is not None:
         return alone and axis is not None and _pads_only(term.map, axis)
     applied = [part for part in parts(term.map) if not isinstance(part, Reshape)]
-    if applied and isinstance(applied[0], Dense):
-        return alone or all(not isinstance(graph.node(p), Affine) for p in inner.parents)
-    return alone and all(isinstance(part, SELECTIONS) for part in applied)
+    is_matrix = bool(applied) and isinstance(applied[0], Dense)
+    return alone and (is_matrix or all(isinstance(part, SELECTIONS) for part in applied))
 
 
 def _pads_only(linear: LinearMap, axis: int) -> bool:

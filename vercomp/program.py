@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
+from functools import cache, reduce
+from operator import matmul
 from typing import Any
 
 from torch import Tensor
@@ -49,6 +50,14 @@ class MapOf:
 
     node: str
     term: int
+    kind: Kind = Kind.MAP
+
+
+@dataclass(frozen=True)
+class ProductOf:
+    """The composition of maps, the outermost first: a path through several affine nodes."""
+
+    maps: tuple[MapOf, ...]
     kind: Kind = Kind.MAP
 
 
@@ -97,7 +106,7 @@ class Number:
         return repr(self.value)
 
 
-Operand = Value | MapOf | SideBySideOf | ConstantOf | Number
+Operand = Value | MapOf | ProductOf | SideBySideOf | ConstantOf | Number
 
 _B, _I, _W, _M = Kind.BOUND, Kind.INTERVAL, Kind.WEIGHTS, Kind.MAP
 SIGNATURES: Mapping[str, tuple[tuple[Kind, ...], Kind]] = {
@@ -241,11 +250,18 @@ def evaluate(
     values: dict[Value, Any] = {program.argument: c}
     bound = cache(operator)
 
+    @cache
+    def composed(operand: ProductOf | SideBySideOf) -> Operator:
+        operators = tuple(bound(map_of) for map_of in operand.maps)
+        return (
+            reduce(matmul, operators) if isinstance(operand, ProductOf) else SideBySide(operators)
+        )
+
     def read(operand: Operand) -> Any:
         if isinstance(operand, MapOf):
             return bound(operand)
-        if isinstance(operand, SideBySideOf):
-            return SideBySide(tuple(bound(map_of) for map_of in operand.maps))
+        if isinstance(operand, ProductOf | SideBySideOf):
+            return composed(operand)
         if isinstance(operand, Number):
             return operand.value
         return constant(operand) if isinstance(operand, ConstantOf) else values[operand]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.writer import Writer
 from vercomp.ir.graph import Activate, Affine, Input, Offset
-from vercomp.program import STATEFUL, ConstantOf, MapOf, Operand, SideBySideOf
+from vercomp.program import STATEFUL, ConstantOf, MapOf, Operand, ProductOf, SideBySideOf
 
 
 def maps_section(layout: Layout, writer: Writer) -> None:
@@ -196,6 +196,8 @@ def _send(layout: Layout, writer: Writer, arrived: dict[str, str], parent: str, 
 def _operand(layout: Layout, operand: Operand) -> str:
     if isinstance(operand, MapOf):
         return f"A.{layout.map_field(operand)}"
+    if isinstance(operand, ProductOf):
+        return " @ ".join(f"A.{layout.map_field(map_of)}" for map_of in operand.maps)
     if isinstance(operand, SideBySideOf):
         fields = ", ".join(f"A.{layout.map_field(map_of)}" for map_of in operand.maps)
         return f"SideBySide(({fields}))"
