@@ -178,15 +178,15 @@ def test_no_proof_falls_back_on_the_frobenius_norm(monkeypatch: pytest.MonkeyPat
 
 def test_a_bad_proposal_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proposal far below is raised until it is proved, whatever the iteration says."""
-    import vercomp.runtime.norms as module
+    import vercomp.runtime.cholesky as module
 
-    real = module._lanczos
+    real = module.lanczos
 
     def too_low(*arguments: object) -> tuple[Tensor, Tensor]:
         estimate, excess = real(*arguments)  # type: ignore[arg-type]
         return 0.7 * estimate, excess
 
-    monkeypatch.setattr(module, "_lanczos", too_low)
+    monkeypatch.setattr(module, "lanczos", too_low)
     matrix = random(23, 8, 8)
     exact = float(torch.linalg.matrix_norm(matrix, 2))
     assert exact < norm2(Dense(matrix)) < 2 * float(matrix.norm())
@@ -255,7 +255,7 @@ def test_monomial_without_factor_and_with_error() -> None:
 
 
 def test_many_rows_of_weights_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    import vercomp.runtime.norms as module
+    import vercomp.runtime.cholesky as module
 
     matrix, q = random(26, 5, 3), random(27, 11, 5).abs()
     q[4] = math.nan
@@ -268,14 +268,14 @@ def test_many_rows_of_weights_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_equal_rows_of_weights_are_proved_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import vercomp.runtime.norms as module
+    import vercomp.runtime.cholesky as module
 
     seen: list[int] = []
     real = module._prove
 
-    def counted(matrix: Tensor, gram: Tensor | None, root: Tensor) -> Tensor:
-        seen.append(len(root))
-        return real(matrix, gram, root)
+    def counted(blocks: Tensor, roots: Tensor) -> Tensor:
+        seen.append(len(roots))
+        return real(blocks, roots)
 
     monkeypatch.setattr(module, "_prove", counted)
     matrix, q = random(29, 5, 3), random(30, 4, 5).abs()

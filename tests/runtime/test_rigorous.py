@@ -14,7 +14,8 @@ from vercomp.runtime.arithmetic import Arithmetic, Interval
 from vercomp.runtime.differentiable import Differentiable
 from vercomp.runtime.monomials import Diagonal, Monomial
 from vercomp.runtime.operators import Dense, Operator
-from vercomp.runtime.rigorous import Rigorous, down, up
+from vercomp.runtime.outward import down, up
+from vercomp.runtime.rigorous import Rigorous
 
 OPS = Rigorous()
 INFINITE, NOT_A_NUMBER = math.inf, math.nan

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +25,8 @@ from torch import Tensor
 UNIT_ROUNDOFF = 2.0**-53
 """u of float64: one operation is off by at most u times its result."""
 
+SMALLEST = 2.0**-1074
+"""The smallest float64 above zero: underflow takes at most that from a product."""
 
 LARGEST_MATRIX = 2**24
 """A composition with a matrix is multiplied out up to this many entries (128 MiB in float64)."""
@@ -91,6 +94,12 @@ class Operator(ABC):
     @abstractmethod
     def absolute_norm(self) -> float:
         """Upper bound of ‖|A|‖₂ in float64, quickly: what rounding errors are relative to."""
+
+    @property
+    def underflow(self) -> float:
+        """Bound of what products that underflow take from A x or Aᵀ s, in the 2-norm."""
+        terms = max(self.fan_in, self.fan_out) + 1
+        return 4.0 * terms * math.sqrt(max(1, *self.shape)) * SMALLEST
 
     @property
     def rounds_apply(self) -> bool:
@@ -284,8 +293,13 @@ class Product(Operator):
     @property
     def absolute_norm(self) -> float:
         """Π ‖|A_i|‖₂, rounded up."""
-        guard = 1.0 + 2.0 * len(self.factors) * UNIT_ROUNDOFF
-        return math.prod(factor.absolute_norm for factor in self.factors) * guard
+        return product_up(factor.absolute_norm for factor in self.factors)
+
+    @cached_property
+    def underflow(self) -> float:
+        """What one factor loses is amplified by the others."""
+        sizes = [max(1.0, factor.absolute_norm) for factor in self.factors]
+        return 2.0 * math.prod(sizes) * sum(factor.underflow for factor in self.factors)
 
     @cached_property
     def error(self) -> float:  # type: ignore[override]
@@ -294,7 +308,7 @@ class Product(Operator):
             return 0.0
         sizes = [factor.absolute_norm for factor in self.factors]
         total = sum(
-            factor.error * math.prod(sizes[:i]) * math.prod(sizes[i + 1 :])
+            product_up((factor.error, *sizes[:i], *sizes[i + 1 :]))
             for i, factor in enumerate(self.factors)
         )
         return total * (1.0 + 8.0 * len(sizes) * UNIT_ROUNDOFF)
@@ -332,6 +346,22 @@ def product_error(outer: Operator, inner: Operator, terms: int) -> float:
         return 0.0
     if terms == 0 and outer.error == 0.0 and inner.error == 0.0:
         return 0.0
-    rounding = (terms + 2) * UNIT_ROUNDOFF * outer.absolute_norm * inner.absolute_norm
-    inherited = outer.error * inner.absolute_norm + outer.absolute_norm * inner.error
-    return (rounding * (terms > 0) + inherited) * (1.0 + 8.0 * UNIT_ROUNDOFF)
+    inherited = product_up((outer.error, inner.absolute_norm)) + product_up(
+        (outer.absolute_norm, inner.error)
+    )
+    if terms == 0:
+        return inherited * (1.0 + 8.0 * UNIT_ROUNDOFF)
+    rounding = product_up(
+        ((terms + 2) * UNIT_ROUNDOFF, outer.absolute_norm, inner.absolute_norm)
+    ) + SMALLEST * terms * math.sqrt(max(1, outer.shape[0]) * max(1, inner.shape[1]))
+    return (rounding + inherited) * (1.0 + 8.0 * UNIT_ROUNDOFF)
+
+
+def product_up(factors: Iterable[float]) -> float:
+    """The product of nonnegative numbers, rounded up; zero only where one of them is."""
+    total = 1.0
+    for factor in factors:
+        if factor == 0.0:
+            return 0.0
+        total = math.nextafter(total * factor, math.inf)
+    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -11,12 +12,16 @@ from . import norms
 from .arithmetic import Interval
 from .elementwise import Range
 from .operators import UNIT_ROUNDOFF, Operator
+from .outward import down, up
 
-_SUBNORMAL = 2.0**-1074
+_BLOCK_ENTRIES = 2**22
+"""Rows of intervals are sent through an operator in blocks with at most this many entries."""
 
 
 class Rigorous:
     """The arithmetic of certificates. Operators and coefficients must be in float64.
+
+    An instance is for one state of the weights: it remembers the norm of an operator.
 
     Args:
         device: Where numbers are made.
@@ -24,14 +29,20 @@ class Rigorous:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
+        self._norms: WeakKeyDictionary[Operator, float] = WeakKeyDictionary()
 
     def norm2(self, operator: Operator, site: str) -> Tensor:
         """Proved upper bound of ‖A‖₂ (:mod:`.norms`)."""
-        return self.constant(norms.norm2(operator))
+        return self.constant(self._norm(operator))
 
     def weighted_norm2_squared(self, operator: Operator, weights: Tensor, site: str) -> Tensor:
         """Proved upper bounds of λ_max(Aᵀ diag(q) A)."""
-        return norms.weighted_norm2_squared(operator, weights)
+        return norms.weighted_norm2_squared(operator, weights, self._norms.get(operator))
+
+    def _norm(self, operator: Operator) -> float:
+        if operator not in self._norms:
+            self._norms[operator] = norms.norm2(operator)
+        return self._norms[operator]
 
     def constant(self, value: float) -> Tensor:
         """A float64 number, exactly."""
@@ -88,21 +99,15 @@ class Rigorous:
         """Aᵀ mid ± (|A|ᵀ rad + rounding).
 
         Each entry sums m products: the float64 sum is off by at most 2(m + 2)u |A|ᵀ(|mid| + rad);
-        an operator that is itself rounded adds ‖A − Â‖_F · ‖|mid| + rad‖.
+        an operator that is itself rounded adds ‖A − Â‖ · ‖|mid| + rad‖. A few rows at a time: an
+        image network has many units.
         """
-        middle = 0.5 * interval.lower + 0.5 * interval.upper
-        radius = up(torch.maximum(interval.upper - middle, middle - interval.lower))
-        size = up(middle.abs() + radius)
-        rounding = 4.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF
-        spread = operator.abs_adjoint(radius + rounding * size) * (1.0 + rounding)
-        if operator.error > 0.0:
-            spread = spread + operator.error * size.norm(dim=1, keepdim=True) * (1.0 + 1e-9)
-        # Products may underflow, by less than the smallest subnormal number each; where nothing
-        # that is not zero meets, the result is exactly zero.
-        meets = operator.abs_adjoint((size > 0).to(size)) > 0
-        spread = torch.where(meets, spread + 4.0 * operator.fan_out * _SUBNORMAL, spread)
-        center = operator.adjoint(middle)
-        return Interval(down(center - up(spread)), up(center + up(spread)))
+        rows = max(1, _BLOCK_ENTRIES // max(1, *operator.shape))
+        ends = zip(
+            torch.split(interval.lower, rows), torch.split(interval.upper, rows), strict=True
+        )
+        blocks = [_adjoint(operator, lower, upper) for lower, upper in ends]
+        return Interval(torch.cat([b.lower for b in blocks]), torch.cat([b.upper for b in blocks]))
 
     def through(self, interval: Interval, slope: Range) -> Interval:
         """The products of the end points, rounded outward."""
@@ -114,17 +119,30 @@ class Rigorous:
         return torch.nan_to_num(depth, nan=math.inf, posinf=math.inf)
 
 
-def up(x: Tensor) -> Tensor:
-    """The next larger float64, except that an exact zero stays zero.
+def _adjoint(operator: Operator, lower: Tensor, upper: Tensor) -> Interval:
+    middle = 0.5 * lower + 0.5 * upper
+    radius = up(torch.maximum(upper - middle, middle - lower))
+    size = up(middle.abs() + radius)
+    rounding = 4.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF
+    spread = operator.abs_adjoint(radius + rounding * size) * (1.0 + rounding)
+    if operator.error > 0.0:
+        spread = spread + operator.error * size.norm(dim=1, keepdim=True) * (1.0 + 1e-9)
+    # Products may underflow; where nothing that is not zero meets, the result is exactly zero.
+    meets: Tensor | float = 1.0
+    if _keeps_what_is_not_zero(operator):
+        meets = (operator.abs_adjoint((size > 0).to(size)) > 0).to(size)
+    spread = up(spread + operator.underflow * meets)
+    center = operator.adjoint(middle)
+    return Interval(down(center - spread), up(center + spread))
 
-    For sums and roots, which are zero only when they are exactly zero.
-    """
-    return torch.where(x == 0, x, torch.nextafter(x, torch.full_like(x, math.inf)))
 
-
-def down(x: Tensor) -> Tensor:
-    """The next smaller float64, except that an exact zero stays zero."""
-    return -up(-x)
+def _keeps_what_is_not_zero(operator: Operator) -> bool:
+    """Whether |A|ᵀ 1 is zero in float64 only where it is: tiny factors may multiply to zero."""
+    smallest = 1.0
+    for value in operator.values:
+        nonzero = value[value != 0].abs()
+        smallest *= min(1.0, float(nonzero.min())) if nonzero.numel() else 1.0
+    return len(operator.values) <= 1 or smallest > 1e-200
 
 
 def _products(interval: Interval, other: Range) -> Interval:

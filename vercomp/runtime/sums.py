@@ -65,6 +65,11 @@ class Transposed(Operator):
         return self.inner.absolute_norm
 
     @property
+    def underflow(self) -> float:
+        """The same."""
+        return self.inner.underflow
+
+    @property
     def error(self) -> float:  # type: ignore[override]
         """The same."""
         return self.inner.error
@@ -123,6 +128,11 @@ class Sum(Operator):
         """Σ ‖|A_k|‖₂, rounded up."""
         guard = 1.0 + 2.0 * len(self.summands) * UNIT_ROUNDOFF
         return sum(summand.absolute_norm for summand in self.summands) * guard
+
+    @property
+    def underflow(self) -> float:
+        """Σ of what the summands lose."""
+        return 2.0 * sum(summand.underflow for summand in self.summands)
 
     @cached_property
     def error(self) -> float:  # type: ignore[override]
@@ -189,6 +199,11 @@ class SideBySide(Operator):
         """√Σ ‖|A_k|‖₂², rounded up."""
         guard = 1.0 + 4.0 * (len(self.blocks) + 2) * UNIT_ROUNDOFF
         return math.hypot(*(block.absolute_norm for block in self.blocks)) * guard
+
+    @property
+    def underflow(self) -> float:
+        """Σ of what the blocks lose."""
+        return 2.0 * sum(block.underflow for block in self.blocks)
 
     @cached_property
     def error(self) -> float:  # type: ignore[override]

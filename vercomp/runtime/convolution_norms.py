@@ -1,0 +1,124 @@
+"""Proved norms of convolutions: which axes go on a torus, and which torus.
+
+The blocks of :mod:`.spectra` bound a norm for every choice of torus; a choice is made by estimates,
+and the bound proved for it (:mod:`.cholesky`). An image that is large compared to the kernel loses
+almost nothing on the torus. Where an estimate from below says that more than half a percent may be
+lost, axes are kept as they are as far as the work allows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .cholesky import largest_estimate, weighted_bounds
+from .convolution import Convolution
+from .lanczos import norm_from_below
+from .majorants import majorants
+from .operators import UNIT_ROUNDOFF
+from .outward import times_up, up
+from .spectra import Grid, Spectrum
+
+_AT_ONCE = 2e9
+"""Floating-point operations of a proof that need not be thought about."""
+
+_MOST = 2e11
+"""Of one that is too long: some ten seconds."""
+
+_MOST_FOR_ROWS = 6e10
+"""The same for many rows of weights, which take smaller factorisations."""
+
+_MOST_ENTRIES = 2**24
+_CLOSE = 1.005
+
+
+def convolution_norm(convolution: Convolution) -> float:
+    """Upper bound of ‖A‖₂.
+
+    Args:
+        convolution: In float64, with finite weights.
+    """
+    exact_part = _on_cpu(convolution)
+    choices = _choices(exact_part, 1)
+    if choices[-1].work() <= _AT_ONCE:
+        return _proved(choices[-1])
+    best, lower = math.inf, None
+    for choice in choices:
+        if choice.work() > _MOST and best < math.inf:
+            break
+        best = min(best, _proved(choice))
+        lower = norm_from_below(exact_part) if lower is None else lower
+        if best <= _CLOSE * lower:
+            break
+    return best
+
+
+def convolution_weighted(convolution: Convolution, q: Tensor, *, adjoint: bool = False) -> Tensor:
+    """Upper bounds of ‖diag(√q_p) A‖₂², or of ‖A diag(√q_p)‖₂².
+
+    Args:
+        convolution: In float64, with finite weights.
+        q: Finite, nonnegative, (P, m) or (P, n), on the CPU.
+        adjoint: Whether the weights are of the inputs.
+    """
+    convolution = _on_cpu(convolution)
+    choices = _choices(convolution, len(q))
+    fitting = [choice for choice in choices if choice.work(len(q)) <= _MOST_FOR_ROWS]
+    choice = fitting[-1] if fitting else choices[0]
+    rows = choice.input_weights(q) if adjoint else choice.output_weights(q)
+    count = max(1, int(_MOST_FOR_ROWS / choice.work(1)))
+    covers, which, factor = majorants(rows.flatten(1), count)
+    covers = covers.reshape(-1, *rows.shape[1:])
+    grid = _best_grid(choice)
+    blocks = _adjoints(choice, grid) if adjoint else choice.blocks(grid)
+    bounds = weighted_bounds(blocks, covers, choice.error)
+    bounds = times_up(times_up(bounds, choice.size), choice.size)
+    if convolution.error > 0.0:
+        extra = times_up(covers.flatten(1).amax(1).sqrt(), convolution.error * (1.0 + 1e-9))
+        root = up(up(bounds.sqrt()) + extra)
+        bounds = times_up(root, root)
+    return times_up(bounds[which], factor)
+
+
+def _choices(convolution: Convolution, rows: int) -> list[Spectrum]:
+    """Every choice of kept axes with blocks that fit into memory, the least work first."""
+    axes = range(convolution.dimensions)
+    found = [
+        Spectrum(convolution, kept)
+        for count in range(convolution.dimensions + 1)
+        for kept in itertools.combinations(axes, count)
+    ]
+    found = [one for one in found if not one.kept or math.prod(one.extents) <= _MOST_ENTRIES]
+    return sorted(found, key=lambda one: one.work(rows))
+
+
+def _proved(choice: Spectrum) -> float:
+    groups, c = choice.convolution.groups, choice.extents[0]
+    ones = torch.ones(1, groups, c, dtype=torch.float64)
+    blocks = choice.blocks(_best_grid(choice))
+    root = math.sqrt(float(weighted_bounds(blocks, ones, choice.error)[0]))
+    if root == 0.0:
+        return choice.convolution.error
+    total = choice.size * root + choice.convolution.error
+    return math.nextafter(total * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
+
+
+def _best_grid(choice: Spectrum) -> Grid:
+    """Of the smallest tori, with and without half a step, the one with the smallest norm."""
+    grids = choice.grids()
+    if len(grids) == 1:
+        return grids[0]
+    return min(grids, key=lambda grid: largest_estimate(choice.blocks(grid)))
+
+
+def _adjoints(choice: Spectrum, grid: Grid) -> Iterator[Tensor]:
+    return (block.mH for block in choice.blocks(grid))
+
+
+def _on_cpu(convolution: Convolution) -> Convolution:
+    return replace(convolution, kernel=convolution.kernel.detach().cpu())
