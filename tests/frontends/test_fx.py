@@ -358,15 +358,12 @@ OPAQUE = {
     "relu-like square": (lambda x: x**2, 4),
     "product": (lambda x: x * x.flip(1), 4),
     "sorted": (lambda x: x.sort(1)[0], 4),
-    "split": (lambda x: x.split(2, 1)[1], 2),
     "max pool": (lambda x: F.max_pool1d(x.unsqueeze(1), 2).squeeze(1), 2),
     "softmax inside": (lambda x: x.softmax(1), 4),
     "layer norm": (nn.LayerNorm(4), 4),
     "dropout": (lambda x: F.dropout(x, 0.0, training=True), 4),
     "floor": (lambda x: torch.div(x, 0.3, rounding_mode="floor"), 4),
-    "expand": (lambda x: x[:, :1].expand(-1, 4), 4),
     "cast": (lambda x: x.mul(3).to(torch.int64).to(torch.float32), 4),
-    "zeros": (lambda x: torch.cat([x, x.new_zeros(x.shape[0], 2)], 1), 6),
 }
 
 

@@ -23,7 +23,16 @@ from torch.export.graph_signature import InputKind
 from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
-from vercomp.frontends.fx_operators import CASTS, KEEPS, RESHAPES, RULES, SOFTMAX, TRANSPOSES, Call
+from vercomp.frontends.fx_call import Call, Results, Size
+from vercomp.frontends.fx_operators import (
+    CASTS,
+    KEEPS,
+    RESHAPES,
+    RULES,
+    SEVERAL,
+    SOFTMAX,
+    TRANSPOSES,
+)
 from vercomp.frontends.torch_source import (
     TorchSource,
     evaluating,
@@ -37,6 +46,13 @@ from vercomp.ir.linear_maps import Shape
 
 STAND_IN = 7919
 """Stands for a symbolic batch in the source's shapes: a prime that is no layer's width."""
+
+FILLS: dict[str, float | None] = {
+    **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), 0.0),
+    **dict.fromkeys(("ones", "ones_like", "new_ones"), 1.0),
+    **dict.fromkeys(("full", "full_like", "new_full"), None),
+}
+"""Operators that give equal numbers in the shape of something; None for one that they are told."""
 
 
 def from_torch(
@@ -133,18 +149,16 @@ def _quiet() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Size:
-    """An integer that depends on the batch."""
-
-    of: Callable[[int], int]
-
-
-@dataclass(frozen=True)
 class _Several:
-    """The results of an operator that gives several; each becomes opaque when it is taken."""
+    """The results of an operator that gives several: each is made when it is taken.
+
+    Those without a rule become opaque.
+    """
 
     signals: tuple[Signal, ...]
     run: Callable[..., Any]
+    results: Results
+    reason: str
 
 
 class _Translator:
@@ -163,6 +177,7 @@ class _Translator:
         self.names = names
         self.env: dict[fx.Node, Any] = {}
         self.modules: set[str] = set()
+        self.found: dict[Any, int] = {}
         user_inputs = program.graph_signature.user_inputs
         if len(user_inputs) != 1:
             raise UnsupportedError(
@@ -236,11 +251,11 @@ class _Translator:
     def _call(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt | torch.SymBool | torch.SymFloat):
-            return self._size(value, node)
+            return self._number(value, node)
         site = self._site(node)
         if not isinstance(node.target, torch._ops.OpOverload):
             if getattr(node.target, "__name__", "") == "getitem":
-                return self._item(node, site)
+                return self._item(node, site) if node.users else None
             raise self.build.refuse(
                 site, "higher-order operators are not supported", "Take it out of forward()"
             )
@@ -248,8 +263,10 @@ class _Translator:
         name = node.target._schema.name.split("::")[1]
         name = name if name in RULES else name.removesuffix("_")
         signals = [v for v in _flat(args.values()) if isinstance(v, Signal)]
-        if not signals:
-            result: Any = self._constant(node, name, args)
+        if name in FILLS and isinstance(value, Tensor):
+            result: Any = self._filled(value, name, args)
+        elif not signals:
+            result = self._constant(node, name, args)
         else:
             result = self._translate_call(node, name, site, args, signals)
         if node.target._schema.is_mutable and node.args and isinstance(node.args[0], fx.Node):
@@ -260,27 +277,42 @@ class _Translator:
             self.env[node.args[0]] = result  # x.relu_(): later readers of x see the result
         return result
 
+    def _filled(self, value: Tensor, name: str, args: dict[str, Any]) -> Constant:
+        """Equal numbers in a shape that may depend on the batch; one is stored."""
+        number = FILLS[name] if FILLS[name] is not None else args["fill_value"]
+        if isinstance(number, Constant):
+            number = number.value
+        dtype = torch.float64 if value.dtype.is_floating_point else value.dtype
+        return Constant(torch.as_tensor(number, dtype=dtype).expand(self._shape(value)))
+
     def _translate_call(
         self, node: fx.Node, name: str, site: Site, args: dict[str, Any], signals: list[Signal]
     ) -> Any:
         value = node.meta.get("val")
-        rule = RULES.get(name)
+        values = value if isinstance(value, list | tuple) else (value,)
+        outs = tuple(self._shape(v) for v in values if isinstance(v, Tensor))
+        run = self._runner(node, args, signals)
+        call = Call(self.build, site, args, outs, run)
+        rule, several = RULES.get(name), SEVERAL.get(name)
         reason = "vercomp has no rule for this operator"
         if name in CASTS and not _reads_floats(node):
             rule, reason = None, "it reads integers or booleans"
-        if isinstance(value, Tensor) and rule is not None:
-            outcome = rule(Call(self.build, site, args, self._shape(value)))
+        if isinstance(value, Tensor):
+            outcome = reason if rule is None else rule(call)
             if not isinstance(outcome, str):
                 return outcome
-            reason = outcome
-        run = self._runner(node, args, signals)
+            if name in SOFTMAX and _over_classes(args, signals[0]):
+                site = Site(site.name, SOFTMAX[name], site.origin)
+            return self._opaque(site, signals, run, outs[0], outcome)
         if value is None:
             return None
-        if not isinstance(value, Tensor):
-            return _Several(tuple(signals), run)
-        if name in SOFTMAX and _over_classes(args, signals[0]):
-            site = Site(site.name, name, site.origin)
-        return self._opaque(site, signals, run, self._shape(value), reason)
+        if several is None:
+            why = reason if rule is None else rule(call)
+            return _Several(tuple(signals), run, (), why if isinstance(why, str) else reason)
+        results = several(call)
+        if isinstance(results, str):
+            return _Several(tuple(signals), run, (), results)
+        return _Several(tuple(signals), run, results, reason)
 
     def _opaque(
         self,
@@ -299,16 +331,18 @@ class _Translator:
         if not isinstance(source, _Several):
             return source[index]
         value = node.meta.get("val")
+
+        def run(*values: Tensor) -> Any:
+            return source.run(*values)[index]
+
         if not isinstance(value, Tensor):
-            return _Several(source.signals, lambda *xs: source.run(*xs)[index])
+            return _Several(source.signals, run, (), source.reason)
+        assert isinstance(index, int)  # noqa: S101 - torch.export writes it
+        outcome = source.results[index]() if index < len(source.results) else source.reason
+        if not isinstance(outcome, str):
+            return outcome
         site = self._site(node.args[0])  # type: ignore[arg-type]
-        return self._opaque(
-            site,
-            source.signals,
-            lambda *xs: source.run(*xs)[index],
-            self._shape(value),
-            "vercomp has no rule for this operator",
-        )
+        return self._opaque(site, source.signals, run, self._shape(value), outcome)
 
     def _constant(self, node: fx.Node, name: str, args: dict[str, Any]) -> Any:
         """An operator over constants only: computed now, without losing whose tensor it is."""
@@ -349,7 +383,7 @@ class _Translator:
                     return next(rest)
                 if isinstance(value, list | tuple):
                     return [fill(item) for item in value]
-                if isinstance(value, _Size):
+                if isinstance(value, Size):
                     return value.of(batch)
                 if isinstance(value, Constant):
                     real = value.value.is_floating_point() and len(values) > 0
@@ -385,22 +419,43 @@ class _Translator:
             return [self._resolve(item) for item in value]
         return value
 
-    def _size(self, value: Any, node: fx.Node | None = None) -> _Size:
-        expression, symbol = value.node.expr, self.symbol
-        if node is not None and not expression.free_symbols <= {symbol}:
+    def _number(self, value: Any, node: fx.Node) -> Size:
+        """A number of the source; its shapes are all that one may depend on."""
+        symbol, source = value.node.expr, node.args[0] if node.args else None
+        if symbol.is_symbol and symbol != self.symbol and isinstance(source, fx.Node):
+            tensor, axis = self.env[source], node.args[-1]
+            if isinstance(tensor, Signal) and isinstance(axis, int):
+                self.found[symbol] = tensor.full(self.build.batch)[axis]
+        size = self._size(value)
+        if size is None:
             raise self.build.refuse(
                 self._site(node),
                 "a number is taken out of a tensor",
                 "Keep it a tensor: no .item() in forward()",
             )
-        return _Size(lambda batch: int(expression.subs({symbol: batch})))
+        return size
+
+    def _size(self, value: Any) -> Size | None:
+        """A number that depends on the batch alone, or None."""
+        expression = value.node.expr.subs(self.found)
+        if not expression.free_symbols <= {self.symbol}:
+            return None
+
+        def of(batch: int) -> int:
+            value = expression.subs({self.symbol: batch})
+            return int(bool(value) if value.is_Boolean else value)
+
+        return Size(of)
 
     def _shape(self, value: Tensor) -> Shape:
-        """The shape of a result, the stand-in for a symbolic batch."""
-        return tuple(
-            self._size(size).of(self.build.batch) if isinstance(size, torch.SymInt) else int(size)
-            for size in value.shape
-        )
+        """The shape of a result, the stand-in for a symbolic batch, −1 for what is not known."""
+        return tuple(self._length(size) for size in value.shape)
+
+    def _length(self, size: int | torch.SymInt) -> int:
+        if isinstance(size, int):
+            return size
+        found = self._size(size)
+        return -1 if found is None else found.of(self.build.batch)
 
     def _site(self, node: fx.Node) -> Site:
         """A layer of torch.nn gives its path to its first operator; other names are torch's own."""

@@ -6,56 +6,15 @@ that says why the operator is opaque.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import sympy
 import torch
+from torch import Tensor
 
-from vercomp.frontends import algebra, elementwise
-from vercomp.frontends.builder import Builder
-from vercomp.frontends.values import Constant, Signal, Site, Value
-from vercomp.ir.linear_maps import Shape
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operator at work.
-
-    Args:
-        build: The graph in the making.
-        site: Where it stands.
-        args: Its arguments by name: values, numbers, lists, None.
-        out: Shape of its result as the source has it (None for several results).
-    """
-
-    build: Builder
-    site: Site
-    args: Mapping[str, Any]
-    out: Shape
-
-    def signal(self, name: str = "self") -> Signal:
-        """An argument that depends on the input."""
-        value = self.args.get(name, self.args.get("input"))
-        if not isinstance(value, Signal):
-            raise self.build.refuse(self.site, f"its argument {name!r} is a constant")
-        return value
-
-    def value(self, name: str) -> Value:
-        """An argument that is a tensor or a number."""
-        value = self.args[name]
-        if isinstance(value, bool | int | float):
-            return Constant(torch.tensor(value, dtype=torch.float64))
-        if not isinstance(value, Constant | Signal):
-            raise self.build.refuse(self.site, f"its operand {name!r} depends on the batch size")
-        return value
-
-
-Result = Value | str
-Rule = Callable[[Call], Result]
-
-BROADCASTS = "its operands broadcast, or are two signals, in a way that no linear map expresses"
+from vercomp.frontends import algebra, elementwise, fx_products, fx_shapes, fx_windows
+from vercomp.frontends.fx_call import BROADCASTS, Call, Result, Results, Rule, known
+from vercomp.frontends.values import Constant, Signal, Value
 
 
 def _formula(formula: Callable[..., sympy.Basic], *names: str, whole: bool = False) -> Rule:
@@ -76,7 +35,7 @@ def _formula(formula: Callable[..., sympy.Basic], *names: str, whole: bool = Fal
         if any(isinstance(value, Constant | Signal) for value in numbers):
             return "its options are tensors"
         result = call.build.apply(call.site, lambda x: formula(x, *numbers), signal)
-        return BROADCASTS if result is None else result
+        return known(result, BROADCASTS)
 
     return rule
 
@@ -87,7 +46,7 @@ def _binary(formula: Callable[..., sympy.Basic], *names: str) -> Rule:
     def rule(call: Call) -> Result:
         operands = [call.value(name) for name in names]
         result = call.build.apply(call.site, formula, *operands)
-        return BROADCASTS if result is None else result
+        return known(result, BROADCASTS)
 
     return rule
 
@@ -105,16 +64,18 @@ def _add(call: Call, *, subtract: bool = False, swap: bool = False) -> Result:
             return BROADCASTS
         b = scaled
     result = algebra.add(call.build, call.site, a, b, subtract=subtract)
-    return BROADCASTS if result is None else result
+    return known(result, BROADCASTS)
 
 
 def _multiply(call: Call, *, divide: bool = False) -> Result:
     if call.args.get("rounding_mode") is not None:
         return "division with rounding is a step function"
-    result = algebra.multiply(
-        call.build, call.site, call.value("self"), call.value("other"), divide=divide
-    )
-    return BROADCASTS if result is None else result
+    a, b = call.value("self"), call.value("other")
+    result = algebra.multiply(call.build, call.site, a, b, divide=divide)
+    if isinstance(a, Signal) and isinstance(b, Signal):
+        verb = "divides" if divide else "multiplies"
+        return known(result, f"it {verb} two values that both depend on the input")
+    return known(result, BROADCASTS)
 
 
 def _power(call: Call) -> Result:
@@ -122,7 +83,7 @@ def _power(call: Call) -> Result:
     if isinstance(exponent, Constant) and isinstance(exponent.number, int | float):
         power = elementwise.number(exponent.number)
         result = call.build.apply(call.site, lambda x: x**power, call.signal())
-        return BROADCASTS if result is None else result
+        return known(result, BROADCASTS)
     return "its exponent is not a number"
 
 
@@ -134,109 +95,71 @@ def _clamp(call: Call) -> Result:
     result = call.build.apply(
         call.site, lambda x: elementwise.clip(x, *map(float, bounds)), call.signal()
     )
-    return BROADCASTS if result is None else result
+    return known(result, BROADCASTS)
 
 
-MATRIX = "only products with a constant matrix over one vector for each input are supported"
+def _where(call: Call) -> Result:
+    """A choice: by a formula, or between entries that are known from the start."""
+    condition = call.value("condition")
+    if isinstance(condition, Constant) and condition.number is None:
+        return _choice(call, condition.value.bool(), call.value("self"), call.value("other"))
+    return _binary(elementwise.choose, "condition", "self", "other")(call)
 
 
-def _linear(call: Call) -> Result:
-    weight, bias = call.args["weight"], call.args.get("bias")
-    if not isinstance(weight, Constant) or isinstance(bias, Signal):
-        return MATRIX
-    if weight.value.ndim != 2 or not isinstance(call.args["input"], Signal):
-        return MATRIX
-    result = algebra.dense(call.build, call.site, call.signal("input"), weight.swapped(), bias)
-    return MATRIX if result is None else result
+def _masked_fill(call: Call) -> Result:
+    mask = call.value("mask")
+    if not isinstance(mask, Constant):
+        return "its mask depends on the input"
+    return _choice(call, mask.value.bool(), call.value("value"), call.value("self"))
 
 
-def _matmul(call: Call) -> Result:
-    return _product(
-        call, call.value("self"), call.value("mat2" if "mat2" in call.args else "other")
+def _choice(call: Call, condition: Tensor, a: Value, b: Value) -> Result:
+    """a where the condition holds, else b, as a sum of both times zeros and ones."""
+    total: Value | None = None
+    for value, mask in ((a, condition), (b, ~condition)):
+        ones = Constant(mask.double())
+        if isinstance(value, Constant):
+            chosen = torch.where(mask, value.value.double(), 0.0)
+            part: Value | None = call.build.derive(chosen, value)
+        else:
+            part = algebra.multiply(call.build, call.site, value, ones)
+        if part is None:
+            return BROADCASTS
+        total = part if total is None else algebra.add(call.build, call.site, total, part)
+    return known(total, BROADCASTS)
+
+
+def _lerp(call: Call) -> Result:
+    """a + w (b − a)."""
+    difference = algebra.add(
+        call.build, call.site, call.value("end"), call.value("self"), subtract=True
     )
+    return _plus_scaled(call, difference, call.value("weight"))
 
 
-def _product(call: Call, a: Value, b: Value) -> Result:
-    result = algebra.matmul(call.build, call.site, a, b)
-    return MATRIX if result is None else result
+def _add_product(call: Call, *, divide: bool = False) -> Result:
+    """a + value · b ⊙ c, or ⊘ c."""
+    product: Value | None = algebra.multiply(
+        call.build, call.site, call.value("tensor1"), call.value("tensor2"), divide=divide
+    )
+    return _plus_scaled(call, product, call.value("value"))
 
 
-def _addmm(call: Call) -> Result:
-    product = _product(call, call.value("mat1"), call.value("mat2"))
-    beta, alpha = call.args.get("beta", 1), call.args.get("alpha", 1)
-    if isinstance(product, str):
-        return product
-    scaled: Value | None = product
-    bias: Value | None = call.value("self")
-    if alpha != 1:
-        scaled = algebra.multiply(
-            call.build, call.site, product, Constant(torch.tensor(float(alpha)))
-        )
-    if beta != 1 and isinstance(bias, Constant):
-        bias = call.build.derive(bias.value.double() * beta, bias)
-    if scaled is None or bias is None:
+def _plus_scaled(call: Call, a: Value | None, factor: Value) -> Result:
+    """``self`` plus a multiple."""
+    scaled = None if a is None else algebra.multiply(call.build, call.site, a, factor)
+    if scaled is None:
         return BROADCASTS
-    result = algebra.add(call.build, call.site, scaled, bias)
-    return BROADCASTS if result is None else result
+    return known(algebra.add(call.build, call.site, call.value("self"), scaled), BROADCASTS)
 
 
-def _convolution(call: Call) -> Result:
-    reason = "only convolutions whose kernel covers their whole unpadded input are supported"
-    signal, weight, bias = call.args["input"], call.args["weight"], call.args.get("bias")
-    if not isinstance(signal, Signal) or not isinstance(weight, Constant):
-        return reason
-    padding = call.args.get("padding", 0)
-    padded = padding != "valid" if isinstance(padding, str) else any(_listed(padding))
-    if padded or call.args.get("groups", 1) != 1 or isinstance(bias, Signal):
-        return reason
-    result = algebra.convolution(call.build, call.site, signal, weight, bias)
-    return reason if result is None else result
-
-
-def _listed(value: object) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _batch_norm(call: Call) -> Result:
-    mean, variance = call.args["running_mean"], call.args["running_var"]
-    weight, bias = call.args["weight"], call.args["bias"]
-    if call.args.get("training") or call.args.get("use_input_stats"):
-        return "batch normalisation by the statistics of the batch couples the inputs"
-    if not all(isinstance(v, Constant | None) for v in (mean, variance, weight, bias)):
-        return "its statistics are not constant"
-    if mean is None or variance is None:
-        return "batch normalisation without frozen statistics couples the inputs"
-    result = algebra.batch_norm(
-        call.build,
-        call.site,
-        call.signal("input"),
-        weight,
-        bias,
-        mean,
-        variance,
-        float(call.args["eps"]),
-    )
-    return (
-        "only batch normalisation of (batch, features) is supported" if result is None else result
-    )
-
-
-def _reshape(call: Call) -> Result:
-    result = algebra.reshape(call.build, call.site, call.signal(), call.out)
-    return "it mixes the batch with another dimension" if result is None else result
-
-
-def _permute(call: Call) -> Result:
-    signal = call.signal()
-    axes = list(range(signal.rank))
-    if "dims" in call.args:
-        axes = list(call.args["dims"])
-    elif "dim0" in call.args:
-        i, j = call.args["dim0"], call.args["dim1"]
-        axes[i], axes[j] = axes[j], axes[i]
-    else:  # t, numpy_T, mT, adjoint of a matrix
-        axes.reverse()
-    return algebra.permute(call.build, call.site, signal, axes)
+def _prelu(call: Call) -> Result:
+    weight = call.constant("weight")
+    if weight is None or weight.numel() != 1:
+        return "its slopes are not one number"
+    slope = float(weight)
+    result = call.build.apply(call.site, lambda x: elementwise.leaky_relu(x, slope), call.signal())
+    return known(result, BROADCASTS)
 
 
 def _same(call: Call) -> Result:
@@ -259,6 +182,9 @@ def _dropout(call: Call) -> Result:
 def _softmax(call: Call) -> Result:
     return "a softmax is no elementwise function"
 
+
+KEPT = ("contiguous", "clone", "detach", "alias", "lift_fresh_copy")
+"""Operators that give what they take."""
 
 _E = elementwise
 _ONE = sympy.Integer(1)
@@ -322,47 +248,37 @@ RULES: dict[str, Rule] = {
     "ge": _binary(sympy.Ge, "self", "other"),
     "lt": _binary(sympy.Lt, "self", "other"),
     "le": _binary(sympy.Le, "self", "other"),
-    "where": _binary(_E.choose, "condition", "self", "other"),
-    "linear": _linear,
-    "matmul": _matmul,
-    "mm": _matmul,
-    "addmm": _addmm,
-    "conv1d": _convolution,
-    "conv2d": _convolution,
-    "conv3d": _convolution,
-    "batch_norm": _batch_norm,
-    "_native_batch_norm_legit_no_training": _batch_norm,
+    "where": _where,
+    "lerp": _lerp,
+    "addcmul": _add_product,
+    "addcdiv": lambda call: _add_product(call, divide=True),
+    "masked_fill": _masked_fill,
+    "prelu": _prelu,
     "dropout": _dropout,
     "feature_dropout": _dropout,
     "alpha_dropout": _dropout,
     "feature_alpha_dropout": _dropout,
-    "softmax": _softmax,
-    "log_softmax": _softmax,
-    "to": _cast,
-    "_to_copy": _cast,
-    **dict.fromkeys(
-        (
-            "flatten",
-            "view",
-            "reshape",
-            "_unsafe_view",
-            "unflatten",
-            "squeeze",
-            "unsqueeze",
-            "ravel",
-            "view_as",
-            "reshape_as",
-        ),
-        _reshape,
-    ),
-    **dict.fromkeys(
-        ("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT"), _permute
-    ),
-    **dict.fromkeys(("contiguous", "clone", "detach", "alias", "lift_fresh_copy"), _same),
+    **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax"), _softmax),
+    **dict.fromkeys(("to", "_to_copy", "type_as"), _cast),
+    **dict.fromkeys(KEPT, _same),
+    **fx_windows.RULES,
+    **fx_shapes.RULES,
+    **fx_products.RULES,
 }
 
-RESHAPES = frozenset(name for name, rule in RULES.items() if rule is _reshape)
-TRANSPOSES = frozenset(name for name, rule in RULES.items() if rule is _permute)
-KEEPS = frozenset(name for name, rule in RULES.items() if rule in (_same, _cast))
+#: The same for operators that give several results.
+SEVERAL: dict[str, Callable[[Call], Results | str]] = {
+    **fx_shapes.SEVERAL,
+    "_native_batch_norm_legit_no_training": fx_shapes.only_first(fx_windows.batch_norm),
+}
+
+RESHAPES = frozenset(fx_shapes.RESHAPES)
+TRANSPOSES = frozenset(fx_shapes.TRANSPOSES)
 CASTS = frozenset(name for name, rule in RULES.items() if rule is _cast)
-SOFTMAX = ("softmax", "log_softmax")
+KEEPS = frozenset(KEPT) | CASTS
+SOFTMAX = {
+    "softmax": "softmax",
+    "_softmax": "softmax",
+    "log_softmax": "log_softmax",
+    "_log_softmax": "log_softmax",
+}

@@ -1,0 +1,246 @@
+"""The rules of the torch front end for what slides a window, and for normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from vercomp.frontends import algebra, shaping, windows
+from vercomp.frontends.broadcasting import MIXES
+from vercomp.frontends.fx_call import Call, Result, Rule, known
+from vercomp.frontends.values import Constant, Signal
+from vercomp.ir.convolutions import Window
+
+KERNEL = "a convolution with a kernel that depends on the input is not linear"
+STATISTICS = "it divides by statistics of its input, which is neither affine nor elementwise"
+COUPLES = "batch normalisation by the statistics of the batch couples the inputs"
+MAXIMA = "a maximum over several entries is piecewise linear: its gradient jumps"
+
+
+def _convolution(call: Call, *, transposed: bool = False) -> Result:
+    signal, weight, bias = call.args["input"], call.args["weight"], call.args.get("bias")
+    if not isinstance(signal, Signal) or not isinstance(weight, Constant):
+        return KERNEL
+    if isinstance(bias, Signal):
+        return KERNEL
+    size = tuple(weight.value.shape[2:])
+    count = len(size)
+    dilation = call.integers("dilation", count, 1)
+    if call.args.get("padding") == "same":
+        beyond = [d * (k - 1) for d, k in zip(dilation, size, strict=True)]
+        pads = tuple((total // 2, total - total // 2) for total in beyond)
+    elif call.args.get("padding") == "valid":
+        pads = ((0, 0),) * count
+    else:
+        pads = tuple((p, p) for p in call.integers("padding", count, 0))
+    window = Window(size, call.integers("stride", count, 1), pads, dilation)
+    groups = int(call.args.get("groups", 1))
+    if transposed or call.args.get("transposed"):
+        extra = call.integers("output_padding", count, 0)
+        return windows.transposed_convolution(
+            call.build, call.site, signal, weight, bias, window, extra, groups
+        )
+    return windows.convolution(call.build, call.site, signal, weight, bias, window, groups)
+
+
+def _average_pool(dimensions: int) -> Rule:
+    def rule(call: Call) -> Result:
+        signal = call.signal()
+        size = call.integers("kernel_size", dimensions, 1)
+        stride = size
+        if call.args.get("stride"):
+            stride = call.integers("stride", dimensions, 1)
+        padding = call.integers("padding", dimensions, 0)
+        pads = tuple((p, p) for p in padding)
+        if call.args.get("ceil_mode"):
+            lengths = signal.full(call.build.batch)[-dimensions:]
+            numbers = zip(lengths, size, stride, padding, strict=True)
+            pads = tuple((p, _behind(n, k, s, p)) for n, k, s, p in numbers)
+        included = call.args.get("count_include_pad", True)
+        counted = tuple((p, p) if included else (0, 0) for p in padding)
+        divisor = call.args.get("divisor_override")
+        window = Window.of(size, stride, pads)
+        return windows.average_pool(
+            call.build,
+            call.site,
+            signal,
+            window,
+            None if divisor is None else int(divisor),
+            None if counted == pads else counted,
+        )
+
+    return rule
+
+
+def _behind(n: int, size: int, stride: int, padding: int) -> int:
+    """Padding behind such that the last window of torch's ceil_mode fits.
+
+    A window more than fits is taken where it starts within the input or the padding before it.
+    """
+    beyond = n + 2 * padding - size
+    places = -(-beyond // stride) + 1
+    if (places - 1) * stride >= n + padding:
+        places -= 1
+    return max(padding, (places - 1) * stride + size - n - padding)
+
+
+def _adaptive(dimensions: int) -> Rule:
+    def rule(call: Call) -> Result:
+        sizes = call.integers("output_size", dimensions, 1)
+        return windows.adaptive_average_pool(call.build, call.site, call.signal(), sizes)
+
+    return rule
+
+
+def _pad(call: Call) -> Result:
+    """Pairs from the last axis on, as ``F.pad`` has them."""
+    listed = call.args.get("pad", call.args.get("padding"))
+    if not all(isinstance(number, int) for number in listed):
+        return "its padding depends on the batch size"
+    signal = call.signal()
+    pairs = [(listed[i], listed[i + 1]) for i in range(0, len(listed), 2)]
+    pads = [(0, 0)] * (signal.rank - len(pairs)) + pairs[::-1]
+    mode = call.args.get("mode", "constant")
+    value = call.args.get("value")
+    return shaping.pad(
+        call.build,
+        call.site,
+        signal,
+        pads,
+        "zeros" if mode == "constant" else mode,
+        0.0 if value is None else float(value),
+    )
+
+
+def _pad_as(mode: str) -> Rule:
+    def rule(call: Call) -> Result:
+        return _pad(replace(call, args={**call.args, "mode": mode}))
+
+    return rule
+
+
+def batch_norm(call: Call) -> Result:
+    """By frozen statistics; instance norm by its running ones is the same."""
+    mean, variance = call.args["running_mean"], call.args["running_var"]
+    weight, bias = call.args["weight"], call.args["bias"]
+    if call.args.get("training"):
+        return COUPLES
+    if call.args.get("use_input_stats"):
+        return STATISTICS
+    if not all(isinstance(v, Constant | None) for v in (mean, variance, weight, bias)):
+        return "its statistics are not constant"
+    if mean is None or variance is None:
+        return "batch normalisation without frozen statistics couples the inputs"
+    result = algebra.batch_norm(
+        call.build,
+        call.site,
+        call.signal("input"),
+        weight,
+        bias,
+        mean,
+        variance,
+        float(call.args["eps"]),
+    )
+    return known(result, "only batch normalisation of (batch, channels, …) is supported")
+
+
+def _nearest(dimensions: int) -> Rule:
+    """Every axis by itself: which entries, the operator says of their positions."""
+
+    def rule(call: Call) -> Result:
+        signal = call.signal()
+        if signal.batch != 0:
+            return MIXES
+        lengths = signal.shape[1:]
+        result: Signal | str = signal
+        for axis, length in enumerate(lengths, start=2):
+            positions = _line(torch.arange(length, dtype=torch.float64), axis, dimensions + 2)
+            picked = call.run(positions.expand(1, 1, *lengths)).movedim(axis, 0)
+            indices = [int(index) for index in picked.flatten(1)[:, 0].tolist()]
+            if isinstance(result, Signal):
+                result = shaping.gather(call.build, call.site, result, axis, indices)
+        return result
+
+    return rule
+
+
+def _interpolated(dimensions: int) -> Rule:
+    """Every axis by itself: the columns of its matrix are what becomes of unit vectors."""
+
+    def rule(call: Call) -> Result:
+        signal = call.signal()
+        if signal.batch != 0:
+            return MIXES
+        lengths = signal.shape[1:]
+        result: Signal | str = signal
+        for axis, length in enumerate(lengths, start=2):
+            units = torch.stack(
+                [_line(row, axis - 1, dimensions + 1) for row in torch.eye(length).double()]
+            )
+            columns = call.run(units.expand(length, 1, *lengths)).movedim(axis, 1)
+            matrix = columns.flatten(2)[:, :, 0].T
+            if isinstance(result, Signal):
+                what = f"axis{axis}"
+                result = shaping.along(call.build, call.site, result, axis, matrix, what)
+        return result
+
+    return rule
+
+
+def _line(values: Tensor, axis: int, rank: int) -> Tensor:
+    """A vector along one axis of many."""
+    return values.reshape([-1 if i == axis else 1 for i in range(rank)])
+
+
+def _refused(reason: str) -> Rule:
+    return lambda call: reason
+
+
+#: Rules by the operator's name, as in :mod:`vercomp.frontends.fx_operators`.
+RULES: dict[str, Rule] = {
+    "convolution": _convolution,
+    "pad": _pad,
+    "constant_pad_nd": _pad,
+    "_pad_circular": _pad_as("circular"),
+    "batch_norm": batch_norm,
+    "_native_batch_norm_legit_no_training": batch_norm,
+    "instance_norm": batch_norm,
+    **dict.fromkeys(
+        (
+            "layer_norm",
+            "native_layer_norm",
+            "group_norm",
+            "native_group_norm",
+            "rms_norm",
+            "_fused_rms_norm",
+            "local_response_norm",
+            "linalg_vector_norm",
+            "norm",
+            "std",
+            "var",
+            "std_mean",
+            "var_mean",
+        ),
+        _refused(STATISTICS),
+    ),
+    **dict.fromkeys(
+        ("amax", "amin", "max", "min", "aminmax"),
+        _refused(MAXIMA),
+    ),
+}
+for _d in (1, 2, 3):
+    RULES[f"conv{_d}d"] = _convolution
+    RULES[f"conv_transpose{_d}d"] = lambda call: _convolution(call, transposed=True)
+    RULES[f"avg_pool{_d}d"] = _average_pool(_d)
+    RULES[f"adaptive_avg_pool{_d}d"] = RULES[f"_adaptive_avg_pool{_d}d"] = _adaptive(_d)
+    RULES[f"reflection_pad{_d}d"] = _pad_as("reflect")
+    RULES[f"replication_pad{_d}d"] = _pad_as("replicate")
+    RULES[f"upsample_nearest{_d}d"] = RULES[f"_upsample_nearest_exact{_d}d"] = _nearest(_d)
+    for _pool in ("max_pool", "adaptive_max_pool", "fractional_max_pool"):
+        RULES[f"{_pool}{_d}d"] = RULES[f"{_pool}{_d}d_with_indices"] = _refused(MAXIMA)
+RULES["upsample_linear1d"] = _interpolated(1)
+RULES["upsample_trilinear3d"] = _interpolated(3)
+for _kind in ("bilinear2d", "bicubic2d", "bilinear2d_aa", "bicubic2d_aa"):
+    RULES[f"upsample_{_kind}"] = RULES[f"_upsample_{_kind}"] = _interpolated(2)
