@@ -40,6 +40,7 @@ class OnnxSource:
         options.intra_op_num_threads = torch.get_num_threads()
         self.dtype = dtype
         self.batch = batch
+        self.location = location
         self.output = output
         nameless = onnx.ModelProto()
         nameless.CopyFrom(model)
@@ -50,17 +51,21 @@ class OnnxSource:
                 nameless.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions have no common base but this
-            reason = str(error).strip().splitlines()[0]
-            raise ModelFileError(
-                f"onnxruntime does not accept the model ({reason})", location=location
-            ) from error
+            raise _failed("does not accept", error, location) from error
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits of a batch (B, *input shape), in the precision of x."""
+        """Logits of a batch (B, *input shape), in the precision of x.
+
+        Raises:
+            ModelFileError: onnxruntime cannot run it.
+        """
         name = self.session.get_inputs()[0].name
         array = x.detach().cpu().numpy().astype(_DTYPES[self.dtype])
         pieces = [array] if self.batch is None else self._pieces(array, self.batch)
-        results = [self.session.run([self.output], {name: piece})[0] for piece in pieces]
+        try:
+            results = [self.session.run([self.output], {name: piece})[0] for piece in pieces]
+        except Exception as error:
+            raise _failed("cannot run", error, self.location) from error
         return torch.from_numpy(np.concatenate(results)[: len(array)]).to(x.dtype)
 
     @staticmethod
@@ -68,3 +73,8 @@ class OnnxSource:
         missing = -len(array) % batch
         padded = np.concatenate([array, array[-1:].repeat(missing, axis=0)])
         return np.split(padded, len(padded) // batch)
+
+
+def _failed(what: str, error: Exception, location: str) -> ModelFileError:
+    reason = str(error).strip().splitlines()[0]
+    return ModelFileError(f"onnxruntime {what} the model ({reason})", location=location)
