@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from vercomp.backends.torch.layout import Layout
+from vercomp.backends.torch.offsets import Spread, applied
 from vercomp.backends.torch.writer import Writer
-from vercomp.ir.graph import Activate, Affine, Input, Offset
+from vercomp.ir.graph import Activate, Affine, Input
+from vercomp.ir.linear_maps import Composition
+from vercomp.ir.rewrite import parts
 from vercomp.program import STATEFUL, ConstantOf, MapOf, Operand, ProductOf, SideBySideOf
 
 
@@ -29,7 +32,7 @@ def maps_section(layout: Layout, writer: Writer) -> None:
         for field, term in fields:
             factors = layout.operator_factors(term.map, "net")
             product = " @ ".join(factors)
-            if len(product) > _INLINE:
+            if len(product) > _INLINE and len(factors) > 1:
                 writer.assign(field, factors[0])
                 for factor in factors[1:]:
                     writer.assign(field, f"{field} @ {factor}")
@@ -52,33 +55,32 @@ def biases_section(layout: Layout, writer: Writer) -> None:
     writer.line("def biases(net: Any) -> Biases:")
     with writer.indented():
         writer.line('"""The biases over the parameters of ``net``."""')
-        rows = [
-            argument
+        rows = {
+            node.name: [_offset_arguments(layout, node, Spread.of(o)) for o in node.offsets]
             for node in nodes
-            for offset in node.offsets
-            for argument in _offset_arguments(layout, node, offset)
-        ]
-        if any(argument.startswith("A.") for argument in rows):
+        }
+        if any(a.startswith("A.") for found in rows.values() for row in found for a in row):
             writer.line("A = maps(net)")
         for node in nodes:
             name = layout.nodes[node.name]
-            count = len(node.offsets)
-            rows = [name if count == 1 else layout.part(node, index) for index in range(count)]
-            for row, offset in zip(rows, node.offsets, strict=True):
-                writer.call(f"{row} = rounding.offset", _offset_arguments(layout, node, offset))
-            if len(rows) > 1:
-                writer.call(f"{name} = rounding.total", [f"[{', '.join(rows)}]"])
+            names = [layout.part(name, index) for index in range(len(node.offsets))]
+            if len(names) == 1:
+                names = [name]
+            for row, arguments in zip(names, rows[node.name], strict=True):
+                writer.call(f"{row} = rounding.offset", arguments)
+            if len(names) > 1:
+                writer.call(f"{name} = rounding.total", [f"[{', '.join(names)}]"])
         writer.call("return Biases", [layout.nodes[node.name] for node in nodes])
 
 
-def _offset_arguments(layout: Layout, node: Affine, offset: Offset) -> list[str]:
-    arguments = [layout.offset_vector(offset, "net")]
-    if not layout.is_plain(offset):
-        same = [i for i, term in enumerate(node.terms) if term.map == offset.map]
+def _offset_arguments(layout: Layout, node: Affine, offset: Spread) -> list[str]:
+    arguments = [offset.row(layout.read(offset.vector, "net"))]
+    if offset.rest:
+        terms = [applied(parts(term.map)) for term in node.terms]
         arguments.append(
-            f"A.{layout.map_field(MapOf(node.name, same[0]))}"
-            if same
-            else layout.operator(offset.map, "net")
+            f"A.{layout.map_field(MapOf(node.name, terms.index(offset.rest)))}"
+            if offset.rest in terms
+            else layout.operator(Composition(offset.maps), "net")
         )
     if offset.negate:
         arguments.append("negate=True")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from vercomp.backends.torch import rules
 from vercomp.backends.torch.layout import Layout
+from vercomp.backends.torch.offsets import Spread, applied
+from vercomp.backends.torch.spelling import call, viewed
 from vercomp.backends.torch.writer import Writer
-from vercomp.ir.graph import Activate, Affine, Offset
-from vercomp.ir.linear_maps import Dense, LinearMap, Parameter, Reshape
+from vercomp.ir.graph import Activate, Affine
+from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Scale, Shape, Sum
+from vercomp.ir.normalisation import DivideByDeviation
+from vercomp.ir.rewrite import concatenated_axis, parts
 from vercomp.program import MapOf
 
 _TYPES = {"torch.float64": ", dtype=torch.float64"}
@@ -28,10 +33,11 @@ def parameter_lines(layout: Layout, writer: Writer) -> None:
 
 def forward_lines(layout: Layout, writer: Writer) -> None:
     """The body of ``forward``: a statement or two for each node."""
+    speller = _Speller(layout, writer)
     for node in layout.graph.nodes:
         name = layout.nodes[node.name]
         if isinstance(node, Affine):
-            value = _affine(layout, writer, node, name)
+            value = speller.affine(node, name)
         elif isinstance(node, Activate):
             value = f"{layout.function_of(node)}.value({layout.nodes[node.parent]})"
         else:
@@ -42,102 +48,264 @@ def forward_lines(layout: Layout, writer: Writer) -> None:
             writer.assign(name, value)
 
 
-def _affine(layout: Layout, writer: Writer, node: Affine, name: str) -> str:
-    """z = Σ A a + b, with every offset added where its map allows: (x − mean) / std, not W·mean."""
-    remaining = list(node.offsets)
-    summands = []
-    for index, term in enumerate(node.terms):
-        # One term takes the offsets that share the tail of its map; several terms share a bias.
-        target = layout.map_field(MapOf(node.name, index))
-        shared = remaining if index == 0 else []
-        expression = _term(layout, writer, term.map, layout.nodes[term.parent], shared, target)
-        if len(node.terms) > 1:
-            writer.assign(target, expression)
-            expression = target
-        summands.append(expression)
-    total = " + ".join(summands)
-    for offset in remaining:
-        moved = layout.offset_vector(offset, "self")
-        if not layout.is_plain(offset):
-            factors = layout.operator_factors(offset.map, "self")
-            writer.assign("A", " @ ".join(factors))
-            moved = f"A.apply({moved})"
-        if len(node.shape) > 1:
-            moved = f"{moved}.reshape({', '.join(map(str, node.shape))})"
-        longer = f"{total} {'-' if offset.negate else '+'} {moved}"
-        if not writer.fits(f"{name} = {longer}") and total != name:
-            writer.assign(name, total)
-            longer = f"{name} {'-' if offset.negate else '+'} {moved}"
-        total = longer
-    return total
+class _Speller:
+    """Spells affine nodes: z = Σ A a + b with every offset where it belongs.
+
+    (x − mean) / std rather than x / std − mean / std, and a layer's own bias as the argument that
+    its function has for it.
+    """
+
+    def __init__(self, layout: Layout, writer: Writer) -> None:
+        self.layout = layout
+        self.writer = writer
+        self.read = partial(layout.read, owner="self")
+
+    def affine(self, node: Affine, name: str) -> str:
+        """The expression of a node, after the statements that lead to it."""
+        offsets = [Spread.of(offset) for offset in node.offsets]
+        axis = concatenated_axis(node)
+        values: dict[str, str] = {}
+        for index, term in enumerate(node.terms):
+            target = self.layout.map_field(MapOf(node.name, index))
+            maps = parts(term.map)
+            behind = maps[-1:] if axis is not None else ()
+            chain = _Chain(self, target, maps[: len(maps) - len(behind)], behind)
+            chain.ends = axis is not None
+            values[target] = chain.spelled(self.layout.nodes[term.parent], offsets)
+        total = _joined(values.values(), axis)
+        if len(values) > 1 and not self.writer.fits(f"{name} = {total}"):
+            total = _joined(self.named(values), axis)
+        for index, offset in enumerate(offsets, len(node.terms)):
+            target = self.layout.part(name, index)
+            total = self._added(total, offset, name, target, node.shape)
+        return total
+
+    def named(self, values: dict[str, str]) -> list[str]:
+        """Every value in a variable of its own."""
+        names = []
+        for target, value in values.items():
+            if value != target and not value.isidentifier():
+                self.writer.assign(target, value)
+                value = target
+            names.append(value)
+        return names
+
+    def _added(self, total: str, offset: Spread, name: str, target: str, shape: Shape) -> str:
+        """What is left of a bias at the end of a node, through its maps where it has some."""
+        read = self.read(offset.vector)
+        if offset.rest:
+            moved = _Chain(self, target, offset.maps, ()).spelled(offset.batch(read), [])
+        else:
+            moved = offset.summand(read, shape)
+        longer = f"{total} {offset.sign} {moved}"
+        if not self.writer.fits(f"{name} = {longer}") and total != name:
+            self.writer.assign(name, total)
+            longer = f"{name} {offset.sign} {moved}"
+        return longer
 
 
-def _term(
-    layout: Layout,
-    writer: Writer,
-    linear_map: LinearMap,
-    x: str,
-    offsets: list[Offset],
-    target: str,
-) -> str:
-    """The expression of A x + the offsets it can absorb, which leave the list."""
+class _Chain:
+    """One chain of maps, on one line where it fits, else a statement at a time.
 
-    def read(parameter: Parameter) -> str:
-        return layout.read(parameter, "self")
+    Args:
+        speller: Whose rules, names and writer it uses.
+        target: The variable that statements assign to.
+        maps: The maps, in order.
+        behind: What the result goes through before it is part of its node.
+    """
 
-    expression = x
-    chain = rules.parts(linear_map)
-    for position in range(len(chain) + 1):
-        for offset in _absorbed(chain[position:], offsets):
-            sign = "-" if offset.negate else "+"
-            expression = f"{expression} {sign} {read(offset.vector)}"
-            offsets.remove(offset)
-        if position == len(chain):
-            break
-        part = chain[position]
-        rest = chain[position + 1 :]
-        bias = _bias(layout, rest, offsets) if _takes_bias(part) else None
-        if bias is not None:
-            offsets.remove(bias)
-        following = rules.forward(layout.map_rules, part, expression, read)
-        if bias is not None:
-            vector = layout.offset_vector(bias, "self")
-            following = f"{following[:-1]}, {vector})"
-        if not writer.fits(f"{target} = {following}") and expression != target:
-            writer.assign(target, expression)
-            following = rules.forward(layout.map_rules, part, target, read)
-            if bias is not None:
-                following = f"{following[:-1]}, {vector})"
-        expression = following
-    return expression
+    ends = False
+    """Whether offsets that come right behind the last map belong here, not to the node."""
 
+    def __init__(
+        self,
+        speller: _Speller,
+        target: str,
+        maps: Sequence[LinearMap],
+        behind: Sequence[LinearMap],
+    ) -> None:
+        self.speller = speller
+        self.rules = speller.layout.map_rules
+        self.target = target
+        self.maps = tuple(maps)
+        self.behind = tuple(behind)
+        self.split = False
+        self.fails = False
+        self.expression = ""
+        self.after_layer = False
 
-def _absorbed(rest: Sequence[LinearMap], offsets: Sequence[Offset]) -> list[Offset]:
-    """The offsets that are added just here: what is still to come is exactly their map."""
-    return [offset for offset in offsets if _same(rest, offset)]
+    def spelled(self, x: str, offsets: list[Spread]) -> str:
+        """The expression of the chain on x, with offsets that belong in it: they leave the list."""
+        if not self.fits(x, offsets):
+            self.split = True
+            self._spell(x, offsets)
+        return self.expression
 
+    def fits(self, x: str, offsets: list[Spread]) -> bool:
+        """Whether all of it is one expression that fits on a line; then offsets leave the list."""
+        left = list(offsets)
+        self._spell(x, left)
+        if self.fails or not self.speller.writer.fits(f"{self.target} = {self.expression}"):
+            return False
+        offsets[:] = left
+        return True
 
-def _bias(layout: Layout, rest: Sequence[LinearMap], offsets: Sequence[Offset]) -> Offset | None:
-    """A vector that F.linear can add itself: nothing but reshapes comes after it."""
-    if any(not isinstance(part, Reshape) for part in rest):
+    def _spell(self, x: str, offsets: list[Spread]) -> None:
+        self.expression, self.after_layer = x, False
+        position = 0
+        while position < len(self.maps):
+            part, before = self.maps[position], position
+            position += self._batch_norm(position, offsets)
+            if position > before:
+                continue
+            for offset in self._here(position, part.in_shape, offsets):
+                self._add(offset, part.in_shape)
+                offsets.remove(offset)
+            if isinstance(part, Sum):
+                self._sum(part, position, offsets)
+            else:
+                self._apply(part, position, offsets)
+            position += 1
+        if self.ends:
+            shape = self.behind[0].in_shape
+            for offset in self._here(position, shape, offsets):
+                self._add(offset, shape)
+                offsets.remove(offset)
+
+    def _then(self, make: Callable[[str], str], *, apart: bool = False) -> None:
+        """Go on from the expression so far, in a statement of its own where it is long or apart."""
+        longer = make(self.expression)
+        if not self.expression.isidentifier():
+            repeats = longer.count(self.expression) > 1
+            fits = self.speller.writer.fits(f"{self.target} = {longer}")
+            if self.split and (repeats or apart or not fits):
+                self.speller.writer.assign(self.target, self.expression)
+                longer = make(self.target)
+            self.fails = self.fails or repeats
+        self.expression = longer
+
+    def _apply(self, part: LinearMap, position: int, offsets: list[Spread]) -> None:
+        """One map, with the bias that its function adds."""
+        axis = rules.bias_axis(self.rules, part)
+        bias = None
+        if axis is not None:
+            bias = self._along(position + 1, axis, part.out_shape, offsets, negate=False)
+        read = self.speller.read
+
+        def make(x: str) -> str:
+            return rules.forward(self.rules, part, x, read, bias)
+
+        self._then(make, apart=self.after_layer and not isinstance(part, Reshape))
+        self.after_layer = axis is not None
+
+    def _add(self, offset: Spread, shape: Shape) -> None:
+        text = offset.summand(self.speller.read(offset.vector), shape)
+        self._then(lambda x: f"{x} {offset.sign} {text}", apart=self.after_layer)
+        self.after_layer = False
+
+    def _sum(self, part: Sum, position: int, offsets: list[Spread]) -> None:
+        """Parallel paths from one tensor, which needs a name."""
+        if not self.expression.isidentifier():
+            if not self.split:
+                self.fails = True
+                return
+            self.speller.writer.assign(self.target, self.expression)
+            self.expression = self.target
+        behind = (*self.maps[position + 1 :], *self.behind)
+        values = {}
+        for index, summand in enumerate(part.maps):
+            target = self.speller.layout.part(self.target, index)
+            chain = _Chain(self.speller, target, parts(summand), behind)
+            if self.split:
+                chain.spelled(self.expression, offsets)
+            elif not chain.fits(self.expression, offsets):
+                self.fails = True
+            values[target] = chain.expression
+        total = _joined(values.values(), None)
+        if self.split and not self.speller.writer.fits(f"{self.target} = {total}"):
+            total = _joined(self.speller.named(values), None)
+        self.expression, self.after_layer = total, False
+
+    def _batch_norm(self, position: int, offsets: list[Spread]) -> int:
+        """F.batch_norm for the maps and offsets that are one; how many maps that were."""
+        part = self.maps[position]
+        if not isinstance(part, DivideByDeviation):
+            return 0
+        variance = _channels(part.variance, part.view, part.shape, self.speller.read)
+        left = list(offsets)
+        mean = self._along(position, 0, part.shape, left, negate=True)
+        if variance is None or mean is None or self._here(position, part.shape, left):
+            return 0
+        weight, count = None, 1
+        following = self.maps[position + 1 : position + 2]
+        if following and isinstance(following[0], Scale) and not following[0].divide:
+            scale = following[0]
+            weight = _channels(scale.factor, scale.view, scale.shape, self.speller.read)
+            count += weight is not None
+        bias = self._along(position + count, 0, part.shape, left, negate=False)
+        offsets[:] = left
+        options = {
+            "weight": weight if bias is None else None,
+            "bias": bias if weight is None else None,
+            "eps": None if part.eps == _EPS else repr(part.eps),
+        }
+        both = [] if weight is None or bias is None else [weight, bias]
+        self._then(
+            lambda x: call("F.batch_norm", x, mean, variance, *both, **options),
+            apart=self.after_layer,
+        )
+        self.after_layer = False
+        return count
+
+    def _along(
+        self, position: int, axis: int, shape: Shape, offsets: list[Spread], *, negate: bool
+    ) -> str | None:
+        """An offset of this place that is a vector along one axis; it leaves the list."""
+        rest = applied((*self.maps[position:], *self.behind))
+        for offset in offsets:
+            if offset.negate == negate and offset.rest == rest:
+                found = offset.along(self.speller.read(offset.vector), axis, shape)
+                if found is not None:
+                    offsets.remove(offset)
+                    return found
         return None
-    found = (offset for offset in offsets if layout.is_plain(offset) and not offset.negate)
-    return next(found, None)
+
+    def _here(self, position: int, shape: Shape, offsets: Sequence[Spread]) -> list[Spread]:
+        """The offsets that are added just here: what is still to come is exactly their maps.
+
+        Reshapes leave a choice: where nothing else is to come it is the node's, if it can.
+        """
+        maps = self.maps[position:]
+        rest = applied((*maps, *self.behind))
+        last = maps[-1].out_shape if maps else shape
+        waits = bool(maps) and isinstance(maps[0], Reshape)
+        return [
+            offset
+            for offset in offsets
+            if offset.rest == rest
+            and (offset.suits(shape) or not waits)
+            and (rest or (offset.suits(shape) and not offset.suits(last)))
+        ]
 
 
-def _same(rest: Sequence[LinearMap], offset: Offset) -> bool:
-    moved = tuple(p for p in rules.parts(offset.map) if p.in_shape != p.out_shape or _acts(p))
-    return moved == tuple(rest)
+def _joined(values: Iterable[str], axis: int | None) -> str:
+    """Values added, or one behind the other along an axis."""
+    return " + ".join(values) if axis is None else f"torch.cat([{', '.join(values)}], {axis + 1})"
 
 
-def _acts(part: LinearMap) -> bool:
-    """Whether a part changes anything: identities are reshapes to the same shape."""
-    return bool(part.parameters()) or not str(part).startswith("reshape")
-
-
-def _takes_bias(part: LinearMap) -> bool:
-    return isinstance(part, Dense) and not part.transposed
+def _channels(
+    parameter: Parameter, view: Shape | None, shape: Shape, read: Callable[[Parameter], str]
+) -> str | None:
+    """A parameter with one entry for each channel, as a vector; None where it is not one."""
+    seen = parameter.shape if view is None else view
+    if seen != (shape[0], *(1,) * (len(shape) - 1)):
+        return None
+    return viewed(read(parameter), parameter.shape, shape[:1])
 
 
 def _sizes(parameter: Parameter) -> str:
     return ", ".join(map(str, parameter.shape)) if parameter.shape else "()"
+
+
+_EPS = 1e-5
+"""What torch adds to a variance where nothing is said."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
 from vercomp.backends.torch import rules
 from vercomp.backends.torch.rules import MapRule
+from vercomp.backends.torch.spelling import Indices, listed
 from vercomp.ir.activation import Activation, ActivationConstants
-from vercomp.ir.graph import Activate, Affine, Graph, Node, Offset
+from vercomp.ir.graph import Activate, Affine, Graph
 from vercomp.ir.linear_maps import LinearMap, Parameter
 from vercomp.names import identifiers
 from vercomp.program import MapOf, Program
@@ -75,20 +76,38 @@ class Layout:
         """The identifier of a node's activation."""
         return self.functions[node.function]
 
-    def read(self, parameter: Parameter, owner: str) -> str:
-        """The expression of a parameter, in the network's own type."""
-        expression = f"{owner}.{self.parameters[parameter.name]}"
-        return expression if parameter.trainable else f"{expression}.to({owner}.dtype)"
+    def read(self, what: Parameter | Indices, owner: str) -> str:
+        """The expression of a parameter, in the network's own type; or of a list of indices."""
+        if not isinstance(what, Parameter):
+            text = listed(what)
+            return text if len(text) <= _SHORT else self.picks.setdefault(what, self._fresh_picks)
+        expression = f"{owner}.{self.parameters[what.name]}"
+        if what.trainable or what.value.dtype == self.dtype:
+            return expression
+        return f"{expression}.to({'x' if owner == 'self' else f'{owner}.dtype'})"
+
+    @cached_property
+    def picks(self) -> dict[Indices, str]:
+        """Constants that hold long lists of indices, by what they hold; filled as they are read."""
+        return {}
+
+    @property
+    def _fresh_picks(self) -> str:
+        name = f"PICKS_{len(self.picks)}"
+        while name in self.functions.values():
+            name += "_"
+        return name
 
     def map_field(self, map_of: MapOf) -> str:
         """The field of ``Maps`` that holds a term's linear map."""
         node = self.graph.node(map_of.node)
+        name = self.nodes[node.name]
         several = isinstance(node, Affine) and len(node.terms) > 1
-        return self.part(node, map_of.term) if several else self.nodes[node.name]
+        return self.part(name, map_of.term) if several else name
 
-    def part(self, node: Node, index: int) -> str:
-        """The identifier of one of several summands of a node; no node has it."""
-        name = f"{self.nodes[node.name]}_{index}"
+    def part(self, whole: str, index: int) -> str:
+        """The identifier of one of several parts of what has an identifier; no node has it."""
+        name = f"{whole}_{index}"
         while name in self._node_identifiers:
             name += "_"
         return name
@@ -103,20 +122,13 @@ class Layout:
 
     def operator_factors(self, linear_map: LinearMap, owner: str) -> list[str]:
         """The factors of that expression, from the left."""
-        return rules.operator(self.map_rules, linear_map, lambda p: self.read(p, owner))
-
-    def offset_vector(self, offset: Offset, owner: str) -> str:
-        """The expression of an offset's flat vector, before its map."""
-        vector = self.read(offset.vector, owner)
-        if offset.vector.shape != offset.map.in_shape:
-            vector = f"{vector}.expand({', '.join(map(str, offset.map.in_shape))})"
-        return vector if len(offset.map.in_shape) == 1 else f"{vector}.reshape(-1)"
-
-    def is_plain(self, offset: Offset) -> bool:
-        """Whether an offset is added as it is: its map is the identity on flat vectors."""
-        return self.operator(offset.map, "net").startswith("Monomial.identity")
+        return rules.operator(self.map_rules, linear_map, partial(self.read, owner=owner))
 
 
 def _key(function: Activation) -> str:
     values = "_".join(f"{value:g}" for _, value in function.parameters)
     return f"{function.name}_{values}" if values and values != "1" else function.name
+
+
+_SHORT = 48
+"""A longer list of indices is a constant of the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping
 
@@ -28,14 +29,29 @@ EXPORTS: Mapping[str, tuple[str, ...]] = {
 """What each feature adds to the package's public names."""
 
 
-_OPERATORS: Mapping[str, tuple[str, ...]] = {
+_OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "axes": ("AlongAxis", "AxesSum"),
     "convolution": ("Convolution",),
+    "elementwise": ("Elementwise",),
+    "hessians": ("margin_coefficients", "quadratic"),
     "monomials": ("Diagonal", "Monomial"),
-    "operators": ("Dense", "Operator"),
+    "operators": ("Dense",),
+    "rounding": ("Rounded", "Summand"),
     "sums": ("SideBySide", "Sum", "Transposed"),
 }
-"""The kinds of operators that emitted maps are made of, by the file that they come from."""
+"""What a file imports where it uses it, by the module that it comes from."""
+
+_ENTRIES: Mapping[str, tuple[str, ...]] = {
+    "attack": (
+        "from .runtime.attack import Attacks",
+        "from .runtime.attack import attack as attack_network",
+    ),
+    "certify": (
+        "from .runtime.certify import Certificates",
+        "from .runtime.certify import certify as certify_network",
+    ),
+}
+"""What features import; one name a line where one of them is renamed."""
 
 
 def init_text(layout: Layout, features: tuple[str, ...]) -> str:
@@ -76,7 +92,9 @@ def net_text(layout: Layout, features: tuple[str, ...]) -> str:
         if feature in _WRAPPERS:
             body.blank(2)
             body.lines(_WRAPPERS[feature])
-    text = body.text()
+    constants = Writer()
+    _picks(layout, constants)
+    text = f"{constants.text()}\n\n{body.text()}" if layout.picks else body.text()
     return f"{_header(layout)}\n{_imports(text, features)}\n\n{text}"
 
 
@@ -121,37 +139,43 @@ def _imports(text: str, features: tuple[str, ...]) -> str:
     ]
     if "F." in text:
         torch_lines.append("from torch.nn import functional as F")
-    local = ["from .runtime import rounding", "from .runtime.arithmetic import Arithmetic, Bound"]
-    if "attack" in features:
-        local += [
-            "from .runtime.attack import Attacks",
-            "from .runtime.attack import attack as attack_network",
-        ]
-    if "certify" in features:
-        local += [
-            "from .runtime.certify import Certificates",
-            "from .runtime.certify import certify as certify_network",
-        ]
-    if "Elementwise(" in text:
-        local.append("from .runtime.elementwise import Elementwise")
-    if "hessian" in features:
-        used = [n for n in ("margin_coefficients", "quadratic") if f"{n}(" in text]
-        local.append(f"from .runtime.hessians import {', '.join(used)}")
-    local += [
-        "from .runtime.linearization import Linearization",
-        "from .runtime.network import VerifiedNetwork",
-    ]
-    for module, names in _OPERATORS.items():
-        used = [n for n in names if f"{n}(" in text or f"{n}." in text or n == "Operator"]
-        if used:
-            local.append(f"from .runtime.{module} import {', '.join(used)}")
+    used = {
+        "arithmetic": ["Arithmetic", "Bound"],
+        "linearization": ["Linearization"],
+        "network": ["VerifiedNetwork"],
+        "storage": ["load_network"],
+        **{module: _used(names, text) for module, names in _OPTIONAL.items()},
+    }
+    used["operators"] = sorted({"Operator", *used["operators"]})
     if "regularizer" in features:
-        local.append("from .runtime.regularizer import Regularizer")
-    rounded = [name for name in ("Rounded", "Summand") if f"{name}" in text]
-    local += [f"from .runtime.rounding import {', '.join(rounded)}"] if rounded else []
-    local.append("from .runtime.storage import load_network")
+        used["regularizer"] = ["Regularizer"]
+    local = [f"from .runtime.{m} import {', '.join(names)}" for m, names in used.items() if names]
+    local += [line for feature in features for line in _ENTRIES.get(feature, ())]
+    local = ["from .runtime import rounding", *sorted(local, key=_module)]
     groups = [["from __future__ import annotations"], standard, torch_lines, local]
     return "\n\n".join("\n".join(group) for group in groups) + "\n"
+
+
+def _used(names: tuple[str, ...], text: str) -> list[str]:
+    return [name for name in names if re.search(rf"\b{name}\b", text)]
+
+
+def _module(line: str) -> str:
+    return line.split()[1]
+
+
+def _picks(layout: Layout, writer: Writer) -> None:
+    """The lists of indices that are too long for where they are used."""
+    for indices, name in layout.picks.items():
+        writer.comment(f"{len(indices)} entries that are picked along an axis.")
+        writer.line("# fmt: off")
+        writer.line(f"{name} = [")
+        with writer.indented():
+            inside = textwrap.wrap(", ".join(map(str, indices)), WIDTH - 5)
+            writer.lines("\n".join(inside) + ",")
+        writer.line("]")
+        writer.line("# fmt: on")
+        writer.blank(2)
 
 
 def _functions(layout: Layout, writer: Writer) -> None:

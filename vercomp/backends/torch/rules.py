@@ -1,28 +1,34 @@
 """One rule a kind of linear map: how it is spelled in plain torch, and as an operator.
 
 The forward pass of an emitted network is spelled with torch's own functions on shaped batches; its
-bounds are programs over the operators of :mod:`vercomp.runtime.operators`. A plugin that adds a map
-adds its rule here, through the registry.
+bounds are programs over the operators of :mod:`vercomp.runtime.operators`. Compositions and sums
+are spelled here, by the rules of what they are made of. A plugin that adds a map adds its rule
+through the registry.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from vercomp.backends.torch import rules_matrices as matrices
+from vercomp.backends.torch import rules_selections as selections
+from vercomp.backends.torch import rules_windows as windows
+from vercomp.backends.torch.spelling import Read
 from vercomp.errors import UnsupportedError
-from vercomp.ir.linear_maps import (
-    Composition,
-    Dense,
-    LinearMap,
-    Parameter,
-    Permute,
-    Reshape,
-    Scale,
-)
+from vercomp.ir.axis_maps import AlongAxis, Total
+from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution
+from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, Scale, Sum
+from vercomp.ir.normalisation import DivideByDeviation
+from vercomp.ir.rewrite import parts
+from vercomp.ir.selections import Expand, Gather, Pad, Slice
 
-Read = Callable[[Parameter], str]
-"""The expression that reads a parameter: ``self.fc1_weight``."""
+
+def no_bias(part: LinearMap) -> int | None:
+    """Most maps' functions add no bias."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -30,36 +36,52 @@ class MapRule:
     """How one kind of linear map is spelled.
 
     Args:
-        forward: (map, expression of a batch, read) to the expression of the mapped batch.
+        forward: (map, expression of a batch, read) to the expression of the mapped batch; where
+            ``bias_axis`` names one, also called with the expression of a bias.
         operator: (map, read) to the expression of an operator on flat vectors; None where the map
             is the identity on them.
+        bias_axis: The axis of the result along which torch's function adds a bias, or None.
     """
 
-    forward: Callable[[LinearMap, str, Read], str]
-    operator: Callable[[LinearMap, Read], str | None]
+    forward: Callable[..., str]
+    operator: Callable[[Any, Read], str | None]
+    bias_axis: Callable[[Any], int | None] = no_bias
 
 
-def parts(linear_map: LinearMap) -> tuple[LinearMap, ...]:
-    """The maps of a composition in order of application, or the map itself."""
-    return linear_map.maps if isinstance(linear_map, Composition) else (linear_map,)
+Rules = Mapping[type, MapRule]
 
 
-def forward(rules: Mapping[type, MapRule], part: LinearMap, x: str, read: Read) -> str:
-    """The expression of a part of a map, applied to the batch expression x."""
-    return _rule(rules, part).forward(part, x, read)
+def forward(rules: Rules, linear: LinearMap, x: str, read: Read, bias: str | None = None) -> str:
+    """The expression of a map, applied to the batch expression x."""
+    if isinstance(linear, Sum):
+        return " + ".join(forward(rules, summand, x, read) for summand in linear.maps)
+    *before, last = parts(linear)
+    for part in before:
+        x = forward(rules, part, x, read)
+    rule = _rule(rules, last)
+    return rule.forward(last, x, read) if bias is None else rule.forward(last, x, read, bias)
 
 
-def operator(rules: Mapping[type, MapRule], linear_map: LinearMap, read: Read) -> list[str]:
+def bias_axis(rules: Rules, part: LinearMap) -> int | None:
+    """The axis along which torch's function for a map adds a bias."""
+    return None if isinstance(part, Sum) else _rule(rules, part).bias_axis(part)
+
+
+def operator(rules: Rules, linear: LinearMap, read: Read) -> list[str]:
     """The expressions of a map's factors as operators, from the left."""
-    found = [_rule(rules, part).operator(part, read) for part in reversed(parts(linear_map))]
+    found = [_operator(rules, part, read) for part in reversed(parts(linear))]
     written = [expression for expression in found if expression is not None]
-    if not written:
-        size = _product(linear_map.in_shape)
-        return [f"Monomial.identity({size})"]
-    return written
+    return written or [f"Monomial.identity({math.prod(linear.in_shape)})"]
 
 
-def _rule(rules: Mapping[type, MapRule], part: LinearMap) -> MapRule:
+def _operator(rules: Rules, part: LinearMap, read: Read) -> str | None:
+    if isinstance(part, Sum):
+        summands = (" @ ".join(operator(rules, summand, read)) for summand in part.maps)
+        return f"Sum(({', '.join(summands)}))"
+    return _rule(rules, part).operator(part, read)
+
+
+def _rule(rules: Rules, part: LinearMap) -> MapRule:
     rule = rules.get(type(part))
     if rule is None:
         raise UnsupportedError(
@@ -70,71 +92,21 @@ def _rule(rules: Mapping[type, MapRule], part: LinearMap) -> MapRule:
     return rule
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
-
-
-def _dense(part: LinearMap, x: str, read: Read) -> str:
-    assert isinstance(part, Dense)  # noqa: S101 - the table's key says so
-    matrix = _matrix(part, read)
-    return f"{_atom(x)} @ {matrix}" if part.transposed else f"F.linear({x}, {matrix})"
-
-
-def _dense_operator(part: LinearMap, read: Read) -> str:
-    assert isinstance(part, Dense)  # noqa: S101
-    return f"Dense({_matrix(part, read)}{'.T' if part.transposed else ''})"
-
-
-def _matrix(part: Dense, read: Read) -> str:
-    return read(part.weight) + (f".reshape{part.view!r}" if part.view is not None else "")
-
-
-def _scale(part: LinearMap, x: str, read: Read) -> str:
-    assert isinstance(part, Scale)  # noqa: S101
-    return f"{_atom(x)} {'/' if part.divide else '*'} {read(part.factor)}"
-
-
-def _scale_operator(part: LinearMap, read: Read) -> str:
-    assert isinstance(part, Scale)  # noqa: S101
-    divide = ", divide=True" if part.divide else ""
-    factor = read(part.factor) + (f".reshape{part.view!r}" if part.view is not None else "")
-    return f"Diagonal.scaling({factor}, {part.shape!r}{divide})"
-
-
-def _reshape(part: LinearMap, x: str, read: Read) -> str:
-    if part.in_shape == part.out_shape:
-        return x
-    if len(part.out_shape) == 1:
-        return f"{_atom(x)}.flatten(1)"
-    return f"{_atom(x)}.reshape(-1, {', '.join(map(str, part.out_shape))})"
-
-
-def _permute(part: LinearMap, x: str, read: Read) -> str:
-    assert isinstance(part, Permute)  # noqa: S101
-    return f"{_atom(x)}.permute(0, {', '.join(str(axis + 1) for axis in part.axes)})"
-
-
-def _permute_operator(part: LinearMap, read: Read) -> str:
-    assert isinstance(part, Permute)  # noqa: S101
-    return f"Monomial.permutation({part.source!r}, {part.axes!r})"
-
-
-def _atom(x: str) -> str:
-    """Parenthesised where an operator or method would bind to a part only."""
-    depth = 0
-    for character in x:
-        depth += (character in "([") - (character in ")]")
-        if character == " " and depth == 0:
-            return f"({x})"
-    return x
-
-
-BUILTIN_RULES: Mapping[type, MapRule] = {
-    Dense: MapRule(_dense, _dense_operator),
-    Scale: MapRule(_scale, _scale_operator),
-    Reshape: MapRule(_reshape, lambda part, read: None),
-    Permute: MapRule(_permute, _permute_operator),
+BUILTIN_RULES: Rules = {
+    Dense: MapRule(matrices.dense, matrices.dense_operator, matrices.dense_bias),
+    AlongAxis: MapRule(matrices.along_axis, matrices.along_axis_operator, matrices.along_axis_bias),
+    Total: MapRule(matrices.total, matrices.total_operator),
+    Scale: MapRule(matrices.scale, matrices.scale_operator),
+    DivideByDeviation: MapRule(matrices.deviation, matrices.deviation_operator),
+    Reshape: MapRule(selections.reshape, lambda part, read: None),
+    Permute: MapRule(selections.permute, selections.permute_operator),
+    Slice: MapRule(selections.slicing, selections.slicing_operator),
+    Gather: MapRule(selections.gather, selections.gather_operator),
+    Pad: MapRule(selections.pad, selections.pad_operator),
+    Expand: MapRule(selections.expand, selections.expand_operator),
+    Convolution: MapRule(windows.convolution, windows.convolution_operator, windows.channels),
+    TransposedConvolution: MapRule(
+        windows.transposed, windows.transposed_operator, windows.channels
+    ),
+    AveragePool: MapRule(windows.average_pool, windows.average_pool_operator),
 }
