@@ -156,8 +156,10 @@ def _even(pads: Pads) -> bool:
 
 
 def _pads(pads: Pads) -> str | None:
-    """Zeros for each axis, one number where both sides have as many; None where there are none."""
-    return unless(0, [b if b == e else (b, e) for b, e in pads])
+    """Zeros for each axis, one number where all are alike; None where there are none."""
+    if _even(pads):
+        return unless(0, [before for before, _ in pads])
+    return repr(tuple(before if before == behind else (before, behind) for before, behind in pads))
 
 
 def _padded(x: str, pads: Pads) -> str:
