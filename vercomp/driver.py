@@ -142,6 +142,7 @@ def compile(  # noqa: A001 - what the tool does
     emit: Sequence[str] = FEATURES,
     name: str | None = None,
     target: str = "torch",
+    output: str | int | None = None,
 ) -> CompiledNetwork:
     """Compile a trained network into a package that certifies, attacks and regularises.
 
@@ -155,6 +156,8 @@ def compile(  # noqa: A001 - what the tool does
         emit: Which of certify, attack, hessian, regularizer the package can do.
         name: What the package calls itself.
         target: What to emit; plugins may add to ``"torch"``.
+        output: Which result the logits are, for a model that returns several: a key, a field or an
+            index in torch, a tensor's name in ONNX.
 
     Raises:
         VercompError: The model cannot be read, translated or bounded; the message says where.
@@ -163,7 +166,7 @@ def compile(  # noqa: A001 - what the tool does
     found = registry()
     if target not in found.targets:
         raise UsageError(f"no target {target!r}", remedy=f"Known: {', '.join(found.targets)}")
-    translation = translate(model, input_shape, found)
+    translation = translate(model, input_shape, found, output)
     layout = analyse(translation, found, Options(mean, std), name or _title(model))
     emitted = found.targets[target](layout, features)
     weights = packages.weights(layout)
@@ -216,13 +219,18 @@ def load_package(folder: str | Path) -> CompiledNetwork:
     return CompiledNetwork(Package(files), module, network)
 
 
-def translate(model: Any, input_shape: Sequence[int] | None, found: Registry) -> Translation:
-    """A model as a validated graph."""
+def translate(
+    model: Any,
+    input_shape: Sequence[int] | None,
+    found: Registry,
+    output: str | int | None = None,
+) -> Translation:
+    """A model as a validated graph, of the one result or of the one that is named."""
     table = found.activations
     if isinstance(model, str | Path):
         from vercomp.frontends.onnx import from_onnx
 
-        translation = from_onnx(Path(model), table)
+        translation = from_onnx(Path(model), table, None if output is None else str(output))
         declared = translation.graph.input.shape
         if input_shape is not None and tuple(input_shape) != declared:
             raise UsageError(
@@ -238,7 +246,7 @@ def translate(model: Any, input_shape: Sequence[int] | None, found: Registry) ->
                 remedy="Pass input_shape=(1, 28, 28), without the batch dimension",
             )
         shape = None if input_shape is None else tuple(input_shape)
-        translation = from_torch(model, shape, table)
+        translation = from_torch(model, shape, table, output)
     validate(translation)
     return translation
 

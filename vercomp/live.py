@@ -29,6 +29,7 @@ def regularizer(
     *,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
+    output: str | int | None = None,
 ) -> Regularizer:
     """The curvature bound of a model, over the model's own live parameters.
 
@@ -40,6 +41,7 @@ def regularizer(
         input_shape: Shape of one input, without the batch.
         mean: Mean of a normalisation outside the model, as for :func:`vercomp.compile`.
         std: Its standard deviation.
+        output: Which result the logits are, as for :func:`vercomp.compile`.
 
     Raises:
         UnsupportedError: The model computes a weight from its parameters (a mask, a weight norm):
@@ -47,7 +49,7 @@ def regularizer(
         VercompError: As :func:`vercomp.compile`.
     """
     found = registry()
-    translation = translate(model, input_shape, found)
+    translation = translate(model, input_shape, found, output)
     if translation.derived:
         name, sources = next(iter(translation.derived.items()))
         raise UnsupportedError(

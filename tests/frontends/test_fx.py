@@ -469,8 +469,8 @@ def test_several_inputs_and_outputs():
         "node 'Two': the model takes 2 inputs (a, b). Wrap it in a module that takes one"
     )
     assert refusal(Both(None), (4,), UnsupportedError) == (
-        "node 'Both': the model returns a tuple, not one tensor of logits. "
-        "Wrap it in a module that returns the logits alone"
+        "node 'Both': the model returns a tuple with the outputs 0, 1, not one tensor of logits. "
+        "Name one of them, as in output=0"
     )
 
 

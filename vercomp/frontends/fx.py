@@ -8,82 +8,66 @@ module's own parameters, by their own names.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import nn
 from torch.export import Dim, ExportedProgram, ShapesCollection, export
-from torch.export.graph_signature import InputKind
+from torch.export.passes import move_to_device_pass
 
 from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
-from vercomp.frontends.builder import Builder
-from vercomp.frontends.fx_call import Call, Results, Size
-from vercomp.frontends.fx_operators import (
-    CASTS,
-    KEEPS,
-    RESHAPES,
-    RULES,
-    SEVERAL,
-    SOFTMAX,
-    TRANSPOSES,
-)
+from vercomp.frontends.fx_graph import STAND_IN, Translator
 from vercomp.frontends.torch_source import (
     TorchSource,
+    elsewhere,
     evaluating,
     first_line,
-    location_in,
     location_of,
+    on_cpu,
 )
 from vercomp.frontends.translation import Translation
-from vercomp.frontends.values import Constant, Signal, Site
-from vercomp.ir.linear_maps import Shape
-
-STAND_IN = 7919
-"""Stands for a symbolic batch in the source's shapes: a prime that is no layer's width."""
-
-FILLS: dict[str, float | None] = {
-    **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), 0.0),
-    **dict.fromkeys(("ones", "ones_like", "new_ones"), 1.0),
-    **dict.fromkeys(("full", "full_like", "new_full"), None),
-}
-"""Operators that give equal numbers in the shape of something; None for one that they are told."""
 
 
 def from_torch(
     model: nn.Module | ExportedProgram,
     input_shape: Sequence[int] | None,
     table: ActivationTable,
+    output: str | int | None = None,
 ) -> Translation:
     """Translate a PyTorch model.
+
+    A model on another device is translated from a copy on the CPU: what is proved is about its
+    weights, and the arithmetic there is that of the precision asked for.
 
     Args:
         model: A module (an ``fx.GraphModule`` is one) or an exported program.
         input_shape: Shape of one input, without the batch; may be None for an exported program.
         table: The activations to recognise.
+        output: Which result the logits are, for a model that returns several: a key of a dict, a
+            field of a named tuple or dataclass, an index of a tuple.
 
     Raises:
-        UnsupportedError: Several inputs or outputs, control flow that depends on data, dynamic
-            dimensions other than the batch, TorchScript.
-        UsageError: It is no model, or does not run on inputs of that shape.
+        UnsupportedError: Several inputs, several outputs of which none is named, control flow that
+            depends on data, dynamic dimensions other than the batch, TorchScript.
+        UsageError: It is no model, does not run on inputs of that shape, or has no such output.
         WeightError: A parameter holds NaN or infinity.
     """
     if isinstance(model, ExportedProgram):
-        return _from_program(model, input_shape, table)
+        return _from_program(model, input_shape, table, output)
     _refuse_kind(model)
     if input_shape is None:
         raise UsageError("an nn.Module needs input_shape, the shape of one input without the batch")
-    source = TorchSource(model, tuple(input_shape))
+    source = TorchSource(on_cpu(model), tuple(input_shape), output)
     source.settle_batch()
     program = _export(source)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    translator = _Translator(program, tuple(input_shape), table, type(model).__name__, names)
-    graph = translator.translate()
+    names = {id(parameter): name for name, parameter in source.model.named_parameters()}
+    translator = Translator(program, tuple(input_shape), table, type(model).__name__, names)
+    graph = translator.translate(output)
     return Translation(graph, source, "torch", source.dtype, translator.build.derived)
 
 
@@ -103,11 +87,16 @@ def _refuse_kind(model: object) -> None:
 
 
 def _from_program(
-    program: ExportedProgram, input_shape: Sequence[int] | None, table: ActivationTable
+    program: ExportedProgram,
+    input_shape: Sequence[int] | None,
+    table: ActivationTable,
+    output: str | int | None,
 ) -> Translation:
-    translator = _Translator(program, input_shape, table, "ExportedProgram", {})
-    graph = translator.translate()
-    source = TorchSource(program.module(), graph.input.shape)
+    if elsewhere((*program.state_dict.values(), *program.constants.values())):
+        program = move_to_device_pass(copy.deepcopy(program), "cpu")
+    translator = Translator(program, input_shape, table, "ExportedProgram", {})
+    graph = translator.translate(output)
+    source = TorchSource(program.module(), graph.input.shape, output)
     source.batch = None if translator.build.batch == STAND_IN else translator.build.batch
     return Translation(graph, source, "torch", source.dtype, translator.build.derived)
 
@@ -146,364 +135,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-@dataclass(frozen=True)
-class _Several:
-    """The results of an operator that gives several: each is made when it is taken.
-
-    Those without a rule become opaque.
-    """
-
-    signals: tuple[Signal, ...]
-    run: Callable[..., Any]
-    results: Results
-    reason: str
-
-
-class _Translator:
-    """Walks an exported graph once."""
-
-    def __init__(
-        self,
-        program: ExportedProgram,
-        input_shape: Sequence[int] | None,
-        table: ActivationTable,
-        location: str,
-        names: dict[int, str],
-    ) -> None:
-        self.program = program
-        self.location = location
-        self.names = names
-        self.env: dict[fx.Node, Any] = {}
-        self.modules: set[str] = set()
-        self.found: dict[Any, int] = {}
-        user_inputs = program.graph_signature.user_inputs
-        if len(user_inputs) != 1:
-            raise UnsupportedError(
-                f"the model takes {len(user_inputs)} inputs",
-                node=location,
-                remedy="Wrap it in a module that takes one",
-            )
-        self.input = next(node for node in program.graph.nodes if node.name == str(user_inputs[0]))
-        value = self.input.meta["val"]
-        self.symbol = None
-        if value.ndim == 0:
-            raise UnsupportedError("its input has no batch dimension", node=location)
-        if isinstance(value.shape[0], torch.SymInt):
-            self.symbol = value.shape[0].node.expr
-        for axis, size in enumerate(value.shape[1:], start=1):
-            if isinstance(size, torch.SymInt):
-                raise UnsupportedError(
-                    f"dimension {axis} of its input is dynamic",
-                    node=location,
-                    remedy="Only the batch (dimension 0) may be: export it with fixed sizes",
-                )
-        batch = STAND_IN if self.symbol is not None else int(value.shape[0])
-        shape = tuple(int(size) for size in value.shape[1:])
-        if input_shape is not None and tuple(input_shape) != shape:
-            raise UsageError(
-                f"the model takes inputs of shape {shape}, not {tuple(input_shape)}", node=location
-            )
-        tensors = (*program.state_dict, *program.constants)
-        self.build = Builder(
-            table,
-            shape,
-            batch=batch,
-            location=location,
-            reserved=tensors,
-            input_name=self.input.name,
-        )
-
-    def translate(self) -> Any:
-        """The graph."""
-        self._placeholders()
-        for node in self.program.graph.nodes:
-            if node.op == "call_function":
-                self.env[node] = self._call(node)
-            elif node.op == "get_attr":
-                self.env[node] = Constant(_plain(getattr(self.program.graph_module, node.target)))
-        outputs = self.program.graph_signature.user_outputs
-        if len(outputs) != 1:
-            raise UnsupportedError(
-                f"the model returns {len(outputs)} results",
-                node=self.location,
-                remedy="Wrap it in a module that returns the logits alone",
-            )
-        output = next(n for n in self.program.graph.nodes if n.name == str(outputs[0]))
-        return self.build.graph(self.env[output])
-
-    def _placeholders(self) -> None:
-        nodes = {node.name: node for node in self.program.graph.nodes if node.op == "placeholder"}
-        self.env[self.input] = self.build.input
-        for spec in self.program.graph_signature.input_specs:
-            node = nodes[spec.arg.name]
-            if spec.kind == InputKind.USER_INPUT or spec.target is None:
-                continue
-            state = {**self.program.constants, **self.program.state_dict}
-            tensor = state[spec.target]
-            if not isinstance(tensor, Tensor):
-                continue
-            trainable = spec.kind == InputKind.PARAMETER
-            name = self.names.get(id(tensor), spec.target)
-            self.env[node] = Constant.of(name, _plain(tensor), trainable)
-
-    def _call(self, node: fx.Node) -> Any:
-        value = node.meta.get("val")
-        if isinstance(value, torch.SymInt | torch.SymBool | torch.SymFloat):
-            return self._number(value, node)
-        site = self._site(node)
-        if not isinstance(node.target, torch._ops.OpOverload):
-            if getattr(node.target, "__name__", "") == "getitem":
-                return self._item(node, site) if node.users else None
-            raise self.build.refuse(
-                site, "higher-order operators are not supported", "Take it out of forward()"
-            )
-        args = self._arguments(node)
-        name = node.target._schema.name.split("::")[1]
-        name = name if name in RULES else name.removesuffix("_")
-        signals = [v for v in _flat(args.values()) if isinstance(v, Signal)]
-        if name in FILLS and isinstance(value, Tensor):
-            result: Any = self._filled(value, name, args)
-        elif not signals:
-            result = self._constant(node, name, args)
-        else:
-            result = self._translate_call(node, name, site, args, signals)
-        if node.target._schema.is_mutable and node.args and isinstance(node.args[0], fx.Node):
-            if _is_view(node.args[0]):
-                raise self.build.refuse(
-                    site, "it changes a view of another tensor in place", "Assign its result"
-                )
-            self.env[node.args[0]] = result  # x.relu_(): later readers of x see the result
-        return result
-
-    def _filled(self, value: Tensor, name: str, args: dict[str, Any]) -> Constant:
-        """Equal numbers in a shape that may depend on the batch; one is stored."""
-        number = FILLS[name] if FILLS[name] is not None else args["fill_value"]
-        if isinstance(number, Constant):
-            number = number.value
-        dtype = torch.float64 if value.dtype.is_floating_point else value.dtype
-        return Constant(torch.as_tensor(number, dtype=dtype).expand(self._shape(value)))
-
-    def _translate_call(
-        self, node: fx.Node, name: str, site: Site, args: dict[str, Any], signals: list[Signal]
-    ) -> Any:
-        value = node.meta.get("val")
-        values = value if isinstance(value, list | tuple) else (value,)
-        outs = tuple(self._shape(v) for v in values if isinstance(v, Tensor))
-        run = self._runner(node, args, signals)
-        call = Call(self.build, site, args, outs, run)
-        rule, several = RULES.get(name), SEVERAL.get(name)
-        reason = "vercomp has no rule for this operator"
-        if name in CASTS and not _reads_floats(node):
-            rule, reason = None, "it reads integers or booleans"
-        if isinstance(value, Tensor):
-            outcome = reason if rule is None else rule(call)
-            if not isinstance(outcome, str):
-                return outcome
-            if name in SOFTMAX and _over_classes(args, signals[0]):
-                site = Site(site.name, SOFTMAX[name], site.origin)
-            return self._opaque(site, signals, run, outs[0], outcome)
-        if value is None:
-            return None
-        if several is None:
-            why = reason if rule is None else rule(call)
-            return _Several(tuple(signals), run, (), why if isinstance(why, str) else reason)
-        results = several(call)
-        if isinstance(results, str):
-            return _Several(tuple(signals), run, (), results)
-        return _Several(tuple(signals), run, results, reason)
-
-    def _opaque(
-        self,
-        site: Site,
-        signals: Sequence[Signal],
-        run: Callable[..., Any],
-        out: Shape,
-        reason: str,
-    ) -> Signal:
-        if self.build.batch not in out:
-            raise self.build.refuse(site, f"its result has no batch dimension: {reason}")
-        return self.build.opaque(site, signals, run, out, out.index(self.build.batch), reason)
-
-    def _item(self, node: fx.Node, site: Site) -> Any:
-        source, index = self.env[node.args[0]], node.args[1]  # type: ignore[index]
-        if not isinstance(source, _Several):
-            return source[index]
-        value = node.meta.get("val")
-
-        def run(*values: Tensor) -> Any:
-            return source.run(*values)[index]
-
-        if not isinstance(value, Tensor):
-            return _Several(source.signals, run, (), source.reason)
-        assert isinstance(index, int)  # noqa: S101 - torch.export writes it
-        outcome = source.results[index]() if index < len(source.results) else source.reason
-        if not isinstance(outcome, str):
-            return outcome
-        site = self._site(node.args[0])  # type: ignore[arg-type]
-        return self._opaque(site, source.signals, run, self._shape(value), outcome)
-
-    def _constant(self, node: fx.Node, name: str, args: dict[str, Any]) -> Any:
-        """An operator over constants only: computed now, without losing whose tensor it is."""
-        first = args.get("self", args.get("input"))
-        exact = {key: _doubled(value) for key, value in args.items()}
-        try:
-            result = self._runner(node, args, [])()
-        except RuntimeError:  # float32 weights beside what was computed from them in float64
-            result = self._runner(node, exact, [])()
-        if name not in KEEPS | RESHAPES | TRANSPOSES:
-            # In float64, as what is computed from weights has no rounding of its own.
-            with suppress(RuntimeError):  # dtypes that do not fit together
-                result = self._runner(node, exact, [])()
-        if not isinstance(result, Tensor):
-            return result
-        if isinstance(first, Constant) and first.value.dtype == result.dtype:
-            if name in KEEPS and torch.equal(first.value, result):
-                return first
-            if name in RESHAPES:
-                return first.reshaped(tuple(result.shape))
-            if name in TRANSPOSES and result.ndim == 2 and torch.equal(first.value.T, result):
-                return first.swapped()
-        return self.build.derive(result.detach(), *_flat(args.values()))
-
-    def _runner(
-        self, node: fx.Node, args: dict[str, Any], signals: Sequence[Signal]
-    ) -> Callable[..., Any]:
-        """The operator as a function of the values of its signals, in order."""
-        target: Any = node.target
-        schema = target._schema.arguments
-
-        def run(*values: Tensor) -> Any:
-            rest = iter(values)
-            batch = values[0].shape[signals[0].batch] if values else self.build.batch
-
-            def fill(value: Any) -> Any:
-                if isinstance(value, Signal):
-                    return next(rest)
-                if isinstance(value, list | tuple):
-                    return [fill(item) for item in value]
-                if isinstance(value, Size):
-                    return value.of(batch)
-                if isinstance(value, Constant):
-                    real = value.value.is_floating_point() and len(values) > 0
-                    return value.value.to(values[0].dtype) if real else value.value
-                return value
-
-            filled = {a.name: fill(args[a.name]) for a in schema if a.name in args}
-            positional = [filled.pop(a.name) for a in schema if not a.kwarg_only]
-            return target(*positional, **filled)
-
-        return run
-
-    def _arguments(self, node: fx.Node) -> dict[str, Any]:
-        """The operator's arguments by the names of its schema, defaults filled in."""
-        target: Any = node.target
-        given = dict(node.kwargs)
-        schema = target._schema.arguments
-        for argument, value in zip(
-            (a for a in schema if not a.kwarg_only), node.args, strict=False
-        ):
-            given[argument.name] = value
-        for argument in schema:
-            if argument.name not in given and (
-                argument.has_default_value() or not argument.kwarg_only
-            ):
-                given[argument.name] = argument.default_value
-        return {key: self._resolve(value) for key, value in given.items() if key != "device"}
-
-    def _resolve(self, value: Any) -> Any:
-        if isinstance(value, fx.Node):
-            return self.env[value]
-        if isinstance(value, list | tuple):
-            return [self._resolve(item) for item in value]
-        return value
-
-    def _number(self, value: Any, node: fx.Node) -> Size:
-        """A number of the source; its shapes are all that one may depend on."""
-        symbol, source = value.node.expr, node.args[0] if node.args else None
-        if symbol.is_symbol and symbol != self.symbol and isinstance(source, fx.Node):
-            tensor, axis = self.env[source], node.args[-1]
-            if isinstance(tensor, Signal) and isinstance(axis, int):
-                self.found[symbol] = tensor.full(self.build.batch)[axis]
-        size = self._size(value)
-        if size is None:
-            raise self.build.refuse(
-                self._site(node),
-                "a number is taken out of a tensor",
-                "Keep it a tensor: no .item() in forward()",
-            )
-        return size
-
-    def _size(self, value: Any) -> Size | None:
-        """A number that depends on the batch alone, or None."""
-        expression = value.node.expr.subs(self.found)
-        if not expression.free_symbols <= {self.symbol}:
-            return None
-
-        def of(batch: int) -> int:
-            value = expression.subs({self.symbol: batch})
-            return int(bool(value) if value.is_Boolean else value)
-
-        return Size(of)
-
-    def _shape(self, value: Tensor) -> Shape:
-        """The shape of a result, the stand-in for a symbolic batch, −1 for what is not known."""
-        return tuple(self._length(size) for size in value.shape)
-
-    def _length(self, size: int | torch.SymInt) -> int:
-        if isinstance(size, int):
-            return size
-        found = self._size(size)
-        return -1 if found is None else found.of(self.build.batch)
-
-    def _site(self, node: fx.Node) -> Site:
-        """A layer of torch.nn gives its path to its first operator; other names are torch's own."""
-        name = node.name
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        if stack and str(stack[-1][1]).startswith("torch.nn.modules."):
-            path = str(stack[-1][0])
-            if path and path not in self.modules:
-                self.modules.add(path)
-                name = path
-        return Site(name, str(node.target), location_in(node.meta.get("stack_trace")))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """A tensor of the user's as we keep it: detached, on the CPU, at least in single precision."""
-    value = tensor.detach().to("cpu", copy=True)
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-
-
-def _is_view(node: fx.Node) -> bool:
-    """Whether a node's result shares the memory of what it reads."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or schema.is_mutable:
-        return False
-    return any(result.alias_info for result in schema.returns)
-
-
-def _reads_floats(node: fx.Node) -> bool:
-    first = node.args[0]
-    value = first.meta.get("val") if isinstance(first, fx.Node) else None
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _doubled(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_doubled(item) for item in value]
-    if isinstance(value, Constant) and value.value.is_floating_point():
-        return Constant(value.value.double(), sources=value.sources)
-    return value
-
-
-def _flat(values: Any) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        found.extend(_flat(value) if isinstance(value, list | tuple) else [value])
-    return found
-
-
-def _over_classes(args: dict[str, Any], signal: Signal) -> bool:
-    """Whether a softmax is over the only dimension of each result."""
-    return len(signal.shape) == 1 and signal.batch == 0 and args.get("dim") in (1, -1)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from vercomp.errors import UnsupportedError, UsageError
+from vercomp.errors import UnsupportedError, UsageError, VercompError
+from vercomp.frontends.torch_outputs import choose
 from vercomp.ir.linear_maps import Shape
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -61,23 +63,66 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
+def elsewhere(tensors: Iterable[object]) -> bool:
+    """Whether some of the tensors are on a device of their own."""
+    return any(isinstance(t, Tensor) and t.device.type not in ("cpu", "meta") for t in tensors)
+
+
+def on_cpu(model: nn.Module) -> nn.Module:
+    """The model, or where some of it is on another device a copy of it on the CPU.
+
+    Raises:
+        UsageError: It cannot be copied.
+    """
+    if not elsewhere(_tensors(model)):
+        return model
+    try:
+        return copied(model)
+    except Exception as error:  # whatever the user's objects raise
+        raise UsageError(
+            f"the model cannot be copied to the CPU ({first_line(error)})",
+            node=type(model).__name__,
+            remedy="Move it there first: model.cpu()",
+        ) from error
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy on the CPU, tensor by tensor: nothing is allocated on the model's own device."""
+    memo: dict[int, object] = {}
+    for tensor in _tensors(model):
+        held = tensor.detach().to("cpu", copy=True)
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(held, tensor.requires_grad) if is_parameter else held
+    return copy.deepcopy(model, memo)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    """Parameters, buffers, and tensors that are plain attributes of a module."""
+    plain = (value for module in model.modules() for value in vars(module).values())
+    loose = (value for value in plain if isinstance(value, Tensor))
+    return [*model.parameters(), *model.buffers(), *loose]
+
+
 class TorchSource:
     """Runs a model in evaluation mode on copies of its buffers.
 
     Args:
-        model: The user's model.
+        model: The user's model, on the CPU.
         input_shape: Shape of one input.
+        output: Which of several results the logits are.
     """
 
-    def __init__(self, model: nn.Module, input_shape: Shape) -> None:
+    def __init__(
+        self, model: nn.Module, input_shape: Shape, output: str | int | None = None
+    ) -> None:
         self.model = model
         self.input_shape = input_shape
+        self.output = output
         tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
         self.dtype = tensors[0].dtype if tensors else torch.float32
-        self.device = tensors[0].device if tensors else torch.device("cpu")
         self.batch: int | None = None
         self._calls = 0
-        if self.device.type == "meta":
+        if any(tensor.device.type == "meta" for tensor in tensors):
             raise UnsupportedError(
                 "its parameters are on the meta device and have no values",
                 node=type(model).__name__,
@@ -86,11 +131,11 @@ class TorchSource:
         self._refuse_signature()
 
     def example(self, batch: int) -> Tensor:
-        """A batch of inputs in the model's own precision, on its own device."""
-        return torch.full((batch, *self.input_shape), 0.5, dtype=self.dtype, device=self.device)
+        """A batch of inputs in the model's own precision."""
+        return torch.full((batch, *self.input_shape), 0.5, dtype=self.dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits of a batch (B, *input shape), on the CPU.
+        """Logits of a batch (B, *input shape).
 
         Half precision is computed as such; float64 where the batch is float64 and the model is in
         single precision.
@@ -112,14 +157,12 @@ class TorchSource:
                     full = torch.cat(
                         [piece, piece[-1:].expand(self.batch - len(piece), *piece.shape[1:])]
                     )
-                result = torch.func.functional_call(
-                    self.model, state, (full.to(self.device, dtype, copy=True),)
-                )
+                result = torch.func.functional_call(self.model, state, (full.to(dtype, copy=True),))
                 logits = self._tensor(result)
                 if logits.ndim == 0 or len(logits) != len(full):
                     raise ValueError("the first dimension of its result is not the batch")
                 results.append(logits[: len(piece)])
-        return torch.cat(results).detach().to("cpu", x.dtype)
+        return torch.cat(results).detach().to(x.dtype)
 
     def settle_batch(self) -> None:
         """Find out whether the model takes any batch, and run it once.
@@ -133,7 +176,7 @@ class TorchSource:
             try:
                 for size in sizes:
                     self(self.example(size))
-            except UnsupportedError:
+            except VercompError:
                 raise
             except Exception as error:
                 last = last or error
@@ -149,14 +192,9 @@ class TorchSource:
         ) from last
 
     def _tensor(self, result: object) -> Tensor:
-        if isinstance(result, Tensor):
-            return result
-        kind = type(result).__name__
-        raise UnsupportedError(
-            f"the model returns a {kind}, not one tensor of logits",
-            node=type(self.model).__name__,
-            remedy="Wrap it in a module that returns the logits alone",
-        )
+        chosen = choose(result, self.output, Tensor, type(self.model).__name__)
+        assert isinstance(chosen, Tensor)  # noqa: S101 - that is what was asked for
+        return chosen
 
     def _refuse_signature(self) -> None:
         positional = (

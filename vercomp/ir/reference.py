@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from vercomp.ir.graph import Activate, Affine, Graph, Input
+from vercomp.ir.graph import Activate, Affine, Graph, Input, Node
 from vercomp.ir.linear_maps import Parameter, Read
 
 
@@ -23,18 +25,34 @@ def evaluate(graph: Graph, x: Tensor, read: Read = stored) -> dict[str, Tensor]:
     """The value of every node for a batch x of shape (B, *input shape), by name."""
     values: dict[str, Tensor] = {}
     for node in graph.nodes:
-        if isinstance(node, Input):
-            values[node.name] = x
-        elif isinstance(node, Affine):
-            z: Tensor | float = bias(node, read)
-            for term in node.terms:
-                z = z + term.map.bind(read).apply(values[term.parent].flatten(1))
-            values[node.name] = torch.as_tensor(z).reshape(-1, *node.shape)
-        elif isinstance(node, Activate):
-            values[node.name] = node.function.spelling(values[node.parent])
-        else:
-            values[node.name] = node.run(*(values[parent] for parent in node.parents))
+        values[node.name] = _value(node, values, x, read)
     return values
+
+
+def result(graph: Graph, x: Tensor, read: Read = stored) -> Tensor:
+    """The value of the output alone; every other one is dropped once nothing reads it any more."""
+    last = {parent: node.name for node in graph.nodes for parent in node.parents}
+    values: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        values[node.name] = _value(node, values, x, read)
+        for parent in set(node.parents):
+            if last[parent] == node.name and parent != graph.output:
+                del values[parent]
+    return values[graph.output]
+
+
+def _value(node: Node, values: Mapping[str, Tensor], x: Tensor, read: Read) -> Tensor:
+    """The value of a node, from those of its parents."""
+    if isinstance(node, Input):
+        return x
+    if isinstance(node, Affine):
+        z: Tensor | float = bias(node, read)
+        for term in node.terms:
+            z = z + term.map.bind(read).apply(values[term.parent].flatten(1))
+        return torch.as_tensor(z).reshape(-1, *node.shape)
+    if isinstance(node, Activate):
+        return node.function.spelling(values[node.parent])
+    return node.run(*(values[parent] for parent in node.parents))
 
 
 def bias(node: Affine, read: Read = stored) -> Tensor | float:
