@@ -166,6 +166,12 @@ def compile_command(**options: Any) -> None:
 @model_options
 @data_option
 @limit_option
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw the graph with all of it, as one HTML file for a browser.",
+)
 @json_option
 def analyze(**options: Any) -> None:
     """Show layers, norms and curvature bounds of MODEL.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import RenderableType
 
+from vercomp.commands.html import check_html_path, write_html
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
 from vercomp.data import load_data
 from vercomp.driver import CompiledNetwork
 from vercomp.errors import UsageError
+from vercomp.report.page import Found, report_page
 from vercomp.report.sampled_curvature import first_of_each_class, sampled_curvature
 from vercomp.report.tables import layer_table, number, pair_table
 
@@ -28,12 +31,15 @@ def run(
     std: tuple[float, ...] | None,
     input_shape: tuple[int, ...] | None,
     limit: int | None,
+    html: Path | None,
     json_path: str | None,
 ) -> None:
     """Analyse; with data, set the bound beside the curvature found at real inputs."""
     if data is None and limit is not None:
         raise UsageError("--limit needs --data: without it no input is looked at")
     check_json_path(json_path)
+    if html is not None:
+        check_html_path(html)
     with Patience(f"compiling {model}"):
         network = open_model(model, mean=mean, std=std, input_shape=input_shape)
     analysis = network.analysis()
@@ -64,15 +70,21 @@ def run(
         layer_table(analysis, f"{network.name}: inputs {shape}, {network.network.classes} classes"),
         pair_table(bound, "K: no input has |curvature| of z_y − z_t above it"),
     ]
+    beside: Found | None = None
     if data is not None:
         found, inputs = _found(network, data, limit)
         summary |= _comparison(bound, found, data, inputs)
         label = f"K_lb: the largest found at {inputs} inputs of {data}"
+        label += " (power iteration, a lower bound)"
+        beside = Found(found, label)
         tables += [
-            pair_table(found, f"{label} (power iteration, a lower bound)"),
+            pair_table(found, label),
             f"K / K_lb: {number(summary['ratio_mean'], 3)} on average over the pairs, "
             f"{number(summary['ratio_max'], 3)} at most",
         ]
+    if html is not None:
+        parameters = sum(tensor.numel() for tensor in network.network.parameters())
+        write_html(html, report_page(analysis, network.manifest, parameters, beside))
     deliver(summary, json_path, *tables)
 
 

@@ -1,0 +1,53 @@
+"""HTML and SVG as nested calls; whatever is not markup already is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+
+class Markup(str):
+    """Text that is markup: only :func:`tag` and constants of ours become one."""
+
+    __slots__ = ()
+
+
+Child = str | Iterable[str]
+VOID = frozenset({"meta", "col", "br"})
+
+
+def tag(name: str, /, *children: Child, **attributes: object) -> Markup:
+    """An element.
+
+    Args:
+        name: Its name.
+        children: Text, which is escaped, or markup, or iterables of both.
+        attributes: Their values are escaped; None and False leave one out. An underscore behind a
+            name that Python has taken (``class_``) is dropped, others become hyphens.
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(clean(str(value)))}"'
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    if name in VOID:
+        return Markup(f"<{name}{written}>")
+    return Markup(f"<{name}{written}>{join(*children)}</{name}>")
+
+
+def join(*children: Child) -> Markup:
+    """Children one after the other."""
+    return Markup("".join(_text(part) for child in children for part in _each(child)))
+
+
+def clean(text: str) -> str:
+    """Text without what does not print: names come from outside and may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _each(child: Child) -> Iterable[str]:
+    return (child,) if isinstance(child, str) else child
+
+
+def _text(part: str) -> str:
+    return part if isinstance(part, Markup) else escape(clean(part))
