@@ -121,6 +121,27 @@ def test_sums_of_branches_that_broadcast(tmp_path):
     agrees(save(tmp_path / "m.onnx", nodes, {"c": weights(4, 1)}, shape=("N", *SHAPE)))
 
 
+@pytest.mark.parametrize("index", [[0, -1], [[1, 2], [-2, 0], [1, 2]], [[[0], [1]], [[1], [1]]]])
+def test_gathers_of_several_axes(tmp_path, index):
+    """As torch's dynamo exporter writes x[..., 0, -1]."""
+    nodes = [
+        node("Transpose", ["x"], ["t"], perm=[2, 3, 0, 1]),
+        node("GatherND", ["t", "i"], ["g"]),
+        node(
+            "Transpose",
+            ["g"],
+            ["y"],
+            perm=_batch_first(np.ndim(index) - 1 + 4 - np.shape(index)[-1]),
+        ),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"i": np.array(index)}, shape=("N", *SHAPE))
+    agrees(path)
+
+
+def _batch_first(rank):
+    return [rank - 2, rank - 1, *range(rank - 2)]
+
+
 SPLITS = [
     (11, {"split": [1, 3]}, None, 2),
     (11, {}, None, 2),
@@ -280,9 +301,13 @@ def test_what_mixes_the_inputs_is_refused(tmp_path, operator):
 
 
 UNSUPPORTED = {
+    "GatherElements": (
+        [node("GatherElements", ["x", "i"], ["y"], axis=2)],
+        "entries can only be picked along whole axes, by Gather and GatherND",
+    ),
     "GatherND": (
         [node("GatherND", ["x", "i"], ["y"], batch_dims=1)],
-        "entries can only be picked along one axis, by Gather",
+        "its indices are given for every input of a batch",
     ),
     "Einsum": (
         [node("Einsum", ["x", "x"], ["y"], equation="bij,bij->bi")],

@@ -256,7 +256,7 @@ RULES: dict[str, Rule] = {
 _STATISTICS = "it divides by statistics of each input, which is not affine"
 _RECURRENT = "recurrent layers are not supported"
 _TRUTH = "a truth value jumps"
-_ONE_AXIS = "entries can only be picked along one axis, by Gather"
+_ONE_BY_ONE = "entries can only be picked along whole axes, by Gather and GatherND"
 
 REASONS = {
     "And": _TRUTH,
@@ -264,8 +264,7 @@ REASONS = {
     "Einsum": "products written as Einsum are not supported; MatMul is",
     "Equal": _TRUTH,
     "GRU": _RECURRENT,
-    "GatherElements": _ONE_AXIS,
-    "GatherND": _ONE_AXIS,
+    "GatherElements": _ONE_BY_ONE,
     "GroupNormalization": _STATISTICS,
     "InstanceNormalization": _STATISTICS,
     "LRN": _STATISTICS,

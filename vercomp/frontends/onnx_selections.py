@@ -10,6 +10,7 @@ from vercomp.frontends import shaping
 from vercomp.frontends.onnx_call import Call, RefusalError, Result, Rule
 from vercomp.frontends.onnx_shapes import aligned, apart, relabelled
 from vercomp.frontends.values import Constant, Signal, Value
+from vercomp.ir.linear_maps import Shape
 
 
 def _slice(call: Call) -> Result:
@@ -70,26 +71,51 @@ def _concatenate(call: Call) -> Result:
 
 
 def _gather(call: Call) -> Result:
-    data, index = call.value(0), call.value(1)
-    if isinstance(data, Constant) or isinstance(index, Signal):
-        return "its indices depend on the input"
+    index = call.constant(1, "indices")
+    if index is None or isinstance(call.value(0), Constant):
+        return INDICES
     axis = call.axis()
     length = call.full()[axis]
-    places = [int(i) for i in index.value.reshape(-1).tolist()]
-    if not all(-length <= i < length for i in places):
-        return f"an index lies outside the axis of length {length}"
-    places = [i % length for i in places]
-    rank = index.value.ndim
-    if rank == 1 and places == list(range(length)):
-        return data
-    signal = apart(call, data, {axis}, "picks entries of")
-    taken = _taken(call, signal, axis, places, drop=rank == 0)
-    if rank < 2:
+    places = _within(index.value.reshape(-1).tolist(), length)
+    if index.value.ndim == 1 and places == list(range(length)):
+        return call.signal()
+    signal = apart(call, call.signal(), {axis}, "picks entries of")
+    return _put(call, signal, axis, places, tuple(index.value.shape))
+
+
+def _gather_several(call: Call) -> Result:
+    """GatherND with constant indices: of the first axes together, none of them the batch."""
+    index = call.constant(1, "indices")
+    if index is None or isinstance(call.value(0), Constant):
+        return INDICES
+    if call.attributes.get("batch_dims"):
+        return "its indices are given for every input of a batch"
+    full, depth = call.full(), index.value.shape[-1]
+    signal = apart(call, call.signal(), range(depth), "picks entries of")
+    places = [0] * (index.value.numel() // depth)
+    for axis, listed in enumerate(index.value.reshape(-1, depth).T.tolist()):
+        within = _within(listed, full[axis])
+        places = [at * full[axis] + place for at, place in zip(places, within, strict=True)]
+    joined = (math.prod(full[:depth]), *full[depth:])
+    signal = relabelled(call, signal, joined, signal.batch - depth + 1)
+    return _put(call, signal, 0, places, tuple(index.value.shape[:-1]))
+
+
+def _within(places: Sequence[int], length: int) -> list[int]:
+    """Indices of an axis, counted from its first entry."""
+    if not all(-length <= place < length for place in places):
+        raise RefusalError(f"an index lies outside the axis of length {length}")
+    return [place % length for place in places]
+
+
+def _put(call: Call, signal: Signal, axis: int, places: Sequence[int], shape: Shape) -> Signal:
+    """Entries along an axis, which the axes of the indices replace."""
+    taken = _taken(call, signal, axis, places, drop=not shape)
+    if len(shape) < 2:
         return taken
     full = taken.full(call.build.batch)
-    shape = (*full[:axis], *index.value.shape, *full[axis + 1 :])
-    batch = taken.batch + (rank - 1 if taken.batch > axis else 0)
-    return relabelled(call, taken, shape, batch)
+    batch = taken.batch + (len(shape) - 1 if taken.batch > axis else 0)
+    return relabelled(call, taken, (*full[:axis], *shape, *full[axis + 1 :]), batch)
 
 
 def _tile(call: Call) -> Result:
@@ -119,6 +145,7 @@ def _pad(call: Call) -> Result:
     return shaping.pad(call.build, call.site, signal, pairs, _PADDINGS[mode], value)
 
 
+INDICES = "its indices depend on the input"
 RESIZE = "only resizing to the nearest neighbour by whole constant factors is supported"
 
 
@@ -193,6 +220,7 @@ def _nearest(call: Call, length: int, factor: int) -> list[int]:
 RULES: dict[str, Rule] = {
     "Concat": _concatenate,
     "Gather": _gather,
+    "GatherND": _gather_several,
     "Pad": _pad,
     "Resize": _resize,
     "Slice": _slice,

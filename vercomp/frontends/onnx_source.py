@@ -37,6 +37,8 @@ class OnnxSource:
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        # Its optimiser computes with quantised weights in int8, inputs included.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = torch.get_num_threads()
         self.dtype = dtype
         self.batch = batch
