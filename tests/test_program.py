@@ -7,7 +7,18 @@ import torch
 from torch import Tensor
 
 from vercomp.errors import InternalError
-from vercomp.program import SIGNATURES, STATEFUL, Builder, ConstantOf, Kind, MapOf, Program
+from vercomp.program import (
+    SIGNATURES,
+    STATEFUL,
+    Builder,
+    ConstantOf,
+    Kind,
+    MapOf,
+    Number,
+    ProductOf,
+    Program,
+    SideBySideOf,
+)
 from vercomp.program import evaluate as run
 from vercomp.runtime.arithmetic import Arithmetic, Bound
 from vercomp.runtime.differentiable import Differentiable
@@ -60,6 +71,32 @@ def test_evaluation(arithmetic: Arithmetic) -> None:
     assert float(found.norms["fc.0"]) == pytest.approx(4.0)
 
 
+def test_products_and_maps_side_by_side() -> None:
+    """‖W W‖ = 16 and ‖[W W]‖ = √(2·16), times 2; each map is asked for once."""
+    builder = Builder()
+    other = MapOf("fc", 1)
+    two = builder.emit("two", "constant", Number(2.0))
+    product = builder.emit("product", "norm2", ProductOf((MAP, other)))
+    beside = builder.emit("beside", "norm2", SideBySideOf("fc", 2))
+    program = builder.finish(
+        builder.emit("k", "multiply", product, two),
+        builder.emit("l", "multiply", beside, two),
+        {},
+        {},
+    )
+    asked: list[MapOf] = []
+
+    def operator(map_of: MapOf) -> Dense:
+        asked.append(map_of)
+        return Dense(WEIGHT)
+
+    c = torch.zeros(1, 2, dtype=torch.float64)
+    found = run(program, Rigorous(), operator, lambda which: 0.0, c, str)
+    assert float(found.curvature) == pytest.approx(32.0)
+    assert float(found.lipschitz) == pytest.approx(2.0 * 32.0**0.5)
+    assert asked == [MAP, other]
+
+
 def test_dead_steps_and_empty_blocks_go() -> None:
     program = example()
     assert [block.formula for block in program.blocks] == ["The norm", "The coefficients", ""]
@@ -99,5 +136,8 @@ def test_every_operation_is_in_every_arithmetic(arithmetic: type) -> None:
 
 def test_kinds_of_operands() -> None:
     assert MapOf("a", 0).kind is Kind.MAP
+    assert ProductOf((MAP, MAP)).kind is SideBySideOf("a", 2).kind is Kind.MAP
+    assert Number(1.0).kind is Kind.NUMBER
+    assert Number(1.0).name == "1.0"
     assert ConstantOf("a", "g").kind is Kind.NUMBER
     assert ConstantOf("a", "second_range").kind is Kind.RANGE

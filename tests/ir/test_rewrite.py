@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from vercomp.ir.graph import Affine, Graph, Input, Opaque, Term
-from vercomp.ir.linear_maps import Dense, Parameter, identity
+from vercomp.ir.linear_maps import Dense, Parameter, Reshape, Scale, Sum, compose, identity
 from vercomp.ir.reference import stored, stored_as
-from vercomp.ir.rewrite import is_identity, pruned, rewired
+from vercomp.ir.rewrite import is_identity, parts, pruned, rewired, summed
 
 SAME = Affine("same", (2,), (Term(identity((2,)), "x"),))
 X = Input("x", (2,))
@@ -31,6 +31,23 @@ def test_pruning_keeps_the_input():
     lonely = Affine("lonely", (2,), (Term(identity((2,)), "same"),))
     assert pruned((X, SAME, lonely), "same") == Graph((X, SAME), "same")
     assert pruned((X, SAME), "x") == Graph((X,), "x")
+
+
+def test_sums_factor_out_what_comes_first():
+    a, b = (Dense(Parameter(name, torch.randn(2, 2, dtype=torch.float64))) for name in "ab")
+    s = Scale((2,), Parameter("s", torch.randn(2, dtype=torch.float64)))
+    assert summed([a]) is a
+    assert summed([a, b]) == Sum((a, b))
+    assert summed([identity((2,)), a]) == Sum((identity((2,)), a))
+    assert summed([a, a]) == compose(Sum((identity((2,)), identity((2,)))), a)
+    assert summed([a, compose(b, a)]) == compose(Sum((identity((2,)), b)), a)
+    assert summed([Sum((a, b)), s]) == Sum((a, b, s))
+    flat = Reshape((1, 2), (2,))
+    both = summed([compose(s, compose(a, flat)), compose(b, compose(a, flat))])
+    assert parts(both) == (flat, a, Sum((s, b)))
+    x = torch.randn(3, 2, dtype=torch.float64)
+    expected = sum(linear.bind(stored).apply(x) for linear in (compose(s, a), compose(b, a)))
+    assert torch.allclose(both.bind(stored).apply(x), expected)
 
 
 def test_a_kernel_seen_as_a_matrix():
