@@ -108,6 +108,11 @@ model_options = _options(
         callback=_numbers(int, positive=True),
         help="Shape of one input, such as 1,28,28; for package.module:callable.",
     ),
+    click.option(
+        "--output",
+        metavar="NAME",
+        help="Which result the logits are, for a model that returns several.",
+    ),
 )
 DATA = "FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER."
 data_option = click.option("--data", metavar="DATA", help=DATA)
@@ -180,6 +185,23 @@ def analyze(**options: Any) -> None:
     Hessians: eight inputs a class, or the first N (--limit).
     """
     from vercomp.commands.analyze import run
+
+    run(**options)
+
+
+@cli.command()
+@model_options
+@click.option(
+    "--merged",
+    is_flag=True,
+    help="As the analyses see it: normalisation in front, affine chains merged.",
+)
+def show(**options: Any) -> None:
+    """Print MODEL as a graph, checked against its source; also one that cannot be analysed.
+
+    What the curvature analyses refuse is marked, with the reason. --mean and --std imply --merged.
+    """
+    from vercomp.commands.show import run
 
     run(**options)
 

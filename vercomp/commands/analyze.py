@@ -30,6 +30,7 @@ def run(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     input_shape: tuple[int, ...] | None,
+    output: str | None,
     limit: int | None,
     html: Path | None,
     json_path: str | None,
@@ -41,7 +42,7 @@ def run(
     if html is not None:
         check_html_path(html)
     with Patience(f"compiling {model}"):
-        network = open_model(model, mean=mean, std=std, input_shape=input_shape)
+        network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
     analysis = network.analysis()
     lower, upper = analysis.curvature
     bound = torch.maximum(lower.abs(), upper.abs()).numpy()

@@ -46,6 +46,7 @@ def run(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     input_shape: tuple[int, ...] | None,
+    output: str | None,
     limit: int | None,
     out: Path | None,
     json_path: str | None,
@@ -53,7 +54,7 @@ def run(
     """Certify block by block; the table, or JSON, at the end."""
     check_json_path(json_path)
     with Patience(f"compiling {model}"):
-        network = open_model(model, mean=mean, std=std, input_shape=input_shape)
+        network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
     dataset = load_data(
         data, tuple(network.network.input_shape), limit, classes=network.network.classes
     )

@@ -20,6 +20,7 @@ def run(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     input_shape: tuple[int, ...] | None,
+    output: str | None,
     emit: tuple[str, ...],
 ) -> None:
     """Compile and write; the folder is checked first, so that nobody waits for a refusal."""
@@ -27,7 +28,9 @@ def run(
         raise UsageError("this is a folder; compile takes a model, not a package", location=model)
     check_package_folder(out)
     with Patience(f"compiling {model}"):
-        network = open_model(model, mean=mean, std=std, input_shape=input_shape, emit=emit)
+        network = open_model(
+            model, mean=mean, std=std, input_shape=input_shape, output=output, emit=emit
+        )
     written = write_package(out, network.files)
     lower, upper = network.curvature()
     largest = float(max(lower.abs().max(), upper.abs().max()))

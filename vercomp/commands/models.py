@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -23,12 +24,28 @@ CHECKPOINTS = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
+@dataclass(frozen=True)
+class Source:
+    """A model that is not compiled yet.
+
+    Args:
+        model: The path of an ONNX file, or a module.
+        input_shape: Of one input; None where an ONNX file says it.
+        output: Which result the logits are, where the model returns several.
+    """
+
+    model: str | nn.Module
+    input_shape: tuple[int, ...] | None
+    output: str | int | None
+
+
 def open_model(
     text: str,
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     input_shape: Sequence[int] | None = None,
+    output: str | None = None,
     emit: Sequence[str] | None = None,
 ) -> CompiledNetwork:
     """Compile, or open, what the user calls MODEL.
@@ -38,6 +55,7 @@ def open_model(
         mean: Of a normalisation in front of the model; one number or one a channel.
         std: Its standard deviation.
         input_shape: Of one input; a callable's module may carry it as ``input_shape`` instead.
+        output: Which result the logits are, where the model returns several.
         emit: What the package shall be able to do; everything by default.
 
     Raises:
@@ -56,6 +74,12 @@ def open_model(
                 location=text,
                 remedy="Compile the source model with them",
             )
+        if output is not None:
+            raise UsageError(
+                "a compiled package has one output, so --output does not apply",
+                location=text,
+                remedy="Compile the source model with it",
+            )
         package = _open_package(path)
         declared = tuple(package.network.input_shape)
         if input_shape is not None and tuple(input_shape) != declared:
@@ -64,29 +88,41 @@ def open_model(
                 location=text,
             )
         return package
-    source: str | nn.Module
-    if path.is_file() or text.endswith(".onnx"):
-        source = text
-        _check_file(path)
-    elif ":" in text:
-        with _aside():
-            source = _call(text)
-        input_shape = input_shape or _declared_shape(source, text)
-        if input_shape is None:
-            raise UsageError(
-                f"MODEL {text!r} does not say what shape its inputs have",
-                remedy="Add --input-shape 1,28,28, or give the module an attribute input_shape",
-            )
-    else:
-        raise ModelFileError("no such file or folder", location=text, remedy=f"MODEL is {FORMS}")
-    with _aside():
+    source = open_source(text, input_shape, output)
+    with aside():
         return driver.compile(
-            source,
-            input_shape=input_shape,
-            mean=_scalar(mean),
-            std=_scalar(std),
+            source.model,
+            input_shape=source.input_shape,
+            mean=scalar(mean),
+            std=scalar(std),
+            output=source.output,
             emit=FEATURES if emit is None else tuple(emit),
         )
+
+
+def open_source(
+    text: str, input_shape: Sequence[int] | None = None, output: str | None = None
+) -> Source:
+    """An ONNX file or a callable's module; arguments and errors are those of :func:`open_model`.
+
+    A whole number names an output of a module by its index.
+    """
+    path = Path(text)
+    shape = None if input_shape is None else tuple(input_shape)
+    if path.is_file() or text.endswith(".onnx"):
+        _check_file(path)
+        return Source(text, shape, output)
+    if ":" not in text:
+        raise ModelFileError("no such file or folder", location=text, remedy=f"MODEL is {FORMS}")
+    with aside():
+        model = _call(text)
+    shape = shape or _declared_shape(model, text)
+    if shape is None:
+        raise UsageError(
+            f"MODEL {text!r} does not say what shape its inputs have",
+            remedy="Add --input-shape 1,28,28, or give the module an attribute input_shape",
+        )
+    return Source(model, shape, int(output) if output and output.isdecimal() else output)
 
 
 def _declared_shape(model: nn.Module, text: str) -> tuple[int, ...] | None:
@@ -102,7 +138,7 @@ def _declared_shape(model: nn.Module, text: str) -> tuple[int, ...] | None:
     return shape
 
 
-def _aside() -> contextlib.redirect_stdout[TextIO]:
+def aside() -> contextlib.redirect_stdout[TextIO]:
     """What the user's own code prints goes to standard error: standard output may be JSON."""
     return contextlib.redirect_stdout(sys.stderr)
 
@@ -152,7 +188,8 @@ def _open_package(path: Path) -> CompiledNetwork:
         ) from error
 
 
-def _scalar(numbers: Sequence[float] | None) -> Sequence[float] | float | None:
+def scalar(numbers: Sequence[float] | None) -> Sequence[float] | float | None:
+    """One number stands for all channels."""
     return numbers[0] if numbers is not None and len(numbers) == 1 else numbers
 
 

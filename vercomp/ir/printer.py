@@ -7,10 +7,11 @@ from vercomp.ir.graph import Activate, Affine, Graph, Input, Node, Offset
 
 def to_text(graph: Graph) -> str:
     """The graph, a line a node, the output last."""
-    return "\n".join([*(_line(node) for node in graph.nodes), f"output {graph.output}"])
+    return "\n".join([*(node_text(node) for node in graph.nodes), f"output {graph.output}"])
 
 
-def _line(node: Node) -> str:
+def node_text(node: Node) -> str:
+    """A node, on a line; a name that holds line breaks keeps them."""
     shape = "×".join(map(str, node.shape)) or "scalar"
     if isinstance(node, Input):
         return f"input {node.name} : {shape}"

@@ -40,9 +40,9 @@ def join(*children: Child) -> Markup:
     return Markup("".join(_text(part) for child in children for part in _each(child)))
 
 
-def clean(text: str) -> str:
+def clean(text: str, keep: str = "") -> str:
     """Text without what does not print: names come from outside and may hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _each(child: Child) -> Iterable[str]:
@@ -50,4 +50,4 @@ def _each(child: Child) -> Iterable[str]:
 
 
 def _text(part: str) -> str:
-    return part if isinstance(part, Markup) else escape(clean(part))
+    return part if isinstance(part, Markup) else escape(clean(part, keep="\n"))

@@ -1,0 +1,101 @@
+"""``vercomp show``: the graph of a model as text, whether it can be analysed or not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+
+from vercomp import driver
+from vercomp.activations import constants
+from vercomp.commands.models import aside, open_source, scalar
+from vercomp.commands.patience import Patience
+from vercomp.errors import UnboundedCurvatureError, UsageError
+from vercomp.frontends.translation import Translation
+from vercomp.ir.graph import Activate, Graph, Node, Opaque
+from vercomp.ir.printer import node_text
+from vercomp.pass_manager import State, run_passes
+from vercomp.registry import Options, registry
+from vercomp.report.markup import clean
+
+
+def run(
+    model: str,
+    *,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    input_shape: tuple[int, ...] | None,
+    output: str | None,
+    merged: bool,
+) -> None:
+    """Translate, compare with the source, and print."""
+    if Path(model).is_dir():
+        raise UsageError(
+            "this is a folder; show takes a model, not a package",
+            location=model,
+            remedy="A package is readable itself: look at its net.py",
+        )
+    source = open_source(model, input_shape, output)
+    found = registry()
+    with Patience(f"translating {model}"), aside():
+        translation = driver.translate(source.model, source.input_shape, found, source.output)
+    graph = translation.graph
+    if merged or mean is not None or std is not None:
+        options = Options(scalar(mean), scalar(std))
+        graph = run_passes(State(graph), found.make_passes("rewrite", options)).graph
+    reasons = refusals(graph)
+    for node in graph.nodes:
+        mark = f"  ← {reasons[node.name]}" if node.name in reasons else ""
+        click.echo(clean(node_text(node) + mark))
+    click.echo(clean(f"output {graph.output}\n", keep="\n"))
+    for line in summary(graph, translation, len(reasons)):
+        click.echo(line)
+
+
+def refusals(graph: Graph) -> dict[str, str]:
+    """Why the curvature analyses refuse a node, by its name."""
+    found = ((node.name, _refusal(node)) for node in graph.nodes)
+    return {name: reason for name, reason in found if reason is not None}
+
+
+def summary(graph: Graph, translation: Translation, refused: int) -> list[str]:
+    """What it comes to, in a few lines."""
+    units = sum(math.prod(node.shape) for node in graph.activations())
+    parameters = graph.parameters()
+    trainable = sum(p.value.numel() for p in parameters if p.trainable)
+    constant = sum(p.value.numel() for p in parameters if not p.trainable)
+    counts = [
+        _count(sum(1 for _ in graph.affine()), "affine node"),
+        f"{_count(sum(1 for _ in graph.activations()), 'activation')} of {units:,} hidden units",
+    ]
+    opaque = sum(1 for _ in graph.opaque())
+    if opaque:
+        counts.append(_count(opaque, "opaque node"))
+    weights = f"{_count(trainable, 'parameter')}"
+    if constant:
+        weights += f" and {_count(constant, 'constant')}"
+    verdict = (
+        f"the curvature analyses refuse {_count(refused, 'node')} of it, marked ←"
+        if refused
+        else "nothing in it is refused by the curvature analyses"
+    )
+    return [
+        f"{', '.join(counts)}; {weights}",
+        f"agrees with its source ({translation.source_kind}) on random inputs; {verdict}",
+    ]
+
+
+def _refusal(node: Node) -> str | None:
+    if isinstance(node, Opaque):
+        return node.reason
+    if isinstance(node, Activate):
+        try:
+            constants(node.function)
+        except UnboundedCurvatureError as error:
+            return error.message
+    return None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
