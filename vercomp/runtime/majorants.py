@@ -36,7 +36,7 @@ def majorants(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         nearest = torch.where(closer, k, nearest)
         distance = torch.where(closer, from_centre, distance)
     covers = torch.zeros(count, rows.shape[1], dtype=rows.dtype)
-    covers.index_reduce_(0, nearest, shapes, "amax")
+    covers.scatter_reduce_(0, nearest[:, None].expand_as(shapes), shapes, "amax")
     used = torch.unique(nearest)
     renamed = torch.zeros(count, dtype=torch.long)
     renamed[used] = torch.arange(len(used))
