@@ -32,6 +32,14 @@ STATEMENTS = [
     f"{LONG} = rounding.total([{LONG}, rounding.adjoint(A.{LONG}, norms[{LONG!r}], s)])".replace(
         "'", '"'
     ),
+    f"{LONG} = {LONG} @ Sum((Monomial.identity(108), Convolution.sliding(net.{LONG}, (3, 6, 6))))",
+    f"{LONG} = Sum(({LONG}, {LONG} @ {LONG} @ {LONG}, Sum(({LONG}, {LONG}, {LONG}, {LONG}))))",
+    f"{LONG} = {LONG} @ Convolution.sliding(net.{LONG}_weight, (4, 8, 8), stride=2, padding=1)",
+    f"{LONG} = {LONG} * self.{LONG}_weight[:, None, None] + self.{LONG}.to(x)[:, None, None]",
+    f"{LONG} = F.batch_norm({LONG}, self.{LONG}_mean, self.{LONG}_var, self.{LONG}_weight)",
+    f"{LONG} = torch.div(F.avg_pool2d(F.pad({LONG}, (0, 1)), 2), F.avg_pool2d({LONG}.ones(1), 2))",
+    f"{LONG} = torch.cat([{LONG}, {LONG}, {LONG}, {LONG}], 1) - self.{LONG}[:, None, None]",
+    f"{LONG} = F.conv2d({LONG}, self.{LONG}_w) + {LONG} - self.{LONG}[:, None, None] + {LONG}",
 ]
 
 

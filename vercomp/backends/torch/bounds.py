@@ -33,9 +33,7 @@ def maps_section(layout: Layout, writer: Writer) -> None:
             factors = layout.operator_factors(term.map, "net")
             product = " @ ".join(factors)
             if len(product) > _INLINE and len(factors) > 1:
-                writer.assign(field, factors[0])
-                for factor in factors[1:]:
-                    writer.assign(field, f"{field} @ {factor}")
+                _assign_product(writer, field, factors)
                 product = field
             arguments.append(f"{field}={product}")
         writer.call("return Maps", arguments)
@@ -55,36 +53,51 @@ def biases_section(layout: Layout, writer: Writer) -> None:
     writer.line("def biases(net: Any) -> Biases:")
     with writer.indented():
         writer.line('"""The biases over the parameters of ``net``."""')
-        rows = {
-            node.name: [_offset_arguments(layout, node, Spread.of(o)) for o in node.offsets]
-            for node in nodes
-        }
-        if any(a.startswith("A.") for found in rows.values() for row in found for a in row):
+        spreads = {node.name: [Spread.of(offset) for offset in node.offsets] for node in nodes}
+        if any(_own_field(layout, node, s) for node in nodes for s in spreads[node.name]):
             writer.line("A = maps(net)")
+        through = ""
         for node in nodes:
             name = layout.nodes[node.name]
             names = [layout.part(name, index) for index in range(len(node.offsets))]
             if len(names) == 1:
                 names = [name]
-            for row, arguments in zip(names, rows[node.name], strict=True):
+            for row, offset in zip(names, spreads[node.name], strict=True):
+                arguments = [offset.row(layout.read(offset.vector, "net"))]
+                field = _own_field(layout, node, offset)
+                if field is not None:
+                    arguments.append(field)
+                elif offset.rest:
+                    factors = layout.operator_factors(Composition(offset.maps), "net")
+                    if through != " @ ".join(factors):
+                        _assign_product(writer, "M", factors)
+                        through = " @ ".join(factors)
+                    arguments.append("M")
+                if offset.negate:
+                    arguments.append("negate=True")
                 writer.call(f"{row} = rounding.offset", arguments)
             if len(names) > 1:
                 writer.call(f"{name} = rounding.total", [f"[{', '.join(names)}]"])
         writer.call("return Biases", [layout.nodes[node.name] for node in nodes])
 
 
-def _offset_arguments(layout: Layout, node: Affine, offset: Spread) -> list[str]:
-    arguments = [offset.row(layout.read(offset.vector, "net"))]
-    if offset.rest:
-        terms = [applied(parts(term.map)) for term in node.terms]
-        arguments.append(
-            f"A.{layout.map_field(MapOf(node.name, terms.index(offset.rest)))}"
-            if offset.rest in terms
-            else layout.operator(Composition(offset.maps), "net")
-        )
-    if offset.negate:
-        arguments.append("negate=True")
-    return arguments
+def _own_field(layout: Layout, node: Affine, offset: Spread) -> str | None:
+    """The map of the node that an offset goes through, where it is one of them."""
+    for index, term in enumerate(node.terms):
+        if offset.rest and offset.rest == applied(parts(term.map)):
+            return f"A.{layout.map_field(MapOf(node.name, index))}"
+    return None
+
+
+def _assign_product(writer: Writer, target: str, factors: list[str]) -> None:
+    """A product in one statement where it is short, else a factor at a time."""
+    product = " @ ".join(factors)
+    if writer.fits(f"{target} = {product}"):
+        writer.assign(target, product)
+        return
+    writer.assign(target, factors[0])
+    for factor in factors[1:]:
+        writer.assign(target, f"{target} @ {factor}")
 
 
 def curvature_section(layout: Layout, writer: Writer) -> None:

@@ -21,7 +21,7 @@ _TYPES = {"torch.float64": ", dtype=torch.float64"}
 
 def parameter_lines(layout: Layout, writer: Writer) -> None:
     """The constructor's declarations, each with the source's own name behind it."""
-    for parameter in layout.graph.parameters():
+    for parameter in _by_module(layout.graph.parameters()):
         name = layout.parameters[parameter.name]
         dtype = layout.dtype if parameter.trainable else parameter.value.dtype
         empty = f"torch.empty({_sizes(parameter)}{_TYPES.get(str(dtype), '')})"
@@ -64,31 +64,57 @@ class _Speller:
         """The expression of a node, after the statements that lead to it."""
         offsets = [Spread.of(offset) for offset in node.offsets]
         axis = concatenated_axis(node)
-        values: dict[str, str] = {}
+        chains = []
         for index, term in enumerate(node.terms):
             target = self.layout.map_field(MapOf(node.name, index))
             maps = parts(term.map)
             behind = maps[-1:] if axis is not None else ()
             chain = _Chain(self, target, maps[: len(maps) - len(behind)], behind)
             chain.ends = axis is not None
-            values[target] = chain.spelled(self.layout.nodes[term.parent], offsets)
-        total = _joined(values.values(), axis)
-        if len(values) > 1 and not self.writer.fits(f"{name} = {total}"):
-            total = _joined(self.named(values), axis)
+            chains.append((chain, self.layout.nodes[term.parent]))
+        total = self.joined(chains, offsets, name, axis)
+        if total is None:
+            long = [chain for chain, _ in chains if not chain.expression.isidentifier()]
+            if len(long) == 1:  # beside skips alone: it may have the node's own name
+                long[0].target = name
+            total = self.joined_apart(chains, offsets, axis)
         for index, offset in enumerate(offsets, len(node.terms)):
             target = self.layout.part(name, index)
             total = self._added(total, offset, name, target, node.shape)
         return total
 
-    def named(self, values: dict[str, str]) -> list[str]:
-        """Every value in a variable of its own."""
-        names = []
-        for target, value in values.items():
-            if value != target and not value.isidentifier():
-                self.writer.assign(target, value)
-                value = target
-            names.append(value)
-        return names
+    def joined(
+        self,
+        chains: Sequence[tuple[_Chain, str]],
+        offsets: list[Spread],
+        name: str,
+        axis: int | None = None,
+    ) -> str | None:
+        """All chains in one line, added or concatenated, or None where they are longer."""
+        left = list(offsets)
+        if not all(chain.fits(x, left) for chain, x in chains):
+            return None
+        total = _together((chain.expression for chain, _ in chains), axis)
+        if len(chains) > 1 and not self.writer.fits(f"{name} = {total}"):
+            return None
+        offsets[:] = left
+        return total
+
+    def joined_apart(
+        self,
+        chains: Sequence[tuple[_Chain, str]],
+        offsets: list[Spread],
+        axis: int | None = None,
+    ) -> str:
+        """The same after a statement or more for each of several chains."""
+        values = []
+        for chain, x in chains:
+            value = chain.spelled(x, offsets)
+            if len(chains) > 1 and not value.isidentifier():
+                self.writer.assign(chain.target, value)
+                value = chain.target
+            values.append(value)
+        return _together(values, axis)
 
     def _added(self, total: str, offset: Spread, name: str, target: str, shape: Shape) -> str:
         """What is left of a bias at the end of a node, through its maps where it has some."""
@@ -212,19 +238,16 @@ class _Chain:
             self.speller.writer.assign(self.target, self.expression)
             self.expression = self.target
         behind = (*self.maps[position + 1 :], *self.behind)
-        values = {}
+        chains = []
         for index, summand in enumerate(part.maps):
             target = self.speller.layout.part(self.target, index)
             chain = _Chain(self.speller, target, parts(summand), behind)
-            if self.split:
-                chain.spelled(self.expression, offsets)
-            elif not chain.fits(self.expression, offsets):
-                self.fails = True
-            values[target] = chain.expression
-        total = _joined(values.values(), None)
-        if self.split and not self.speller.writer.fits(f"{self.target} = {total}"):
-            total = _joined(self.speller.named(values), None)
-        self.expression, self.after_layer = total, False
+            chains.append((chain, self.expression))
+        total = self.speller.joined(chains, offsets, self.target)
+        if total is None and self.split:
+            total = self.speller.joined_apart(chains, offsets)
+        self.fails = self.fails or total is None
+        self.expression, self.after_layer = total or self.target, False
 
     def _batch_norm(self, position: int, offsets: list[Spread]) -> int:
         """F.batch_norm for the maps and offsets that are one; how many maps that were."""
@@ -288,7 +311,7 @@ class _Chain:
         ]
 
 
-def _joined(values: Iterable[str], axis: int | None) -> str:
+def _together(values: Iterable[str], axis: int | None) -> str:
     """Values added, or one behind the other along an axis."""
     return " + ".join(values) if axis is None else f"torch.cat([{', '.join(values)}], {axis + 1})"
 
@@ -301,6 +324,17 @@ def _channels(
     if seen != (shape[0], *(1,) * (len(shape) - 1)):
         return None
     return viewed(read(parameter), parameter.shape, shape[:1])
+
+
+def _by_module(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """Parameters of one module next to each other, what is trained first."""
+    modules = list(dict.fromkeys(p.name.rpartition(".")[0] or p.name for p in parameters))
+
+    def place(parameter: Parameter) -> tuple[int, bool]:
+        module = parameter.name.rpartition(".")[0] or parameter.name
+        return modules.index(module), not parameter.trainable
+
+    return sorted(parameters, key=place)
 
 
 def _sizes(parameter: Parameter) -> str:

@@ -34,7 +34,7 @@ def convolution_operator(part: Convolution, read: Read) -> str:
 
 
 def transposed(part: TransposedConvolution, x: str, read: Read, bias: str | None = None) -> str:
-    """F.conv_transpose1d and its kin; where padding is uneven, what it takes off is sliced off."""
+    """F.conv_transpose1d and its kin; what uneven padding takes off by a negative F.pad."""
     window = part.window
     even = _even(window.pads)
     expression = call(
@@ -50,9 +50,7 @@ def transposed(part: TransposedConvolution, x: str, read: Read, bias: str | None
     )
     if even:
         return expression
-    ends = zip(window.pads, part.target[1:], strict=True)
-    left = [f"{before}:{before + length}" for (before, _), length in ends]
-    return f"{expression}[:, :, {', '.join(left)}]"
+    return _padded(expression, tuple((-before, -behind) for before, behind in window.pads))
 
 
 def transposed_operator(part: TransposedConvolution, read: Read) -> str:
@@ -101,7 +99,7 @@ def average_pool(part: AveragePool, x: str, read: Read) -> str:
         each(window.size),
         stride=None if window.stride == window.size else each(window.stride),
     )
-    return f"{mean} / {share}"
+    return f"torch.div({mean}, {share})"
 
 
 def _own_padding(part: AveragePool) -> dict[str, str | None] | None:

@@ -61,6 +61,9 @@ class _Layout:
             arguments += [(f"{k.arg}=", k.value) for k in node.keywords]
             opening = f"{prefix}{self._source(node.func)}("
             return self._brackets(opening, arguments, f"){suffix}", depth, two_lines=True)
+        if isinstance(node, ast.Tuple) and node.elts:
+            elements = [("", element) for element in node.elts]
+            return self._brackets(f"{prefix}(", elements, f"){suffix}", depth, always=True)
         if isinstance(node, ast.List):
             elements = [("", element) for element in node.elts]
             return self._brackets(f"{prefix}[", elements, f"]{suffix}", depth)
@@ -81,13 +84,18 @@ class _Layout:
         depth: int,
         *,
         two_lines: bool = False,
+        always: bool = False,
     ) -> list[str]:
-        """Opening, elements, closing: calls may have all elements on one line, nothing else may."""
+        """Opening, elements, closing: calls may have all elements on one line, nothing else may.
+
+        The one element of a tuple has a comma behind it always, that of a call or list where it
+        stands beside others.
+        """
         inside = ", ".join(prefix + self._source(node) for prefix, node in elements)
         if two_lines and self._fits(inside, depth + 1):
             body = [_INDENT * (depth + 1) + inside]
         else:
-            comma = "," if len(elements) > 1 else ""
+            comma = "," if len(elements) > 1 or always else ""
             body = [
                 line
                 for prefix, node in elements
