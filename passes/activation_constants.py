@@ -8,6 +8,7 @@ from typing import ClassVar
 from vercomp.activations import constants
 from vercomp.errors import UnboundedCurvatureError
 from vercomp.facts import CONSTANTS
+from vercomp.ir.graph import Activate
 from vercomp.pass_manager import Property, State
 
 
@@ -21,6 +22,8 @@ def _missing(state: State) -> str | None:
 
 
 CONSTANTS_KNOWN = Property("every activation has its constants", _missing)
+
+_Refusal = tuple[Activate, UnboundedCurvatureError]
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,35 @@ class ActivationConstantsPass:
     def run(self, state: State) -> State:
         """The same graph, with a fact an activation node."""
         facts = state.facts
-        refused: list[tuple[str, UnboundedCurvatureError]] = []
+        refused: list[_Refusal] = []
         for node in state.graph.activations():
             try:
                 facts = facts.with_fact(CONSTANTS, constants(node.function), node.name)
             except UnboundedCurvatureError as error:
-                refused.append((node.name, error))
+                refused.append((node, error))
         if refused:
-            name, first = refused[0]
-            others = [other for other, _ in refused[1:]]
-            message = first.message + (f" (so do {', '.join(map(repr, others))})" if others else "")
-            raise UnboundedCurvatureError(
-                message,
-                node=name,
-                operator=first.operator,
-                location=first.location,
-                remedy=first.remedy,
-            ) from first
+            raise _all_at_once(refused)
         return state.with_facts(facts)
+
+
+def _all_at_once(
+    refused: list[tuple[Activate, UnboundedCurvatureError]],
+) -> UnboundedCurvatureError:
+    """One refusal, or all of them as lines of one."""
+    errors = [
+        UnboundedCurvatureError(
+            error.message,
+            node=node.name,
+            operator=str(node.function),
+            location=node.origin or None,
+            remedy=error.remedy if len(refused) == 1 else None,
+        )
+        for node, error in refused
+    ]
+    if len(errors) == 1:
+        return errors[0]
+    lines = "".join(f"\n  {error}" for error in errors)
+    remedies = "\n".join(dict.fromkeys(error.remedy or "" for _, error in refused))
+    return UnboundedCurvatureError(
+        f"{len(errors)} activations without bounded curvature:{lines}\n{remedies}"
+    )

@@ -282,3 +282,33 @@ def test_opening_what_is_not_a_package(tmp_path: Path) -> None:
     manifest.write_text(json.dumps({**content, "format": 99}))
     with pytest.raises(ModelFileError, match="format 99"):
         vercomp.load_package(tmp_path / "package")
+
+
+def test_everything_in_the_way_is_refused_at_once() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            a = torch.relu(self.first(x))
+            return self.last(a * a.softmax(1) + torch.tanh(a) * x)
+
+    with pytest.raises(UnsupportedError) as refusal:
+        vercomp.compile(Attention(), input_shape=(4,))
+    first, *lines, last = str(refusal.value).splitlines()
+    assert first.endswith("operators are not supported:")
+    assert int(first.split()[0]) == len(lines)
+    assert sum("(relu)" in line and "jumps at x = 0" in line for line in lines) == 1
+    assert any("(softmax)" in line for line in lines)
+    assert not any("tanh)" in line for line in lines)
+    assert last == "Only affine operators and elementwise activations can be analysed"
+
+
+def test_every_activation_without_curvature_is_refused_at_once() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+    with pytest.raises(
+        UnboundedCurvatureError, match=r"^2 activations without bounded curvature:"
+    ) as refusal:
+        vercomp.compile(model, input_shape=(4,))
+    assert str(refusal.value).count("(relu)") == 2

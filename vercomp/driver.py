@@ -18,15 +18,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vercomp.activations import constants
 from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
 from vercomp.backends.torch.package import FEATURES, Package, check_features
-from vercomp.errors import ModelFileError, UnsupportedError, UsageError, WeightError
+from vercomp.errors import (
+    ModelFileError,
+    UnboundedCurvatureError,
+    UnsupportedError,
+    UsageError,
+    WeightError,
+)
 from vercomp.facts import CONSTANTS, CURVATURE
-from vercomp.frontends.translation import Translation, refuse_opaque
+from vercomp.frontends.translation import Offence, Translation, unsupported
 from vercomp.frontends.validate import validate
-from vercomp.ir.graph import Graph
+from vercomp.ir.graph import Activate, Graph, Opaque
 from vercomp.ir.printer import to_text
 from vercomp.names import identifier
 from vercomp.outputs import write_package
@@ -254,7 +261,7 @@ def translate(
 def analyse(translation: Translation, found: Registry, options: Options, title: str) -> Layout:
     """A translated model, rewritten and analysed, ready to be written down."""
     state = run_passes(State(translation.graph), found.make_passes("rewrite", options))
-    refuse_opaque(state.graph)
+    _refuse_opaque(state.graph)
     _check_output(state.graph)
     state = run_passes(state, found.make_passes("analyse", options))
     return Layout(
@@ -264,6 +271,26 @@ def analyse(translation: Translation, found: Registry, options: Options, title: 
         program=state.facts.of(CURVATURE),
         map_rules=found.map_rules,
     )
+
+
+def _refuse_opaque(graph: Graph) -> None:
+    """Refuse opaque nodes, and in the same breath the activations that would be refused next.
+
+    Raises:
+        UnsupportedError: There are opaque nodes; the message lists everything in the way.
+    """
+    if not any(graph.opaque()):
+        return
+    found = []
+    for node in graph.nodes:
+        if isinstance(node, Opaque):
+            found.append(Offence(node.name, node.operator, node.origin, node.reason))
+        elif isinstance(node, Activate):
+            try:
+                constants(node.function)
+            except UnboundedCurvatureError as error:
+                found.append(Offence(node.name, str(node.function), node.origin, error.message))
+    raise unsupported(found)
 
 
 def _check_output(graph: Graph) -> None:

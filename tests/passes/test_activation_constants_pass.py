@@ -35,14 +35,30 @@ def test_constants_contain_the_derivatives() -> None:
         assert high - 1e-5 <= values.max() <= high
 
 
-def test_a_refusal_names_every_node_and_the_reason() -> None:
-    graph = chain(0, [3, 4, 5, 4, 3], ["relu", "tanh", "relu"])
+def test_one_refusal_names_the_node_and_the_reason() -> None:
+    graph = chain(0, [3, 4, 5, 3], ["tanh", "relu"])
     with pytest.raises(UnboundedCurvatureError) as refusal:
         run_passes(State(graph), [ActivationConstantsPass()])
-    assert refusal.value.node == "a0"
-    assert "'a2'" in str(refusal.value)
-    assert "'a1'" not in str(refusal.value)
+    assert refusal.value.node == "a1"
+    assert refusal.value.operator == "relu"
+    assert str(refusal.value).startswith(
+        "node 'a1' (relu): the first derivative of relu jumps at x = 0, so curvature does not exist"
+    )
     assert refusal.value.remedy
+
+
+def test_several_refusals_come_at_once() -> None:
+    leaky = activation("leaky_relu", slope=0.1)
+    graph = chain(0, [3, 4, 5, 4, 3], ["relu", "tanh", leaky])
+    with pytest.raises(UnboundedCurvatureError) as refusal:
+        run_passes(State(graph), [ActivationConstantsPass()])
+    first, *lines, last = str(refusal.value).splitlines()
+    assert first == "2 activations without bounded curvature:"
+    assert [line.partition(": ")[0] for line in lines] == [
+        "  node 'a0' (relu)",
+        "  node 'a2' (leaky_relu(slope=0.1))",
+    ]
+    assert last.startswith("Use ")
 
 
 def test_a_graph_without_activations_has_nothing_to_derive() -> None:
