@@ -281,8 +281,8 @@ def test_data(fails: Fails, package: Path, tmp_path: Path) -> None:
         "0 to 9",
         "shape.npz": "at shape.npz: inputs have shape (63,), 63 elements; the model takes (64,), "
         "64 elements",
-        "cifar": "DATA 'cifar' is none of these: a .npz file, digits, mnist:FOLDER or "
-        "fashion-mnist:FOLDER",
+        "cifar": "DATA 'cifar' is none of these: a .npz file, digits, mnist:FOLDER, "
+        "fashion-mnist:FOLDER or cifar10:FOLDER",
     }.items():
         assert fails("certify", package, "--data", data) == message
         assert fails("attack", package, "--data", data, "--radius", "1") == message

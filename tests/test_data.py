@@ -301,7 +301,7 @@ def test_what_is_no_data_at_all() -> None:
     for text in ("cifar", "data.pkl", "", "digits:valid"):
         message = (
             f"DATA {text!r} is none of these: "
-            "a .npz file, digits, mnist:FOLDER or fashion-mnist:FOLDER"
+            "a .npz file, digits, mnist:FOLDER, fashion-mnist:FOLDER or cifar10:FOLDER"
         )
         with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
             load_data(text, (2, 2))

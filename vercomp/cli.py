@@ -114,7 +114,7 @@ model_options = _options(
         help="Which result the logits are, for a model that returns several.",
     ),
 )
-DATA = "FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER."
+DATA = "FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER, cifar10:FOLDER."
 data_option = click.option("--data", metavar="DATA", help=DATA)
 needed_data_option = click.option("--data", metavar="DATA", required=True, help=DATA)
 limit_option = click.option(
@@ -141,8 +141,8 @@ def cli(context: click.Context) -> None:
     """Compile trained networks into packages that certify and attack.
 
     MODEL is an ONNX file, the folder of a compiled package, or package.module:callable, which
-    returns a torch nn.Module. DATA is a .npz file with arrays x and y, 'digits', mnist:FOLDER or
-    fashion-mnist:FOLDER (test split; ':train' after it gives the other).
+    returns a torch nn.Module. DATA is a .npz file with arrays x and y, 'digits', mnist:FOLDER,
+    fashion-mnist:FOLDER or cifar10:FOLDER (test split; ':train' after it gives the other).
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)

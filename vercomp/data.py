@@ -1,4 +1,4 @@
-"""Labelled inputs: `.npz` archives, scikit-learn's digits, and MNIST's idx files."""
+"""Labelled inputs: `.npz` archives, scikit-learn's digits, files of MNIST and of CIFAR-10."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ Arrays = tuple[NDArray[np.generic], NDArray[np.generic]]
 DIGITS_TEST = 450  # the last 450 of the 1,797 digits are the test split
 IMAGES_MAGIC, LABELS_MAGIC = 0x0803, 0x0801  # unsigned bytes in three, in one dimension
 SPLITS = {"train": "train", "test": "t10k"}
-FORMS = "a .npz file, digits, mnist:FOLDER or fashion-mnist:FOLDER"
+FORMS = "a .npz file, digits, mnist:FOLDER, fashion-mnist:FOLDER or cifar10:FOLDER"
+CIFAR_SHAPE, CIFAR_CLASSES = (3, 32, 32), 10
+CIFAR_ROW = 1 + math.prod(CIFAR_SHAPE)  # a label, then the pixels
+CIFAR_FILES = {
+    "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+    "test": ("test_batch.bin",),
+}
+FOLDERS = {"cifar10": "cifar-10-batches-bin"}
+"""What a data set's archive calls its folder, where that is not the name used here."""
 UNREADABLE = (
     ValueError,
     OSError,
@@ -72,9 +80,9 @@ def load_data(
     """Read labelled inputs for a model.
 
     Args:
-        text: ``FILE.npz`` (arrays ``x`` and ``y``), ``digits``, ``mnist:FOLDER`` or
-            ``fashion-mnist:FOLDER``; the last three give the test split, or the training split
-            where ``:train`` follows. Pixels are in [0, 1].
+        text: ``FILE.npz`` (arrays ``x`` and ``y``), ``digits``, ``mnist:FOLDER``,
+            ``fashion-mnist:FOLDER`` or ``cifar10:FOLDER``; all but the first give the test split,
+            or the training split where ``:train`` follows. Pixels are in [0, 1].
         input_shape: Of one input. Inputs with as many elements are reshaped row-major.
         limit: Read the first so many rows only; what follows them is not looked at.
         classes: C; labels must lie in [0, C).
@@ -92,6 +100,8 @@ def load_data(
         images, labels = _digits(split, input_shape)
     elif colon and kind in ("mnist", "fashion-mnist"):
         images, labels = _idx_pair(kind, folder, split)
+    elif colon and kind == "cifar10":
+        images, labels = _cifar(folder, split, limit)
     elif text.endswith(".npz"):
         images, labels = _npz(Path(text))
     else:
@@ -173,10 +183,7 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, where: str) -> NDArray[np.
 
 
 def _idx_pair(kind: str, folder: str, split: str) -> Arrays:
-    if not folder:
-        raise UsageError(f"DATA {kind + ':'!r} names no folder; write {kind}:FOLDER")
-    if not Path(folder).is_dir():
-        raise InputDataError("no such folder", location=folder)
+    _check_folder(kind, folder)
     prefix = SPLITS[split]
     images = _find(kind, folder, f"{prefix}-images-idx3-ubyte")
     labels = _find(kind, folder, f"{prefix}-labels-idx1-ubyte")
@@ -186,29 +193,78 @@ def _idx_pair(kind: str, folder: str, split: str) -> Arrays:
     )
 
 
+def _check_folder(kind: str, folder: str) -> None:
+    if not folder:
+        raise UsageError(f"DATA {kind + ':'!r} names no folder; write {kind}:FOLDER")
+    if not Path(folder).is_dir():
+        raise InputDataError("no such folder", location=folder)
+
+
 def _find(kind: str, folder: str, name: str) -> Path:
-    for base in (Path(folder), Path(folder, kind)):
+    inner = FOLDERS.get(kind, kind)
+    for base in (Path(folder), Path(folder, inner)):
         for path in (base / name, base / f"{name}.gz"):
             if path.is_file():
                 return path
     raise InputDataError(
-        f"neither {name} nor {name}.gz is there, nor in its folder {kind}", location=folder
+        f"neither {name} nor {name}.gz is there, nor in its folder {inner}", location=folder
     )
 
 
-def _read_idx(path: Path, magic: int, dimensions: int) -> NDArray[np.uint8]:
-    """The array of an idx file: magic number, sizes (big-endian int32), then the bytes."""
+def _content(path: Path) -> bytes:
     where = str(path)
     try:
         opener = gzip.open if path.suffix == ".gz" else Path.open
         with opener(path, "rb") as file:
-            content = file.read()
+            return bytes(file.read())
     except PermissionError as error:
         raise InputDataError(f"cannot be read: {error.strerror}", location=where) from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputDataError(
             f"the gzip stream is truncated or damaged ({error})", location=where
         ) from error
+
+
+def _cifar(folder: str, split: str, limit: int | None) -> Arrays:
+    """CIFAR-10's binary version: rows of a label and 3×32×32 bytes, all red, all green, all blue.
+
+    Files are read in order, and no further than the limit asks.
+    """
+    _check_folder("cifar10", folder)
+    parts: list[NDArray[np.uint8]] = []
+    wanted = math.inf if limit is None else limit
+    for name in CIFAR_FILES[split]:
+        if sum(map(len, parts)) < wanted:
+            parts.append(_read_cifar(_find("cifar10", folder, name)))
+    rows = np.concatenate(parts)[:limit]
+    pixels = rows[:, 1:].reshape(-1, *CIFAR_SHAPE).astype(np.float32)
+    return np.divide(pixels, np.float32(255), out=pixels), rows[:, 0]
+
+
+def _read_cifar(path: Path) -> NDArray[np.uint8]:
+    content = _content(path)
+    if len(content) == 0 or len(content) % CIFAR_ROW:
+        raise InputDataError(
+            f"truncated, or no binary version of CIFAR-10: {len(content)} bytes are no whole "
+            f"number of rows of {CIFAR_ROW}",
+            location=str(path),
+        )
+    rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, CIFAR_ROW)
+    wrong = rows[:, 0] >= CIFAR_CLASSES
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputDataError(
+            f"not the binary version of CIFAR-10: row {row} begins with {rows[row, 0]}, where a "
+            f"label below {CIFAR_CLASSES} should stand",
+            location=str(path),
+        )
+    return rows
+
+
+def _read_idx(path: Path, magic: int, dimensions: int) -> NDArray[np.uint8]:
+    """The array of an idx file: magic number, sizes (big-endian int32), then the bytes."""
+    where = str(path)
+    content = _content(path)
     header = 4 * (1 + dimensions)
     if len(content) < header:
         raise InputDataError(
