@@ -24,7 +24,7 @@ from vercomp.outputs import RunFolder
 Arrays = dict[str, NDArray[Any]]
 Solve = Callable[[slice], Arrays]
 
-FIRST, LARGEST = 16, 1024
+FIRST, LARGEST = 2, 1024  # two images of a large network may take a minute: begin with little
 PATIENCE = 1.0  # seconds a block should take
 KEEP = 2.0  # seconds between writings
 
@@ -36,7 +36,7 @@ def describe(
     digest = hashlib.sha256()
     for tensor in (data.x, data.y):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().numpy())
     return {
         "command": command,
         "vercomp": version("vercomp"),

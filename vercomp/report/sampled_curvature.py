@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STEPS = 30
 ROWS = 512  # (input, target) pairs at once
+UNITS = 4_000_000  # hidden units of all of them: a Hessian's product holds a few numbers for each
 ALL_TARGETS = 10  # up to so many classes every target is looked at, beyond only the runner-up
 
 
@@ -59,7 +60,8 @@ def sampled_curvature(
     x = x.double()
     found = torch.full((classes, classes), -torch.inf, dtype=torch.float64)
     per_input = classes - 1 if classes <= ALL_TARGETS else 1
-    chunk = max(1, ROWS // per_input)
+    units = max(1, network.analysis().hidden_units)
+    chunk = max(1, min(ROWS, UNITS // units) // per_input)
     for begin in range(0, len(x), chunk):
         points, labels = x[begin : begin + chunk], y[begin : begin + chunk]
         row, target = _targets(double(points).detach(), labels)
