@@ -182,6 +182,12 @@ def test_several_inputs_or_outputs(path):
             "the input 'x' has 1 dimensions. It must have a batch dimension and at least one more",
         ),
         (TensorProto.INT64, (1, 4), "the input 'x' is of type INT64, not of real numbers"),
+        (
+            TensorProto.BFLOAT16,
+            (1, 4),
+            "the input 'x' is of type BFLOAT16, in which onnxruntime does not run. "
+            "Export it in float32; the weights may stay as they are",
+        ),
     ],
 )
 def test_inputs_of_other_kinds(path, kind, shape, message):

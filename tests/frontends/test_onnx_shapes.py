@@ -67,6 +67,10 @@ ONE_NODE = {
         {"coordinate_transformation_mode": "align_corners", "nearest_mode": "ceil"},
         {"": None, "s": np.array([1, 1, 2, 3], np.float32)},
     ),
+    "resize, sizes": ("Resize", 13, {}, {"": None, " ": None, "s": ints(3, 3, 8, 15)}),
+    "resize, axes": (
+        "Resize", 18, {"axes": [3, 2]}, {"": None, "s": np.array([3, 2], np.float32)}
+    ),
     "depth to space": ("DepthToSpace", 13, {"blocksize": 2}, {}),
     "depth to space, CRD": ("DepthToSpace", 13, {"blocksize": 2, "mode": "CRD"}, {}),
     "space to depth": ("SpaceToDepth", 13, {"blocksize": 2}, {}),
@@ -88,11 +92,12 @@ ONE_NODE = {
 @pytest.mark.parametrize("case", ONE_NODE)
 def test_one_node(tmp_path, case):
     operator, opset, attributes, constants = ONE_NODE[case]
-    tensors = {name: value for name, value in constants.items() if name}
+    tensors = {name: value for name, value in constants.items() if name.strip()}
     shape = {"space to depth": (3, 4, 6), "expand": (1, 4, 5)}.get(case, SHAPE)
     shape = (8, 3, 2) if case.startswith("depth") else shape
-    nodes = [node(operator, ["x", *constants], ["y"], **attributes)]
-    agrees(save(tmp_path / "m.onnx", nodes, tensors, shape=("N", *shape), opset=opset))
+    nodes = [node(operator, ["x", *map(str.strip, constants)], ["y"], **attributes)]
+    batch = 3 if case == "resize, sizes" else "N"
+    agrees(save(tmp_path / "m.onnx", nodes, tensors, shape=(batch, *shape), opset=opset))
 
 
 def test_a_matrix_from_the_left(tmp_path):

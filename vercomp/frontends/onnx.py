@@ -136,11 +136,10 @@ class _Translator:
             self.values[name] = Constant.of(name, sparse_tensor(sparse, self.path), None)
 
     def _found(self) -> list[Offence]:
-        """What is opaque, but for the softmax that a pass strips, and what is lost."""
+        """What is opaque, and what is lost."""
         opaque = [
             Offence(node.name, node.operator, node.origin, node.reason)
             for node in self.build.opaque_nodes()
-            if node.operator not in HEADS.values()
         ]
         return [*opaque, *self.offences]
 
@@ -179,6 +178,11 @@ class _Translator:
         """Precision, fixed batch size and shape of the input."""
         tensor = value.type.tensor_type
         dtype = _DTYPES.get(tensor.elem_type)
+        if tensor.elem_type == onnx.TensorProto.BFLOAT16:
+            raise self._refuse(
+                f"the input {value.name!r} is of type BFLOAT16, in which onnxruntime does not run",
+                "Export it in float32; the weights may stay as they are",
+            )
         if dtype is None:
             kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
             raise self._refuse(f"the input {value.name!r} is of type {kind}, not of real numbers")
@@ -224,7 +228,7 @@ class _Translator:
                 raise RefusalError(_reason(node))
             self._translate(node, site, inputs)
         except RefusalError as error:
-            offence = Offence(site.name, site.operator, site.origin or self.path.name, str(error))
+            offence = Offence(site.name, site.operator, site.origin, str(error))
             self._lose(node, inputs, offence)
 
     def _lose(self, node: onnx.NodeProto, inputs: Sequence[Value | None], offence: Offence) -> None:
