@@ -36,7 +36,7 @@ def describe(
     digest = hashlib.sha256()
     for tensor in (data.x, data.y):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy())
+        digest.update(tensor.contiguous().numpy().reshape(-1).data)
     return {
         "command": command,
         "vercomp": version("vercomp"),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vercomp.report.markup import Markup, join, tag
-from vercomp.report.tables import number
+from vercomp.report.tables import entry, number
 
 NUMBERED = 12  # classes with a number in each cell
 COLOURED = 64  # classes with a cell for each pair
@@ -37,7 +37,7 @@ def heat_table(matrix: NDArray[np.float64], symbol: str, caption: str | Markup) 
         strength = 0.1 + 0.9 * (value - least) / spread if spread > 0 else 0.1
         return tag(
             "td",
-            f"{value:#.3g}".rstrip(".") if classes <= NUMBERED else "",
+            entry(value) if classes <= NUMBERED else "",
             style=f"--v:{strength:.2f}",
             title=f"{symbol}({y}, {t}) = {value!r}",
         )

@@ -94,13 +94,15 @@ def pair_table(matrix: NDArray[np.float64], title: str) -> RenderableType:
     for t in range(classes):
         table.add_column(str(t), justify="right")
     for y in range(classes):
-        table.add_row(str(y), *("·" if y == t else _entry(matrix[y, t]) for t in range(classes)))
+        table.add_row(str(y), *("·" if y == t else entry(matrix[y, t]) for t in range(classes)))
     return _titled(title, table)
 
 
-def _entry(value: float) -> str:
-    """Three significant digits with their zeros, so that columns line up."""
-    return f"{value:#.3g}".rstrip(".") if np.isfinite(value) else number(value)
+def entry(value: float) -> str:
+    """Three significant digits with their zeros, so that columns line up; no powers of ten yet."""
+    if 100 <= value < 1e5:
+        return f"{value:.0f}"
+    return f"{value:#.3g}" if np.isfinite(value) else number(value)
 
 
 def certificate_table(summary: Summary, arrays: Arrays, title: str) -> RenderableType:
