@@ -75,8 +75,8 @@ def sparse_tensor(sparse: onnx.SparseTensorProto, path: Path) -> Tensor:
         ModelFileError: Its parts do not fit one another.
     """
     values, places = to_tensor(sparse.values, path), to_tensor(sparse.indices, path)
-    dense = torch.zeros(tuple(sparse.dims), dtype=values.dtype)
     try:
+        dense = torch.zeros(tuple(sparse.dims), dtype=values.dtype)
         if places.ndim == 1:
             dense.view(-1)[places] = values
         else:
