@@ -20,20 +20,26 @@ from vercomp.backends.torch.package import FEATURES, Package
 from vercomp.backends.torch.rules import BUILTIN_RULES
 from vercomp.facts import CONSTANTS, CURVATURE
 from vercomp.ir.activation import Activation
+from vercomp.ir.axis_maps import AlongAxis, Total
 from vercomp.ir.check import check
+from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution, Window
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Offset, Term
 from vercomp.ir.linear_maps import (
     Dense,
+    LinearMap,
     Parameter,
     Permute,
     Reshape,
     Scale,
     Shape,
+    Sum,
     compose,
     identity,
 )
+from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.reference import evaluate, stored_as
 from vercomp.ir.rewrite import rewired
+from vercomp.ir.selections import Expand, Pad
 from vercomp.pass_manager import State, run_passes
 from vercomp.runtime.network import VerifiedNetwork
 
@@ -152,6 +158,127 @@ def decorated(seed: int = 0, dtype: torch.dtype = torch.float32) -> Graph:
         ),
     )
     return check(Graph(nodes, "head"))
+
+
+def channelwise(vector: Parameter, shape: Shape, through: LinearMap | None = None) -> LinearMap:
+    """How a vector with an entry for each channel is added to an image, as front ends say it."""
+    view = (shape[0], *(1,) * (len(shape) - 1))
+    spread = compose(Expand(view, shape), Reshape(vector.shape, view))
+    return spread if through is None else compose(through, spread)
+
+
+def batch_norm(
+    draw: Draw, name: str, shape: Shape, eps: float = 1e-5
+) -> tuple[LinearMap, tuple[Offset, ...]]:
+    """(x − mean)/√(var + ε) · weight + bias over the channels of an image."""
+    channels = shape[0]
+    view = (channels, *(1,) * (len(shape) - 1))
+    mean = replace(draw(f"{name}.running_mean", channels, scale=0.3), trainable=False)
+    var = draw(f"{name}.running_var", channels)
+    var = Parameter(var.name, 0.5 + var.value.abs(), False)
+    weight, bias = draw(f"{name}.weight", channels), draw(f"{name}.bias", channels)
+    linear = compose(Scale(shape, weight, view=view), DivideByDeviation(shape, var, eps, view))
+    center = Offset(channelwise(mean, shape, linear), mean, negate=True)
+    return linear, (center, Offset(channelwise(bias, shape), bias))
+
+
+def convolutional(seed: int = 0, dtype: torch.dtype = torch.float32) -> Graph:
+    """conv, bn, silu; a residual block; average pooling and a head."""
+    draw = Draw(seed, dtype)
+    shape = (4, 6, 6)
+    window = Window.of((3, 3), pads=((1, 1), (1, 1)))
+    nodes: list[Input | Affine | Activate] = [Input("image", (2, 6, 6))]
+
+    def layer(name: str, source: Shape, parent: str, *skips: str, bias: bool = False) -> None:
+        kernel = draw(f"{name}.weight", 4, source[0], 3, 3)
+        norm, offsets = batch_norm(draw, name.replace("conv", "bn"), shape)
+        if bias:
+            vector = draw(f"{name}.bias", 4, scale=0.3)
+            offsets = (Offset(channelwise(vector, shape, norm), vector), *offsets)
+        linear = compose(norm, Convolution(source, kernel, window))
+        terms = (Term(linear, parent), *(Term(identity(shape), skip) for skip in skips))
+        nodes.append(Affine(name, shape, terms, offsets))
+        nodes.append(Activate(f"act{len(nodes) // 2}", shape, name, activation("silu")))
+
+    layer("conv1", (2, 6, 6), "image", bias=True)
+    layer("block.conv1", shape, "act1")
+    layer("block.conv2", shape, "act2", "act1")
+    pool = AveragePool(shape, Window.of((2, 2), (2, 2)))
+    features = compose(Reshape((4, 3, 3), (36,)), pool)
+    head = compose(Dense(draw("fc.weight", 3, 36)), features)
+    nodes.append(Affine("fc", (3,), (Term(head, "act3"),), (plain(draw("fc.bias", 3)),)))
+    return check(Graph(tuple(nodes), "fc"))
+
+
+def branching(seed: int = 0) -> Graph:
+    """Everything else that images go through: a normalised input, a concatenation of four
+    branches, a sum without activation, a transposed convolution, a dense layer along an axis."""
+    draw = Draw(seed)
+    image, shape = (1, 5, 5), (3, 5, 5)
+    mean = Parameter("mean", torch.tensor(0.3, dtype=torch.float64), False)
+    std = Parameter("std", torch.tensor(0.4, dtype=torch.float64), False)
+    normalise = Scale(image, std, divide=True)
+    stem = compose(_convolution(draw, "stem", image, 3), normalise)
+    stem_bias = draw("stem.bias", 3)
+    nodes: list[Input | Affine | Activate] = [
+        Input("image", image),
+        Affine(
+            "stem",
+            shape,
+            (Term(stem, "image"),),
+            (Offset(stem, mean, True), Offset(channelwise(stem_bias, shape), stem_bias)),
+        ),
+        Activate("a1", shape, "stem", activation("tanh")),
+    ]
+    branches = [
+        _convolution(draw, "one", shape, 2, 1),
+        compose(
+            _convolution(draw, "pooled", shape, 2),
+            AveragePool(shape, Window.of((3, 3), pads=((1, 1), (1, 1))), counted=((0, 0), (0, 0))),
+        ),
+        identity(shape),
+        Sum((_convolution(draw, "left", shape, 1), _convolution(draw, "right", shape, 1, 1))),
+    ]
+    terms, offsets, start = [], [], 0
+    for name, branch in zip(("one", "pooled", "", "right"), branches, strict=True):
+        size = branch.out_shape[0]
+        place = Pad(branch.out_shape, ((start, 8 - start - size), (0, 0), (0, 0)))
+        terms.append(Term(compose(place, branch), "a1"))
+        if name:
+            bias = draw(f"{name}.bias", size)
+            offsets.append(Offset(channelwise(bias, branch.out_shape, place), bias))
+        start += size
+    wide = (8, 5, 5)
+    shift = draw("shift", 8)
+    offsets.append(Offset(channelwise(shift, wide), shift, negate=True))
+    nodes.append(Affine("cat", wide, tuple(terms), tuple(offsets)))
+    nodes.append(Activate("a2", wide, "cat", activation("gelu")))
+    up = TransposedConvolution(
+        wide,
+        (2, 10, 10),
+        draw("up.weight", 8, 2, 3, 3),
+        Window.of((3, 3), (2, 2), ((1, 1), (1, 1))),
+    )
+    mix = draw("mix.weight", 4, 10)
+    along = compose(AlongAxis((2, 10, 10), 2, mix), up)
+    up_bias, mix_bias = draw("up.bias", 2), draw("mix.bias", 4)
+    spread = AlongAxis((2, 10, 10), 2, mix)
+    offsets = [
+        Offset(channelwise(up_bias, (2, 10, 10), spread), up_bias),
+        Offset(identity((2, 10, 4)), mix_bias),
+    ]
+    nodes.append(Affine("mix", (2, 10, 4), (Term(along, "a2"),), tuple(offsets)))
+    nodes.append(Activate("a3", (2, 10, 4), "mix", activation("tanh")))
+    mean_head = compose(Dense(draw("head.weight", 3, 2)), Total((2, 10, 4), (1, 2), mean=True))
+    nodes.append(Affine("head", (3,), (Term(mean_head, "a3"),), (plain(draw("head.bias", 3)),)))
+    return check(Graph(tuple(nodes), "head"))
+
+
+def _convolution(draw: Draw, name: str, source: Shape, channels: int, size: int = 3) -> LinearMap:
+    """A convolution that keeps the size of an image."""
+    weight = draw(f"{name}.weight", channels, source[0], size, size)
+    around = ((size // 2, size // 2),) * 2
+    return Convolution(source, weight, Window.of((size, size), pads=around))
 
 
 @dataclass(frozen=True)

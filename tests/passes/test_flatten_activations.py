@@ -45,7 +45,7 @@ def test_reshapes_that_cancel_go() -> None:
     after = run_passes(State(before), [FlattenActivations()]).graph
     assert to_text(after) == (
         "input x : 3\n"
-        "affine conv1 : 4 = dense[w1] · x + reshape(4) · b1\n"
+        "affine conv1 : 4 = dense[w1] · x + b1\n"
         "activation act1 : 4 = tanh(conv1)\n"
         "affine conv2 : 2 = dense[w2] · act1\n"
         "output conv2"

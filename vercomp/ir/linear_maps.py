@@ -187,6 +187,8 @@ class Reshape(LinearMap):
         return Reshape(inner.source, self.target) if isinstance(inner, Reshape) else None
 
     def __str__(self) -> str:
+        if self.source == self.target:
+            return "identity"
         return f"reshape({'×'.join(map(str, self.target))})"
 
 

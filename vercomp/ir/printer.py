@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node, Offset
+from vercomp.ir.linear_maps import LinearMap, Reshape, identity
+from vercomp.ir.rewrite import concatenated_axis, parts
+from vercomp.ir.selections import Expand
 
 
 def to_text(graph: Graph) -> str:
@@ -16,10 +21,7 @@ def node_text(node: Node) -> str:
     if isinstance(node, Input):
         return f"input {node.name} : {shape}"
     if isinstance(node, Affine):
-        text = " + ".join(f"{term.map} · {term.parent}" for term in node.terms)
-        bias = bias_text(node)
-        text += f" {bias}" if bias else ""
-        return f"affine {node.name} : {shape} = {text}"
+        return f"affine {node.name} : {shape} = {_affine(node)}"
     if isinstance(node, Activate):
         return f"activation {node.name} : {shape} = {node.function}({node.parent})"
     return f"opaque {node.name} : {shape} = {node.operator}({', '.join(node.parents)})"
@@ -30,11 +32,32 @@ def bias_text(node: Affine) -> str:
     return " ".join(_offset(offset) for offset in node.offsets)
 
 
-def _offset(offset: Offset) -> str:
-    sign = "-" if offset.negate else "+"
-    moved = (
-        ""
-        if offset.map.in_shape == offset.map.out_shape and str(offset.map).startswith("reshape")
-        else f"{offset.map} · "
-    )
-    return f"{sign} {moved}{offset.vector.name}"
+def _affine(node: Affine) -> str:
+    """Terms and offsets added, or concatenated without the zeros that put them in their places."""
+    axis = concatenated_axis(node)
+    if axis is None:
+        terms = " + ".join(_applied(parts(term.map), term.parent) for term in node.terms)
+        return " ".join([terms, *map(_offset, node.offsets)])
+    left = list(node.offsets)
+    inside = []
+    for term in node.terms:
+        *maps, place = parts(term.map)
+        own = [offset for offset in left if parts(offset.map)[-1] == place]
+        left = [offset for offset in left if offset not in own]
+        added = (_offset(offset, last=-1) for offset in own)
+        inside.append(" ".join([_applied(maps, term.parent), *added]))
+    return " ".join([f"concat({', '.join(inside)}; axis {axis})", *map(_offset, left)])
+
+
+def _offset(offset: Offset, last: int | None = None) -> str:
+    """An offset, without how its vector is spread over the shape to which it broadcasts."""
+    maps = list(parts(offset.map)[:last])
+    while maps and isinstance(maps[0], Reshape | Expand):
+        maps.pop(0)
+    return f"{'-' if offset.negate else '+'} {_applied(maps, offset.vector.name)}"
+
+
+def _applied(maps: Sequence[LinearMap], name: str) -> str:
+    """Maps of what has a name, the last one in front; identities say nothing."""
+    said = [str(part) for part in reversed(maps) if part != identity(part.in_shape)]
+    return " · ".join([*said, name])

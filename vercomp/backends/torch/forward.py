@@ -92,7 +92,8 @@ class _Speller:
     ) -> str | None:
         """All chains in one line, added or concatenated, or None where they are longer."""
         left = list(offsets)
-        if not all(chain.fits(x, left) for chain, x in chains):
+        fitting = [chain.fits(x, left) for chain, x in chains]
+        if not all(fitting):
             return None
         total = _together((chain.expression for chain, _ in chains), axis)
         if len(chains) > 1 and not self.writer.fits(f"{name} = {total}"):
@@ -177,7 +178,7 @@ class _Chain:
         return True
 
     def _spell(self, x: str, offsets: list[Spread]) -> None:
-        self.expression, self.after_layer = x, False
+        self.expression, self.after_layer, self.fails = x, False, False
         position = 0
         while position < len(self.maps):
             part, before = self.maps[position], position

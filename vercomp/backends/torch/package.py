@@ -16,7 +16,6 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.net_file import init_text, net_text
 from vercomp.errors import UsageError
 from vercomp.ir.graph import Activate, Affine, Node
-from vercomp.ir.linear_maps import LinearMap, identity
 from vercomp.ir.printer import bias_text
 from vercomp.program import MapOf
 
@@ -147,7 +146,7 @@ def _node(layout: Layout, node: Node) -> dict[str, Any]:
             {
                 "parent": layout.nodes[term.parent],
                 "map": layout.map_field(MapOf(node.name, index)),
-                "text": _map_text(term.map),
+                "text": str(term.map),
             }
             for index, term in enumerate(node.terms)
         ]
@@ -156,11 +155,6 @@ def _node(layout: Layout, node: Node) -> dict[str, Any]:
         parent, function = layout.nodes[node.parent], layout.function_of(node)
         return {**found, "kind": "activation", "parent": parent, "function": function}
     return found
-
-
-def _map_text(linear_map: LinearMap) -> str:
-    """A map as the graph prints it, but for a skip connection's."""
-    return "identity" if linear_map == identity(linear_map.in_shape) else str(linear_map)
 
 
 def _runtime_imports(text: str, depth: int) -> set[str]:
