@@ -150,7 +150,8 @@ def without_batch(constant: Constant, signal: Signal) -> Constant | None:
         return None
     if axis >= 0:
         rows = value.movedim(axis, 0)
-        if rows.shape[0] != 1 and not bool((rows == rows[:1]).all()):
+        alike = rows.shape[0] == 1 or rows.stride(0) == 0
+        if not alike and not bool((rows == rows[:1]).all()):
             return None
         shape = tuple(rows.shape[1:])
         if rows.shape[0] == 1:

@@ -18,6 +18,7 @@ from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, WeightError
 from vercomp.frontends import elementwise
 from vercomp.frontends.elementwise import Applied, Combination, Leaf, Plan
+from vercomp.frontends.translation import Offence
 from vercomp.frontends.values import Constant, Signal, Site, Value, joint_sources
 from vercomp.ir.activation import X
 from vercomp.ir.check import check
@@ -90,6 +91,11 @@ class Builder:
     def opaque_nodes(self) -> list[Opaque]:
         """The opaque nodes so far, in order."""
         return [node for node in self._nodes.values() if isinstance(node, Opaque)]
+
+    def offences(self) -> list[Offence]:
+        """What no analysis covers, so far."""
+        found = (node for node in self._nodes.values() if isinstance(node, Opaque))
+        return [Offence(n.name, n.operator, n.origin, n.reason) for n in found]
 
     def refuse(self, site: Site, message: str, remedy: str | None = None) -> UnsupportedError:
         """An error about an operator, for the caller to raise."""
@@ -316,7 +322,14 @@ class Builder:
                 return None
             else:
                 parts.append(self._exact(operand.number, site))
-        expression = formula(*(p.expression if isinstance(p, Signal) else p for p in parts))
+        expressions = [p.expression if isinstance(p, Signal) else p for p in parts]
+        try:
+            expression = formula(*expressions)
+        except TypeError:  # x · (x > 0): arithmetic with a truth value
+            formula = elementwise.of_numbers(formula)
+            expression = formula(*expressions)
+        if expression.has(sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):
+            return None
         return replace(
             first, expression=expression, site=site, formula=formula, operands=tuple(parts)
         )

@@ -36,6 +36,15 @@ def choose(condition: sympy.Basic, positive: sympy.Expr, negative: sympy.Expr) -
     return sympy.Piecewise((positive, condition), (negative, True), evaluate=False)
 
 
+def of_numbers(formula: Callable[..., sympy.Basic]) -> Callable[..., sympy.Basic]:
+    """The formula with 1 and 0 for truth values among its arguments."""
+
+    def converted(*values: sympy.Basic) -> sympy.Basic:
+        return formula(*(v if isinstance(v, sympy.Expr) else choose(v, 1, 0) for v in values))
+
+    return converted
+
+
 def sigmoid(x: sympy.Expr) -> sympy.Expr:
     """1 / (1 + exp(−x))."""
     return 1 / (1 + sympy.exp(-x))

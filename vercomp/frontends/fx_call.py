@@ -46,7 +46,9 @@ class Call:
 
     def signal(self, name: str = "self") -> Signal:
         """An argument that depends on the input."""
-        value = self.args.get(name, self.args.get("input"))
+        value = self.args.get(name)
+        if value is None:
+            value = next((v for v in self.args.values() if isinstance(v, Signal)), None)
         if not isinstance(value, Signal):
             raise self.build.refuse(self.site, f"its argument {name!r} is a constant")
         return value

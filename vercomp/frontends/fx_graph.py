@@ -17,9 +17,19 @@ from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
 from vercomp.frontends.fx_call import Call, Results, Size
+from vercomp.frontends.fx_nodes import (
+    doubled,
+    flat,
+    for_batch,
+    is_view,
+    over_classes,
+    plain,
+    reads_floats,
+)
 from vercomp.frontends.fx_operators import (
     CASTS,
     KEEPS,
+    REFUSED,
     RESHAPES,
     RULES,
     SEVERAL,
@@ -28,12 +38,15 @@ from vercomp.frontends.fx_operators import (
 )
 from vercomp.frontends.torch_outputs import choose
 from vercomp.frontends.torch_source import location_in
+from vercomp.frontends.translation import Offence, unsupported
 from vercomp.frontends.values import Constant, Signal, Site
 from vercomp.ir.graph import Graph
 from vercomp.ir.linear_maps import Shape
 
 STAND_IN = 7919
 """Stands for a symbolic batch in the source's shapes: a prime that is no layer's width."""
+
+NO_RULE = "vercomp has no rule for this operator"
 
 FILLS: dict[str, float | None] = {
     **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), 0.0),
@@ -56,6 +69,10 @@ class _Several:
     reason: str
 
 
+class _Lost:
+    """A value without a batch axis of its own: no node can hold it, nor what is made of it."""
+
+
 class Translator:
     """Walks an exported graph once."""
 
@@ -73,6 +90,7 @@ class Translator:
         self.env: dict[fx.Node, Any] = {}
         self.modules: set[str] = set()
         self.found: dict[Any, int] = {}
+        self.lost: list[Offence] = []
         user_inputs = program.graph_signature.user_inputs
         if len(user_inputs) != 1:
             raise UnsupportedError(
@@ -121,7 +139,7 @@ class Translator:
             if node.op == "call_function":
                 self.env[node] = self._call(node)
             elif node.op == "get_attr":
-                self.env[node] = Constant(_plain(getattr(self.program.graph_module, node.target)))
+                self.env[node] = Constant(plain(getattr(self.program.graph_module, node.target)))
         outputs = self.program.graph_signature.user_outputs
         structure = _pytree.tree_unflatten(
             list(range(len(outputs))), self.program.call_spec.out_spec
@@ -132,6 +150,8 @@ class Translator:
         chosen = nodes.get(str(outputs[index]))
         if chosen is None:
             raise UnsupportedError("its output is not a tensor", node=self.location)
+        if isinstance(self.env[chosen], _Lost):
+            raise unsupported([*self.build.offences(), *self.lost])
         return self.build.graph(self.env[chosen])
 
     def _placeholders(self) -> None:
@@ -147,7 +167,7 @@ class Translator:
                 continue
             trainable = spec.kind == InputKind.PARAMETER
             name = self.names.get(id(tensor), spec.target)
-            self.env[node] = Constant.of(name, _plain(tensor), trainable)
+            self.env[node] = Constant.of(name, plain(tensor), trainable)
 
     def _call(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
@@ -163,15 +183,20 @@ class Translator:
         args = self._arguments(node)
         name = node.target._schema.name.split("::")[1]
         name = name if name in RULES else name.removesuffix("_")
-        signals = [v for v in _flat(args.values()) if isinstance(v, Signal)]
-        if name in FILLS and isinstance(value, Tensor):
+        given = flat(args.values())
+        signals = [v for v in given if isinstance(v, Signal)]
+        if name in FILLS and isinstance(value, Tensor) and -1 not in self._shape(value):
             result: Any = self._filled(value, name, args)
+        elif any(isinstance(v, _Lost) for v in given):
+            if name not in RULES and name not in SEVERAL:
+                self._lose(site, REFUSED.get(name, NO_RULE))
+            return _Lost()
         elif not signals:
             result = self._constant(node, name, args)
         else:
             result = self._translate_call(node, name, site, args, signals)
         if node.target._schema.is_mutable and node.args and isinstance(node.args[0], fx.Node):
-            if _is_view(node.args[0]):
+            if is_view(node.args[0]):
                 raise self.build.refuse(
                     site, "it changes a view of another tensor in place", "Assign its result"
                 )
@@ -191,18 +216,21 @@ class Translator:
     ) -> Any:
         value = node.meta.get("val")
         values = value if isinstance(value, list | tuple) else (value,)
-        outs = tuple(self._shape(v) for v in values if isinstance(v, Tensor))
+        tensors = [v for v in values if isinstance(v, Tensor)]
+        outs = tuple(self._shape(v) for v in tensors)
         run = self._runner(node, args, signals)
         call = Call(self.build, site, args, outs, run)
         rule, several = RULES.get(name), SEVERAL.get(name)
-        reason = "vercomp has no rule for this operator"
-        if name in CASTS and not _reads_floats(node):
+        reason = REFUSED.get(name, NO_RULE)
+        if any(sum(map(self._is_batch, v.shape)) > 1 for v in tensors):
+            rule, several, reason = None, None, "two of its dimensions depend on the batch size"
+        if name in CASTS and not reads_floats(node):
             rule, reason = None, "it reads integers or booleans"
         if isinstance(value, Tensor):
             outcome = reason if rule is None else rule(call)
             if not isinstance(outcome, str):
                 return outcome
-            if name in SOFTMAX and _over_classes(args, signals[0]):
+            if name in SOFTMAX and over_classes(args, signals[0]):
                 site = Site(site.name, SOFTMAX[name], site.origin)
             return self._opaque(site, signals, run, outs[0], outcome)
         if value is None:
@@ -222,13 +250,20 @@ class Translator:
         run: Callable[..., Any],
         out: Shape,
         reason: str,
-    ) -> Signal:
-        if self.build.batch not in out:
-            raise self.build.refuse(site, f"its result has no batch dimension: {reason}")
+    ) -> Signal | _Lost:
+        if self.build.batch not in out or -1 in out:
+            return self._lose(site, reason)
         return self.build.opaque(site, signals, run, out, out.index(self.build.batch), reason)
+
+    def _lose(self, site: Site, reason: str) -> _Lost:
+        """Note an operator whose result no node can hold, to be listed with the others."""
+        self.lost.append(Offence(site.name, site.operator, site.origin, reason))
+        return _Lost()
 
     def _item(self, node: fx.Node, site: Site) -> Any:
         source, index = self.env[node.args[0]], node.args[1]  # type: ignore[index]
+        if isinstance(source, _Lost):
+            return source
         if not isinstance(source, _Several):
             return source[index]
         value = node.meta.get("val")
@@ -248,7 +283,7 @@ class Translator:
     def _constant(self, node: fx.Node, name: str, args: dict[str, Any]) -> Any:
         """An operator over constants only: computed now, without losing whose tensor it is."""
         first = args.get("self", args.get("input"))
-        exact = {key: _doubled(value) for key, value in args.items()}
+        exact = {key: doubled(value) for key, value in args.items()}
         try:
             result = self._runner(node, args, [])()
         except RuntimeError:  # float32 weights beside what was computed from them in float64
@@ -258,7 +293,9 @@ class Translator:
             with suppress(RuntimeError):  # dtypes that do not fit together
                 result = self._runner(node, exact, [])()
         if not isinstance(result, Tensor):
-            return result
+            pieces = isinstance(result, list | tuple) and isinstance(result[0], Tensor)
+            given = flat(args.values())
+            return [self.build.derive(piece, *given) for piece in result] if pieces else result
         if isinstance(first, Constant) and first.value.dtype == result.dtype:
             if name in KEEPS and torch.equal(first.value, result):
                 return first
@@ -266,7 +303,7 @@ class Translator:
                 return first.reshaped(tuple(result.shape))
             if name in TRANSPOSES and result.ndim == 2 and torch.equal(first.value.T, result):
                 return first.swapped()
-        return self.build.derive(result.detach(), *_flat(args.values()))
+        return self.build.derive(result.detach(), *flat(args.values()))
 
     def _runner(
         self, node: fx.Node, args: dict[str, Any], signals: Sequence[Signal]
@@ -287,8 +324,11 @@ class Translator:
                 if isinstance(value, Size):
                     return value.of(batch)
                 if isinstance(value, Constant):
-                    real = value.value.is_floating_point() and len(values) > 0
-                    return value.value.to(values[0].dtype) if real else value.value
+                    held = value.value
+                    if self.symbol is not None:
+                        held = for_batch(held, STAND_IN, batch)
+                    real = held.is_floating_point() and len(values) > 0
+                    return held.to(values[0].dtype) if real else held
                 return value
 
             filled = {a.name: fill(args[a.name]) for a in schema if a.name in args}
@@ -352,6 +392,9 @@ class Translator:
         """The shape of a result, the stand-in for a symbolic batch, −1 for what is not known."""
         return tuple(self._length(size) for size in value.shape)
 
+    def _is_batch(self, size: int | torch.SymInt) -> bool:
+        return isinstance(size, torch.SymInt) and self.symbol in size.node.expr.free_symbols
+
     def _length(self, size: int | torch.SymInt) -> int:
         if isinstance(size, int):
             return size
@@ -364,47 +407,10 @@ class Translator:
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         if stack and str(stack[-1][1]).startswith("torch.nn.modules."):
             path = str(stack[-1][0])
+            if ".conv." in str(stack[-1][1]) and node.name.startswith("pad"):
+                name = f"{path}.pad"  # the convolution itself is called after the module
+                return Site(name, str(node.target), location_in(node.meta.get("stack_trace")))
             if path and path not in self.modules:
                 self.modules.add(path)
                 name = path
         return Site(name, str(node.target), location_in(node.meta.get("stack_trace")))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """A tensor of the user's as we keep it: detached, on the CPU, at least in single precision."""
-    value = tensor.detach().to("cpu", copy=True)
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-
-
-def _is_view(node: fx.Node) -> bool:
-    """Whether a node's result shares the memory of what it reads."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or schema.is_mutable:
-        return False
-    return any(result.alias_info for result in schema.returns)
-
-
-def _reads_floats(node: fx.Node) -> bool:
-    first = node.args[0]
-    value = first.meta.get("val") if isinstance(first, fx.Node) else None
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _doubled(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_doubled(item) for item in value]
-    if isinstance(value, Constant) and value.value.is_floating_point():
-        return Constant(value.value.double(), sources=value.sources)
-    return value
-
-
-def _flat(values: Any) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        found.extend(_flat(value) if isinstance(value, list | tuple) else [value])
-    return found
-
-
-def _over_classes(args: dict[str, Any], signal: Signal) -> bool:
-    """Whether a softmax is over the only dimension of each result."""
-    return len(signal.shape) == 1 and signal.batch == 0 and args.get("dim") in (1, -1)

@@ -12,9 +12,18 @@ import sympy
 import torch
 from torch import Tensor
 
-from vercomp.frontends import algebra, elementwise, fx_products, fx_shapes, fx_windows
+from vercomp.frontends import (
+    algebra,
+    elementwise,
+    fx_positions,
+    fx_products,
+    fx_shapes,
+    fx_windows,
+)
 from vercomp.frontends.fx_call import BROADCASTS, Call, Result, Results, Rule, known
 from vercomp.frontends.values import Constant, Signal, Value
+
+PIECEWISE = "a maximum over several entries is piecewise linear: its gradient jumps"
 
 
 def _formula(formula: Callable[..., sympy.Basic], *names: str, whole: bool = False) -> Rule:
@@ -119,6 +128,8 @@ def _choice(call: Call, condition: Tensor, a: Value, b: Value) -> Result:
     for value, mask in ((a, condition), (b, ~condition)):
         ones = Constant(mask.double())
         if isinstance(value, Constant):
+            if not bool(value.value.isfinite().all()):
+                return "its values are not finite"
             chosen = torch.where(mask, value.value.double(), 0.0)
             part: Value | None = call.build.derive(chosen, value)
         else:
@@ -127,6 +138,13 @@ def _choice(call: Call, condition: Tensor, a: Value, b: Value) -> Result:
             return BROADCASTS
         total = part if total is None else algebra.add(call.build, call.site, total, part)
     return known(total, BROADCASTS)
+
+
+def _larger(call: Call, *, smaller: bool = False) -> Result:
+    """``torch.max`` of two tensors; over entries of one it is refused."""
+    if "other" not in call.args:
+        return PIECEWISE
+    return _binary(sympy.Min if smaller else sympy.Max, "self", "other")(call)
 
 
 def _lerp(call: Call) -> Result:
@@ -179,15 +197,53 @@ def _dropout(call: Call) -> Result:
     return call.signal("input")
 
 
-def _softmax(call: Call) -> Result:
-    return "a softmax is no elementwise function"
-
-
 KEPT = ("contiguous", "clone", "detach", "alias", "lift_fresh_copy")
 """Operators that give what they take."""
 
 _E = elementwise
 _ONE = sympy.Integer(1)
+
+SOFTMAX = {
+    "softmax": "softmax",
+    "_softmax": "softmax",
+    "log_softmax": "log_softmax",
+    "_log_softmax": "log_softmax",
+}
+"""A softmax under its names; what a pass may strip as the head of a classifier is called so."""
+
+_D = (1, 2, 3)
+
+REFUSED: dict[str, str] = {
+    **dict.fromkeys(SOFTMAX, "a softmax is no elementwise function"),
+    **dict.fromkeys(
+        (
+            "layer_norm",
+            "native_layer_norm",
+            "group_norm",
+            "native_group_norm",
+            "rms_norm",
+            "_fused_rms_norm",
+        ),
+        fx_windows.STATISTICS,
+    ),
+    **dict.fromkeys(
+        ("linalg_vector_norm", "norm", "std", "var", "std_mean", "var_mean", "cdist"),
+        "a norm or a deviation is neither affine nor elementwise",
+    ),
+    **dict.fromkeys(
+        (
+            *("amax", "amin", "aminmax"),
+            *(f"{kind}_pool{d}d" for kind in ("max", "adaptive_max") for d in _D),
+            *(f"max_pool{d}d_with_indices" for d in _D),
+        ),
+        PIECEWISE,
+    ),
+    **dict.fromkeys(
+        ("scaled_dot_product_attention", "glu", "bilinear", "prod"), fx_products.TWO_SIGNALS
+    ),
+}
+"""Operators that no linear map and no activation is, and why."""
+
 
 #: Rules by the operator's name without its overload and without the underscore of in-place ones.
 RULES: dict[str, Rule] = {
@@ -243,6 +299,8 @@ RULES: dict[str, Rule] = {
     "clamp_min": _clamp,
     "clamp_max": _clamp,
     "maximum": _binary(sympy.Max, "self", "other"),
+    "max": _larger,
+    "min": lambda call: _larger(call, smaller=True),
     "minimum": _binary(sympy.Min, "self", "other"),
     "gt": _binary(sympy.Gt, "self", "other"),
     "ge": _binary(sympy.Ge, "self", "other"),
@@ -258,11 +316,11 @@ RULES: dict[str, Rule] = {
     "feature_dropout": _dropout,
     "alpha_dropout": _dropout,
     "feature_alpha_dropout": _dropout,
-    **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax"), _softmax),
     **dict.fromkeys(("to", "_to_copy", "type_as"), _cast),
     **dict.fromkeys(KEPT, _same),
     **fx_windows.RULES,
     **fx_shapes.RULES,
+    **fx_positions.RULES,
     **fx_products.RULES,
 }
 
@@ -276,9 +334,3 @@ RESHAPES = frozenset(fx_shapes.RESHAPES)
 TRANSPOSES = frozenset(fx_shapes.TRANSPOSES)
 CASTS = frozenset(name for name, rule in RULES.items() if rule is _cast)
 KEEPS = frozenset(KEPT) | CASTS
-SOFTMAX = {
-    "softmax": "softmax",
-    "_softmax": "softmax",
-    "log_softmax": "log_softmax",
-    "_log_softmax": "log_softmax",
-}

@@ -45,12 +45,21 @@ def _product(call: Call, a: Value, b: Value) -> Result:
 
 
 def _addmm(call: Call) -> Result:
-    product = _product(call, call.value("mat1"), call.value("mat2"))
+    a, b, shift = call.value("mat1"), call.value("mat2"), call.value("self")
     beta, alpha = call.args.get("beta", 1), call.args.get("alpha", 1)
+    if (
+        isinstance(a, Signal)
+        and a.batch == 0
+        and isinstance(b, Constant)
+        and isinstance(shift, Constant)
+        and beta == alpha == 1
+    ):
+        return known(algebra.dense(call.build, call.site, a, b, shift), MATRIX)
+    product = _product(call, a, b)
     if isinstance(product, str):
         return product
     scaled: Value | None = product
-    bias: Value | None = call.value("self")
+    bias: Value | None = shift
     if alpha != 1:
         scaled = algebra.multiply(
             call.build, call.site, product, Constant(torch.tensor(float(alpha)))
@@ -163,5 +172,4 @@ RULES: dict[str, Rule] = {
     "einsum": _einsum,
     "tensordot": _tensordot,
     "inner": _inner,
-    "scaled_dot_product_attention": lambda call: TWO_SIGNALS,
 }

@@ -7,14 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vercomp.frontends import algebra, shaping
-from vercomp.frontends.broadcasting import MIXES, mapped, own_axis
+from vercomp.frontends import algebra, fx_positions, shaping
+from vercomp.frontends.broadcasting import MIXES, own_axis
 from vercomp.frontends.fx_call import Call, Result, Results, Rule, Size, known
 from vercomp.frontends.values import Constant, Signal
-from vercomp.ir.linear_maps import LinearMap, Reshape, compose
-from vercomp.ir.selections import Gather, Pad
 
 INDICES = "its indices depend on the input"
 ENDS = "its ends depend on the batch size"
@@ -105,7 +102,7 @@ def _index(call: Call) -> Result:
     if axis == signal.batch:
         return MIXES
     if len(used) > 1 or first.value.ndim != 1:
-        return _moves(call)
+        return fx_positions.moves(call)
     picks = first.value.nonzero()[:, 0] if first.value.dtype == torch.bool else first.value
     return shaping.gather(call.build, call.site, signal, axis, [int(i) for i in picks])
 
@@ -227,49 +224,6 @@ def _channel_shuffle(call: Call) -> Result:
     return shaping.shuffled(call.build, call.site, signal, split, (1, 0, 2), signal.shape)
 
 
-def _moves(call: Call) -> Result:
-    """An operator that only moves entries: which, it says of their positions.
-
-    It runs on two inputs, the entries of which are numbered from 1 on; where it puts a zero there
-    is none.
-    """
-    signal = call.signal()
-    if call.build.batch not in call.out:
-        return MIXES
-    place, n = call.out.index(call.build.batch), math.prod(signal.shape)
-    numbers = torch.arange(1, 2 * n + 1, dtype=torch.float64).reshape(2, *signal.shape)
-    try:
-        moved = call.run(numbers.movedim(0, signal.batch)).movedim(place, 0)
-    except (RuntimeError, IndexError):
-        return "its indices are different for each input"
-    first, second = moved[0], moved[-1]
-    apart = torch.where(first > 0, first + n, first)
-    if len(moved) != 2 or bool((first > n).any()) or not torch.equal(second, apart):
-        return MIXES
-    picks = [int(number) - 1 for number in first.flatten().tolist()]
-    linear: LinearMap = Reshape(signal.shape, (n,))
-    if -1 in picks:
-        linear = compose(Pad((n,), ((0, 1),)), linear)
-        picks = [pick % (n + 1) for pick in picks]
-    linear = compose(Gather(linear.out_shape, 0, tuple(picks)), linear)
-    linear = compose(Reshape(linear.out_shape, tuple(first.shape)), linear)
-    return mapped(call.build, call.site, signal, linear, batch=place)
-
-
-def _lines(call: Call) -> Result:
-    """An operator that acts along one axis: its matrix has what becomes of unit vectors."""
-    signal, axis = call.signal(), int(call.args["dim"]) % call.signal().rank
-    own = own_axis(signal, axis)
-    if own is None:
-        return MIXES
-    shape = [1] * signal.rank
-    shape[signal.batch] = shape[axis] = signal.shape[own]
-    units = torch.eye(signal.shape[own], dtype=torch.float64)
-    columns: Tensor = call.run((units if signal.batch < axis else units.T).reshape(shape))
-    matrix = columns.movedim((signal.batch, axis), (0, 1)).flatten(1).T
-    return shaping.along(call.build, call.site, signal, axis, matrix, "matrix")
-
-
 def split(call: Call) -> Results | str:
     """Pieces side by side along an axis, whatever says how long they are."""
     signal = call.args.get("self")
@@ -351,6 +305,7 @@ RULES: dict[str, Rule] = {
     **_named(_concatenate, ("cat", "concat", "concatenate")),
     "stack": _stack,
     "hstack": lambda call: _joined(call, 1),
+    "vstack": lambda call: MIXES,
     **_named(_expand, ("expand", "expand_as", "broadcast_to")),
     **_named(_repeat, ("repeat", "tile")),
     "mean": _total(mean=True),
@@ -358,22 +313,6 @@ RULES: dict[str, Rule] = {
     "pixel_shuffle": _pixel_shuffle,
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,
-    **_named(
-        _moves,
-        (
-            "fliplr",
-            "rot90",
-            "diagonal",
-            "linalg_diagonal",
-            "tril",
-            "triu",
-            "unfold",
-            "im2col",
-            "gather",
-            "take_along_dim",
-        ),
-    ),
-    **_named(_lines, ("cumsum", "diff")),
 }
 
 #: Rules of operators that give several results.

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
 from vercomp.frontends import algebra, shaping, windows
-from vercomp.frontends.broadcasting import MIXES
 from vercomp.frontends.fx_call import Call, Result, Rule, known
 from vercomp.frontends.values import Constant, Signal
 from vercomp.ir.convolutions import Window
@@ -16,7 +12,6 @@ from vercomp.ir.convolutions import Window
 KERNEL = "a convolution with a kernel that depends on the input is not linear"
 STATISTICS = "it divides by statistics of its input, which is neither affine nor elementwise"
 COUPLES = "batch normalisation by the statistics of the batch couples the inputs"
-MAXIMA = "a maximum over several entries is piecewise linear: its gradient jumps"
 
 
 def _convolution(call: Call, *, transposed: bool = False) -> Result:
@@ -146,58 +141,6 @@ def batch_norm(call: Call) -> Result:
     return known(result, "only batch normalisation of (batch, channels, …) is supported")
 
 
-def _nearest(dimensions: int) -> Rule:
-    """Every axis by itself: which entries, the operator says of their positions."""
-
-    def rule(call: Call) -> Result:
-        signal = call.signal()
-        if signal.batch != 0:
-            return MIXES
-        lengths = signal.shape[1:]
-        result: Signal | str = signal
-        for axis, length in enumerate(lengths, start=2):
-            positions = _line(torch.arange(length, dtype=torch.float64), axis, dimensions + 2)
-            picked = call.run(positions.expand(1, 1, *lengths)).movedim(axis, 0)
-            indices = [int(index) for index in picked.flatten(1)[:, 0].tolist()]
-            if isinstance(result, Signal):
-                result = shaping.gather(call.build, call.site, result, axis, indices)
-        return result
-
-    return rule
-
-
-def _interpolated(dimensions: int) -> Rule:
-    """Every axis by itself: the columns of its matrix are what becomes of unit vectors."""
-
-    def rule(call: Call) -> Result:
-        signal = call.signal()
-        if signal.batch != 0:
-            return MIXES
-        lengths = signal.shape[1:]
-        result: Signal | str = signal
-        for axis, length in enumerate(lengths, start=2):
-            units = torch.stack(
-                [_line(row, axis - 1, dimensions + 1) for row in torch.eye(length).double()]
-            )
-            columns = call.run(units.expand(length, 1, *lengths)).movedim(axis, 1)
-            matrix = columns.flatten(2)[:, :, 0].T
-            if isinstance(result, Signal):
-                what = f"axis{axis}"
-                result = shaping.along(call.build, call.site, result, axis, matrix, what)
-        return result
-
-    return rule
-
-
-def _line(values: Tensor, axis: int, rank: int) -> Tensor:
-    """A vector along one axis of many."""
-    return values.reshape([-1 if i == axis else 1 for i in range(rank)])
-
-
-def _refused(reason: str) -> Rule:
-    return lambda call: reason
-
-
 #: Rules by the operator's name, as in :mod:`vercomp.frontends.fx_operators`.
 RULES: dict[str, Rule] = {
     "convolution": _convolution,
@@ -207,28 +150,6 @@ RULES: dict[str, Rule] = {
     "batch_norm": batch_norm,
     "_native_batch_norm_legit_no_training": batch_norm,
     "instance_norm": batch_norm,
-    **dict.fromkeys(
-        (
-            "layer_norm",
-            "native_layer_norm",
-            "group_norm",
-            "native_group_norm",
-            "rms_norm",
-            "_fused_rms_norm",
-            "local_response_norm",
-            "linalg_vector_norm",
-            "norm",
-            "std",
-            "var",
-            "std_mean",
-            "var_mean",
-        ),
-        _refused(STATISTICS),
-    ),
-    **dict.fromkeys(
-        ("amax", "amin", "max", "min", "aminmax"),
-        _refused(MAXIMA),
-    ),
 }
 for _d in (1, 2, 3):
     RULES[f"conv{_d}d"] = _convolution
@@ -237,10 +158,3 @@ for _d in (1, 2, 3):
     RULES[f"adaptive_avg_pool{_d}d"] = RULES[f"_adaptive_avg_pool{_d}d"] = _adaptive(_d)
     RULES[f"reflection_pad{_d}d"] = _pad_as("reflect")
     RULES[f"replication_pad{_d}d"] = _pad_as("replicate")
-    RULES[f"upsample_nearest{_d}d"] = RULES[f"_upsample_nearest_exact{_d}d"] = _nearest(_d)
-    for _pool in ("max_pool", "adaptive_max_pool", "fractional_max_pool"):
-        RULES[f"{_pool}{_d}d"] = RULES[f"{_pool}{_d}d_with_indices"] = _refused(MAXIMA)
-RULES["upsample_linear1d"] = _interpolated(1)
-RULES["upsample_trilinear3d"] = _interpolated(3)
-for _kind in ("bilinear2d", "bicubic2d", "bilinear2d_aa", "bicubic2d_aa"):
-    RULES[f"upsample_{_kind}"] = RULES[f"_upsample_{_kind}"] = _interpolated(2)
