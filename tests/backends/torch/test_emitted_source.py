@@ -19,7 +19,9 @@ from graphs import (
     Emitted,
     activation,
     all_pairs,
+    branching,
     chain,
+    convolutional,
     decorated,
     emit,
     renamed,
@@ -33,7 +35,7 @@ from vercomp.ir.linear_maps import Dense, Parameter
 from vercomp.ir.reference import evaluate, stored_as
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = Path(__file__).parent / "golden" / "tiny.py"
+GOLDEN = Path(__file__).parent / "golden"
 
 EVERY_ACTIVATION = [
     *["sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "silu", "mish", "elu", "celu"],
@@ -87,6 +89,12 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "skips": lambda: residual(6, ["gelu", "silu", "tanh", "softplus", "sigmoid"]),
     "one of everything": decorated,
     "one of everything in float64": lambda: decorated(1, torch.float64),
+    "images": convolutional,
+    "images in float64": lambda: convolutional(1, torch.float64),
+    "images in branches": branching,
+    "images with long names": lambda: with_long_names(branching(3)),
+    "more images with long names": lambda: with_long_names(convolutional(3)),
+    "images with middling names": lambda: with_long_names(branching(4), 22),
     "long names": lambda: with_long_names(decorated(2)),
     "long names and skips": lambda: with_long_names(residual(7, ["gelu", "silu", "tanh", "mish"])),
     "middling names": lambda: with_long_names(residual(8, ["gelu", "silu", "tanh"]), 22),
@@ -194,15 +202,18 @@ def test_packages_are_formatted_and_lint_clean(features: tuple[str, ...], tmp_pa
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_golden() -> None:
-    """A tiny net.py as it stands in the repository: every change of it can be read in review.
+@pytest.mark.parametrize("name", ["tiny", "convolutional"])
+def test_golden(name: str) -> None:
+    """A net.py as it stands in the repository: every change of it can be read in review.
 
     ``VERCOMP_UPDATE_GOLDEN=1 pytest -k golden`` writes it anew.
     """
-    source = emit(tiny(), ("hessian", "regularizer")).source
+    graph = tiny() if name == "tiny" else convolutional()
+    source = emit(graph, ("hessian", "regularizer")).source
+    golden = GOLDEN / f"{name}.py"
     if os.environ.get("VERCOMP_UPDATE_GOLDEN"):
-        GOLDEN.write_text(source, encoding="utf-8")
-    assert source == GOLDEN.read_text(encoding="utf-8")
+        golden.write_text(source, encoding="utf-8")
+    assert source == golden.read_text(encoding="utf-8")
 
 
 def tiny() -> Graph:
