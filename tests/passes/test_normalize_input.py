@@ -8,11 +8,13 @@ import torch
 from passes.merge_affine import MergeAffine
 from passes.normalize_input import NormalizeInput
 from vercomp.errors import UsageError
+from vercomp.ir.convolutions import Convolution, Window
 from vercomp.ir.graph import Affine, Graph, Input, Term
 from vercomp.ir.linear_maps import Dense, Parameter, Reshape, compose
 from vercomp.ir.printer import to_text
-from vercomp.ir.reference import evaluate
+from vercomp.ir.reference import evaluate, stored
 from vercomp.pass_manager import State, run_passes
+from vercomp.runtime.convolution import Convolution as ConvolutionOperator
 
 W = Parameter("W", torch.randn(2, 12, dtype=torch.float64))
 FC = Affine("fc", (2,), (Term(compose(Dense(W), Reshape((3, 2, 2), (12,))), "x"),))
@@ -65,3 +67,43 @@ def test_what_cannot_be_meant(mean, std, message):
     with pytest.raises(UsageError) as error:
         normalized(mean, std)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("std", [0.5, [0.2, 0.3, 0.4]])
+def test_a_convolution_takes_up_the_deviation_of_each_channel(std):
+    window = Window.of((3, 3), pads=((1, 1), (1, 1)))
+    weight = Parameter("K", torch.randn(4, 3, 3, 3, dtype=torch.float64))
+    conv = Affine("conv", (4, 5, 5), (Term(Convolution((3, 5, 5), weight, window), "x"),))
+    graph = Graph((Input("x", (3, 5, 5)), conv), "conv")
+    mean = (0.1, 0.2, 0.3)
+    result = run_passes(State(graph), [NormalizeInput(mean, std), MergeAffine()]).graph
+    (node,) = result.affine()
+    assert isinstance(node.terms[0].map.bind(stored), ConvolutionOperator)
+    x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+
+    def channels(values):
+        return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
+
+    expected = evaluate(graph, (x - channels(mean)) / channels(std))["conv"]
+    assert torch.allclose(evaluate(result, x)[result.output], expected, atol=1e-12)
+
+
+def test_features_without_a_shape_are_channels():
+    weight = Parameter("W", torch.randn(2, 3, dtype=torch.float64))
+    graph = Graph((Input("x", (3,)), Affine("fc", (2,), (Term(Dense(weight), "x"),))), "fc")
+    mean, std = [1.0, 2.0, 3.0], [0.5, 1.0, 2.0]
+    result = run_passes(State(graph), [NormalizeInput(mean, std), MergeAffine()]).graph
+    x = torch.randn(4, 3, dtype=torch.float64)
+    expected = ((x - torch.tensor(mean)) / torch.tensor(std)) @ weight.value.T
+    assert torch.allclose(evaluate(result, x)["fc"], expected, atol=1e-12)
+
+
+def test_an_image_that_a_convolution_pads_is_padded_after_the_normalisation():
+    """Zeros around the normalised image are not zeros of the input: the offset knows."""
+    window = Window.of((1,), pads=((1, 0),))
+    weight = Parameter("K", torch.ones(1, 1, 1, dtype=torch.float64))
+    conv = Affine("conv", (1, 3), (Term(Convolution((1, 2), weight, window), "x"),))
+    graph = Graph((Input("x", (1, 2)), conv), "conv")
+    result = run_passes(State(graph), [NormalizeInput(1.0, 2.0), MergeAffine()]).graph
+    x = torch.tensor([[[3.0, 5.0]]], dtype=torch.float64)
+    assert evaluate(result, x)["conv"].tolist() == [[[0.0, 1.0, 2.0]]]
