@@ -9,7 +9,8 @@ S = fl(tI − Ĝ), where Ĝ approximates a Gram matrix G = BBᴴ of which each e
     ‖B‖² ≤ t + 2u[(k + 3)·tr S + (n + 8)·‖B‖_F² + t].
 
 An iteration only proposes t; nothing rests on its convergence. Where no proposed t can be proved
-the Frobenius norm is returned, which always holds.
+the Frobenius norm is returned, of B or of G, which always holds; and where that is below t already
+nothing need be proved.
 
 Proofs run on the CPU whatever the device: what a GPU's factorisation does inside (inverted diagonal
 blocks, say) is not documented, so Rump's theorem need not cover it. The bounds are then also the
@@ -38,12 +39,38 @@ _TINY = 1e-280
 """Far below everything of order one, and far above what underflow can lose there."""
 
 
-def weighted_bounds(blocks: Iterable[Tensor], weights: Tensor, error: float = 0.0) -> Tensor:
+@dataclass(frozen=True)
+class Batch:
+    """Some of the matrices B, real or complex, with entries of order one.
+
+    Args:
+        matrices: B, shape (F, G, c, c'), or BBᴴ, shape (F, G, c, c).
+        squared: Which of the two. BBᴴ is scaled from both sides for each row of weights; for B
+            the Gram matrix with c' rows is formed each time.
+        alive: Which rows of B are not zero, shape (G, c).
+        terms: Products summed in one entry of a Gram matrix.
+    """
+
+    matrices: Tensor
+    squared: bool
+    alive: Tensor
+    terms: int
+
+    @staticmethod
+    def of(matrix: Tensor) -> Batch:
+        """A single matrix."""
+        c, other = matrix.shape
+        alive = (matrix != 0).any(1)[None]
+        if c <= other:
+            return Batch((matrix @ matrix.T)[None, None], True, alive, other)
+        return Batch(matrix[None, None], False, alive, c)
+
+
+def weighted_bounds(batches: Iterable[Batch], weights: Tensor, error: float = 0.0) -> Tensor:
     """Upper bounds of max over f, g of ‖diag(√q_pg) B_fg‖₂² for every p.
 
     Args:
-        blocks: Matrices B, real or complex, (F, G, c, c') each, with entries of order one. All of
-            them together are what the maximum is over.
+        batches: The matrices, all of which the maximum is over.
         weights: q ≥ 0, shape (P, G, c).
         error: Bound of what each B is off by, in the 2-norm.
 
@@ -61,7 +88,7 @@ def weighted_bounds(blocks: Iterable[Tensor], weights: Tensor, error: float = 0.
     relative = torch.where(q > 0, relative.clamp_min(_TINY), relative)
     root = up(relative.sqrt())
     squared = torch.zeros(len(rows), dtype=torch.float64)
-    for batch in blocks:
+    for batch in batches:
         squared = torch.maximum(squared, _prove(batch, root))
     if error > 0.0:
         # ‖diag(s)B‖ ≤ ‖diag(s)B̂‖ + max s · ‖B − B̂‖
@@ -71,12 +98,12 @@ def weighted_bounds(blocks: Iterable[Tensor], weights: Tensor, error: float = 0.
     return bounds
 
 
-def largest_estimate(blocks: Iterable[Tensor]) -> float:
-    """Roughly the largest ‖B_fg‖² of all blocks, hardly above it."""
+def largest_estimate(batches: Iterable[Batch]) -> float:
+    """Roughly the largest ‖B_fg‖² of all matrices, hardly above it."""
     largest = 0.0
-    for batch in blocks:
-        ones = torch.ones(1, *batch.shape[1:3], dtype=torch.float64)
-        largest = max(largest, float(_Family(batch, ones, squared=False).propose()[0].max()))
+    for batch in batches:
+        ones = torch.ones(1, *batch.matrices.shape[1:3], dtype=torch.float64)
+        largest = max(largest, float(_Family(batch, ones).propose()[0].max()))
     return largest
 
 
@@ -85,61 +112,66 @@ class _Family:
     """diag(s_pg) B_fg for all p, f, g; the pair (p, n) has n = (f, g), flattened.
 
     Args:
-        blocks: B, shape (F, G, c, c').
+        batch: B.
         roots: s, shape (P, G, c).
-        squared: Whether BBᴴ is formed where that is the smaller Gram matrix; only where it is not
-            may c be the smaller side of a pair that is to be proved.
     """
 
-    blocks: Tensor
+    batch: Batch
     roots: Tensor
-    squared: bool = True
 
     @cached_property
     def flat(self) -> Tensor:
-        """The blocks (N, c, c')."""
-        return self.blocks.flatten(0, 1)
-
-    @property
-    def groups(self) -> int:
-        """How many rows of roots there are for each p."""
-        return self.blocks.shape[1]
+        """B or BBᴴ, (N, c, ·)."""
+        return self.batch.matrices.flatten(0, 1)
 
     @property
     def width(self) -> int:
-        """k, of the Gram matrix in use."""
-        return self.flat.shape[2] if self.grams is None else self.flat.shape[1]
-
-    @cached_property
-    def grams(self) -> Tensor | None:
-        """BBᴴ, where that is the smaller one: then it is scaled for every p."""
-        c, other = self.flat.shape[1:]
-        return self.flat @ self.flat.mH if self.squared and c <= other else None
+        """k, of the Gram matrices to be proved."""
+        return self.flat.shape[2]
 
     def root(self, p: Tensor, n: Tensor) -> Tensor:
         """The roots of pairs, (K, c)."""
-        return self.roots[p, n % self.groups]
+        return self.roots[p, n % self.roots.shape[1]]
 
     def gram(self, p: Tensor, n: Tensor) -> Tensor:
-        """The Gram matrix of diag(s) B for pairs, (K, k, k)."""
+        """The Gram matrices of diag(s) B for pairs, (K, k, k)."""
         root = self.root(p, n)
-        if self.grams is not None:
-            return root[:, :, None] * self.grams[n] * root[:, None, :]
+        if self.batch.squared:
+            return self.flat[n] * (root[:, :, None] * root[:, None, :])
         scaled = root[:, :, None] * self.flat[n]
         return scaled.mH @ scaled
+
+    def squares(self) -> Tensor:
+        """‖diag(s) B‖_F² of all pairs, rounded up, and zero where no row is left: (P, N)."""
+        if self.batch.squared:
+            sizes = self.batch.matrices.diagonal(dim1=-2, dim2=-1).real.clamp_min(0.0)
+        else:
+            sizes = self.batch.matrices.abs().square().sum(3)
+        total = torch.einsum("pgc,fgc->pfg", self.roots.square(), sizes)
+        left = ((self.roots > 0) & self.batch.alive).any(2)
+        return torch.where(left[:, None], total * (1.0 + 1e-9) + _TINY, 0.0).flatten(1)
+
+    def frobenius(self) -> Tensor:
+        """‖diag(s) BBᴴ diag(s)‖_F of all pairs, rounded up; infinite where BBᴴ is not given."""
+        if not self.batch.squared:
+            return torch.full((len(self.roots), len(self.flat)), math.inf, dtype=torch.float64)
+        sizes = self.batch.matrices.abs().square()
+        weights = self.roots.square()
+        halves = torch.einsum("pgc,fgcd->pfgd", weights, sizes)
+        total = torch.einsum("pfgd,pgd->pfg", halves, weights).flatten(1)
+        return torch.where(self.squares() > 0, total.sqrt() * (1.0 + 1e-9) + _TINY**0.5, 0.0)
 
     def lanczos(self, p: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
         """Estimates of the squared norms of pairs, and their excess."""
         root = self.root(p, n).to(self.flat.dtype)
-        whole = self.flat if self.grams is None else self.grams
-        alone = len(whole) == 1
-        matrix = whole[0] if alone else whole[n]
+        alone = len(self.flat) == 1
+        matrix = self.flat[0] if alone else self.flat[n]
 
         def times(a: Tensor, v: Tensor) -> Tensor:
             return v @ a.mT if alone else (a @ v[:, :, None])[:, :, 0]
 
         def apply(v: Tensor) -> Tensor:
-            if self.grams is not None:
+            if self.batch.squared:
                 return root * times(matrix, root * v)
             return times(matrix.mH, root * root * times(matrix, v))
 
@@ -147,67 +179,65 @@ class _Family:
 
     def propose(self) -> tuple[Tensor, Tensor]:
         """For every p a squared norm that no pair probably exceeds, and its excess: (P,) each."""
-        count, blocks = len(self.roots), len(self.flat)
+        count, number = len(self.roots), len(self.flat)
         rows = torch.arange(count)
-        if blocks <= _REFINED:
-            p, n = rows.repeat_interleave(blocks), torch.arange(blocks).repeat(count)
+        if number <= _REFINED:
+            p, n = rows.repeat_interleave(number), torch.arange(number).repeat(count)
         else:
             best = self._power().topk(_REFINED, dim=1).indices
             p, n = rows.repeat_interleave(_REFINED), best.flatten()
-        found = [self.lanczos(*pair) for pair in self.batches(p, n)]
+        found = [self.lanczos(*pair) for pair in self.parts(p, n)]
         estimate = torch.cat([e for e, _ in found]).reshape(count, -1)
         excess = torch.cat([x for _, x in found]).reshape(count, -1)
         largest, at = torch.nan_to_num(estimate).max(1)
         return largest, excess.gather(1, at[:, None])[:, 0]
 
-    def batches(self, p: Tensor, n: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def parts(self, p: Tensor, n: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The pairs in parts that fit into memory."""
-        c, other = self.flat.shape[1:]
-        entries = c * c if self.grams is not None else max(c, other) * other
+        entries = max(self.flat.shape[1:]) * self.width
         size = max(1, _BATCH_BYTES // (self.flat.element_size() * max(1, entries)))
         return list(zip(torch.split(p, size), torch.split(n, size), strict=True))
 
     def _power(self) -> Tensor:
         """A few power steps for all pairs at once: (P, N)."""
-        number, c, other = self.flat.shape
+        number, c, _ = self.flat.shape
         start = 1.0 + torch.arange(1, c + 1, dtype=torch.float64).sin()
         result = []
-        for part in torch.split(self.roots, max(1, _BATCH_BYTES // (16 * number * max(c, other)))):
-            root = part.permute(1, 2, 0).repeat(len(self.blocks), 1, 1)  # (N, c, P)
+        for part in torch.split(self.roots, max(1, _BATCH_BYTES // (16 * number * c))):
+            root = part.permute(1, 2, 0).repeat(len(self.batch.matrices), 1, 1)  # (N, c, P)
             v = (root * start[:, None]).to(self.flat.dtype)
             size = v.norm(dim=1)
             for _ in range(_POWER_STEPS):
                 v = root * v / size[:, None].clamp_min(1e-300)
-                v = self.flat @ (self.flat.mH @ v) if self.grams is None else self.grams @ v
+                v = self.flat @ (v if self.batch.squared else self.flat.mH @ v)
                 v = root * v
                 size = v.norm(dim=1)
             result.append(size.T)
         return torch.cat(result)
 
 
-def _prove(blocks: Tensor, roots: Tensor) -> Tensor:
+def _prove(batch: Batch, roots: Tensor) -> Tensor:
     """Upper bounds (P,) of max ‖diag(s_pg) B_fg‖², everything scaled to order one."""
-    family = _Family(blocks, roots)
-    unit = UNIT_ROUNDOFF * (4.0 if blocks.is_complex() else 1.0)
-    k, terms = family.width, max(family.flat.shape[1:])
-    sizes = family.flat.abs().square().sum(2).reshape(-1, *roots.shape[1:])  # (F, G, c)
-    squares = torch.einsum("pgc,fgc->pfg", roots.square(), sizes).flatten(1) * (1.0 + 1e-9) + _TINY
-    nonzero = (family.flat != 0).any(2).reshape(sizes.shape)
-    alive = torch.einsum("pgc,fgc->pfg", (roots > 0).double(), nonzero.double()).flatten(1) > 0
-    bounds = torch.where(alive, squares, 0.0)
+    family = _Family(batch, roots)
+    unit = UNIT_ROUNDOFF * (4.0 if batch.matrices.is_complex() else 1.0)
+    squares = family.squares()
+    bounds = torch.minimum(squares, family.frobenius() + 2.0 * unit * (batch.terms + 8) * squares)
     estimate, first = family.propose()
-    p, n = torch.nonzero(alive & (estimate > 0)[:, None], as_tuple=True)
-    for rows, places in family.batches(p, n):
+    # What the Frobenius norm of the Gram matrix settles needs no factorisation.
+    p, n = torch.nonzero((bounds > estimate[:, None]) & (estimate > 0)[:, None], as_tuple=True)
+    for rows, places in family.parts(p, n):
         guess, excess = estimate[rows], first[rows]
         again = False
         while len(rows) > 0:
             t = guess * (1.0 + excess)
-            shifted = -family.gram(rows, places)
+            shifted = family.gram(rows, places).neg_()
             shifted.diagonal(dim1=-2, dim2=-1).add_(t[:, None])
             trace = shifted.diagonal(dim1=-2, dim2=-1).real.sum(-1)
             factor, info = torch.linalg.cholesky_ex(shifted)
-            proved = (info == 0) & torch.isfinite(factor.abs().sum((1, 2))) & (trace > 0)
-            slack = (k + 3) * trace + (terms + 8) * squares[rows, places] + t
+            # An entry that is not finite would have made the diagonal of its row so.
+            finite = torch.isfinite(factor.diagonal(dim1=-2, dim2=-1).real).all(-1)
+            proved = (info == 0) & finite & (trace > 0)
+            slack = (family.width + 3) * trace + (batch.terms + 8) * squares[rows, places] + t
             bound = t + 2.0 * unit * (1.0 + 1e-9) * slack + _TINY
             done = (rows[proved], places[proved])
             bounds[done] = torch.minimum(bounds[done], up(bound[proved]))

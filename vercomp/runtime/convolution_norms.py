@@ -2,15 +2,14 @@
 
 The blocks of :mod:`.spectra` bound a norm for every choice of torus; a choice is made by estimates,
 and the bound proved for it (:mod:`.cholesky`). An image that is large compared to the kernel loses
-almost nothing on the torus. Where an estimate from below says that more than half a percent may be
-lost, axes are kept as they are as far as the work allows.
+almost nothing on the torus. Where an estimate from below says that more than one percent may be
+lost, more tori are tried, and axes are kept as they are as far as the work allows.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -27,14 +26,16 @@ from .spectra import Grid, Spectrum
 _AT_ONCE = 2e9
 """Floating-point operations of a proof that need not be thought about."""
 
-_MOST = 2e11
+_MOST = 1e11
 """Of one that is too long: some ten seconds."""
 
-_MOST_FOR_ROWS = 6e10
+_MOST_WIDTH = 4096
+
+_MOST_FOR_ROWS = 3e10
 """The same for many rows of weights, which take smaller factorisations."""
 
-_MOST_ENTRIES = 2**24
-_CLOSE = 1.005
+_CLOSE = 1.01
+_LARGER = (1, 2)
 
 
 def convolution_norm(convolution: Convolution) -> float:
@@ -47,14 +48,14 @@ def convolution_norm(convolution: Convolution) -> float:
     choices = _choices(exact_part, 1)
     if choices[-1].work() <= _AT_ONCE:
         return _proved(choices[-1])
-    best, lower = math.inf, None
-    for choice in choices:
-        if choice.work() > _MOST and best < math.inf:
+    best = _proved(choices[0])
+    enough = _CLOSE * norm_from_below(exact_part)
+    if best > enough and choices[0].around:
+        best = min(best, _proved(choices[0], _LARGER))
+    for choice in choices[1:]:
+        if best <= enough or choice.work() > _MOST:
             break
         best = min(best, _proved(choice))
-        lower = norm_from_below(exact_part) if lower is None else lower
-        if best <= _CLOSE * lower:
-            break
     return best
 
 
@@ -75,8 +76,8 @@ def convolution_weighted(convolution: Convolution, q: Tensor, *, adjoint: bool =
     covers, which, factor = majorants(rows.flatten(1), count)
     covers = covers.reshape(-1, *rows.shape[1:])
     grid = _best_grid(choice)
-    blocks = _adjoints(choice, grid) if adjoint else choice.blocks(grid)
-    bounds = weighted_bounds(blocks, covers, choice.error)
+    batches = choice.batches(grid, adjoint=adjoint, weighted=True)
+    bounds = weighted_bounds(batches, covers, choice.error)
     bounds = times_up(times_up(bounds, choice.size), choice.size)
     if convolution.error > 0.0:
         extra = times_up(covers.flatten(1).amax(1).sqrt(), convolution.error * (1.0 + 1e-9))
@@ -93,31 +94,26 @@ def _choices(convolution: Convolution, rows: int) -> list[Spectrum]:
         for count in range(convolution.dimensions + 1)
         for kept in itertools.combinations(axes, count)
     ]
-    found = [one for one in found if not one.kept or math.prod(one.extents) <= _MOST_ENTRIES]
+    found = [one for one in found if not one.kept or min(one.extents) <= _MOST_WIDTH]
     return sorted(found, key=lambda one: one.work(rows))
 
 
-def _proved(choice: Spectrum) -> float:
-    groups, c = choice.convolution.groups, choice.extents[0]
-    ones = torch.ones(1, groups, c, dtype=torch.float64)
-    blocks = choice.blocks(_best_grid(choice))
-    root = math.sqrt(float(weighted_bounds(blocks, ones, choice.error)[0]))
+def _proved(choice: Spectrum, more: tuple[int, ...] = (0,)) -> float:
+    ones = torch.ones(1, choice.convolution.groups, min(choice.extents), dtype=torch.float64)
+    batches = choice.batches(_best_grid(choice, more))
+    root = math.sqrt(float(weighted_bounds(batches, ones, choice.error)[0]))
     if root == 0.0:
         return choice.convolution.error
     total = choice.size * root + choice.convolution.error
     return math.nextafter(total * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
 
 
-def _best_grid(choice: Spectrum) -> Grid:
-    """Of the smallest tori, with and without half a step, the one with the smallest norm."""
-    grids = choice.grids()
-    if len(grids) == 1:
+def _best_grid(choice: Spectrum, more: tuple[int, ...] = (0,)) -> Grid:
+    """Of tori so much larger than they must be, with and without half a step, the best one."""
+    grids = [grid for extra in more for grid in choice.grids(extra)]
+    if len(grids) == 1 or not choice.around:
         return grids[0]
-    return min(grids, key=lambda grid: largest_estimate(choice.blocks(grid)))
-
-
-def _adjoints(choice: Spectrum, grid: Grid) -> Iterator[Tensor]:
-    return (block.mH for block in choice.blocks(grid))
+    return min(grids, key=lambda grid: largest_estimate(choice.batches(grid)))
 
 
 def _on_cpu(convolution: Convolution) -> Convolution:

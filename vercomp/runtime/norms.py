@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from .axes import AlongAxis, AxesSum
-from .cholesky import weighted_bounds
+from .cholesky import Batch, weighted_bounds
 from .convolution import Convolution
 from .convolution_norms import convolution_norm, convolution_weighted
 from .fusion import as_convolution, fused
@@ -47,7 +47,7 @@ _LONGEST = 4096
 """So is one with a longer side, up to this, where the other bounds are seen to be loose."""
 
 _MOST_ENTRIES = 2**26
-_MOST_FOR_ROWS = 6e10
+_MOST_FOR_ROWS = 3e10
 """Floating-point operations of the factorisations for all rows of weights of a composition."""
 
 _CLOSE = 1.01
@@ -255,8 +255,9 @@ def _written_out(operator: Operator) -> Dense:
 def _dense_norm(operator: Dense) -> float:
     matrix = operator.matrix.detach().cpu()
     size = power_of_two(matrix)
+    matrix = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     ones = torch.ones(1, 1, len(matrix), dtype=torch.float64)
-    root = math.sqrt(float(weighted_bounds([(matrix / size)[None, None]], ones)[0]))
+    root = math.sqrt(float(weighted_bounds([Batch.of(matrix / size)], ones)[0]))
     if root == 0.0:
         return operator.error
     return math.nextafter((size * root + operator.error) * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
@@ -266,8 +267,7 @@ def _dense_weighted(operator: Dense, q: Tensor) -> Tensor:
     matrix = operator.matrix.detach().cpu()
     # Powers of two scale without rounding and keep squares away from underflow and overflow.
     size = power_of_two(matrix)
-    blocks = [(matrix / size)[None, None]]
-    bounds = weighted_bounds(blocks, q[:, None], operator.error / size)
+    bounds = weighted_bounds([Batch.of(matrix / size)], q[:, None], operator.error / size)
     return times_up(times_up(bounds, size), size)
 
 

@@ -43,6 +43,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .cholesky import Batch
 from .convolution import Convolution
 from .operators import UNIT_ROUNDOFF
 from .outward import power_of_two
@@ -127,9 +128,12 @@ class Spectrum:
         """Floating-point operations of a proof, roughly, for so many rows of weights."""
         c, other = self.extents
         k = min(c, other)
-        grams = 1 if c <= other else rows
+        each = (k**3 / 3.0 + 200.0 * k**2 + 1e5) * rows
+        if c > other and rows > 1:
+            each += 2.0 * c * other * k * rows
+        pairs = math.prod(self.convolution.kernel.shape[2 + axis] ** 2 for axis in self.kept)
+        each += 2.0 * pairs * k**2
         field = 4.0 if self.around else 1.0
-        each = 2.0 * c * other * k * grams + (k**3 / 3.0 + 200.0 * k**2) * rows
         return field * self.convolution.groups * self.frequencies * each
 
     @cached_property
@@ -151,43 +155,107 @@ class Spectrum:
         axes = [[(least + more, 0), (least + more, 1)] for least in self.least]
         return list(itertools.product(*axes))
 
-    def blocks(self, grid: Grid) -> Iterator[Tensor]:
-        """Ŵ(ω) / size for one of each ±ω, some frequencies at a time: (F, groups, c, c')."""
+    def batches(
+        self, grid: Grid, *, adjoint: bool = False, weighted: bool = False
+    ) -> Iterator[Batch]:
+        """Ŵ(ω) / size for one of each ±ω, some frequencies at a time.
+
+        Args:
+            grid: The frequencies.
+            adjoint: Give Ŵᴴ.
+            weighted: Whether rows will be weighted. Where they will not, either Gram matrix does,
+                and it is the smaller one that is given.
+        """
+        rows, columns = reversed(self.extents) if adjoint else self.extents
+        if rows > columns and not weighted:
+            adjoint, rows, columns = not adjoint, columns, rows
+        squared = rows <= columns
+        entries = rows * rows if squared else rows * columns
+        part = max(1, _BLOCK_BYTES // (16 * self.convolution.groups * entries))
+        alive = self._alive(adjoint)
+        for chosen in torch.split(_half(grid), part):
+            weights = self._transformed(grid, chosen)
+            if squared:
+                yield Batch(self._gram(weights, adjoint), True, alive, self._terms)
+            else:
+                block = self._spread(weights)
+                yield Batch(block.mH if adjoint else block, False, alive, self._terms)
+
+    @property
+    def _terms(self) -> int:
+        """Products summed in one entry of a Gram matrix, and operations after each of them."""
+        return max(self.extents) + 2 * self.convolution.kernel[0, 0].numel() ** 2
+
+    def _alive(self, adjoint: bool) -> Tensor:
+        """Rows of channels that have a weight that is not zero: (groups, rows)."""
+        kernel = self.convolution.kernel
+        grouped = (kernel != 0).reshape(self.convolution.groups, -1, *kernel.shape[1:]).flatten(3)
+        channels = grouped.any(3).any(1 if adjoint else 2)
+        if not adjoint:
+            return channels.repeat_interleave(self.extents[0] // channels.shape[1], 1)
+        inputs = self.extents[1] // (channels.shape[1] * len(self.residues))
+        return channels.repeat(1, len(self.residues)).repeat_interleave(inputs, 1)
+
+    def _transformed(self, grid: Grid, frequencies: Tensor) -> Tensor:
+        """Σ over taps on the torus: (F, taps along kept axes, g, c_out, c_in · residues)."""
         geometry = self.convolution
-        c, other = self.extents
         kernel = geometry.kernel / self.size
         kernel = kernel.reshape(geometry.groups, -1, *kernel.shape[1:])
         # Taps on the torus first, then those along kept axes, last the channels.
         spatial = [3 + axis for axis in (*self.around, *self.kept)]
         kernel = kernel.permute(*spatial, 0, 1, 2)
-        frequencies = _half(grid)
-        part = max(1, _BLOCK_BYTES // (16 * geometry.groups * c * other))
-        for chosen in torch.split(frequencies, part):
-            columns = []
-            for taps in self.residues.values():
-                weights = torch.stack([kernel[place] for place in taps])
-                if self.around:
-                    phase = self._phases(taps, grid, chosen)
-                    flat = weights.flatten(1)
-                    sums = torch.complex(phase.cos() @ flat, phase.sin() @ flat)
-                    weights = sums.reshape(len(chosen), *weights.shape[1:])
-                columns.append(self._spread(weights))
-            yield torch.cat(columns, 3) if len(columns) > 1 else columns[0]
+        kernel = kernel.reshape(*kernel.shape[: len(self.around)], -1, *kernel.shape[-3:])
+        parts = []
+        for taps in self.residues.values():
+            weights = torch.stack([kernel[place] for place in taps])
+            if self.around:
+                phase = self._phases(taps, grid, frequencies)
+                flat = weights.flatten(1)
+                sums = torch.complex(phase.cos() @ flat, phase.sin() @ flat)
+                weights = sums.reshape(len(frequencies), *weights.shape[1:])
+            parts.append(weights)
+        return torch.cat(parts, 4) if len(parts) > 1 else parts[0]
 
-    def _spread(self, weights: Tensor) -> Tensor:
-        """(F, taps along kept axes, g, c_out, c_in) to (F, g, c_out · Πm, c_in · Πn)."""
+    @cached_property
+    def _places(self) -> list[Tensor]:
+        """For each kept axis, whether tap k of the result p reads the entry j: (k, p, j)."""
         geometry = self.convolution
-        weights = weights.flatten(1, 1 + len(self.kept) - 1) if self.kept else weights[:, None]
-        place = torch.ones(1, 1, 1, dtype=torch.float64)
+        found = []
         for axis in self.kept:
             m, n = geometry.to[1 + axis], geometry.of[1 + axis]
             p = torch.arange(m)[:, None] * geometry.stride[axis] - geometry.pads[axis][0]
             taps = torch.arange(geometry.kernel.shape[2 + axis])[:, None, None]
-            here = (p + geometry.dilation[axis] * taps == torch.arange(n)).double()
-            place = torch.einsum("kpj,lqi->klpqji", place, here)
+            found.append((p + geometry.dilation[axis] * taps == torch.arange(n)).double())
+        return found
+
+    def _spread(self, weights: Tensor) -> Tensor:
+        """(F, taps along kept axes, g, c_out, c_in) to (F, g, c_out · Πm, c_in · Πn)."""
+        place = torch.ones(1, 1, 1, dtype=torch.float64)
+        for line in self._places:
+            place = torch.einsum("kpj,lqi->klpqji", place, line)
             place = place.flatten(4, 5).flatten(2, 3).flatten(0, 1)
         block = torch.einsum("fkgoi,kpj->fgopij", weights, place.to(weights.dtype))
         return block.flatten(4, 5).flatten(2, 3)
+
+    def _gram(self, weights: Tensor, adjoint: bool) -> Tensor:
+        """BBᴴ, or BᴴB for the adjoint, from the products of two taps: (F, g, k, k).
+
+        Results p and p' share the entry j if taps k and k' read it: the block for (p, p') is the
+        sum of W_k W_k'ᴴ over those. For the adjoint p, p' and j change places.
+        """
+        both = torch.ones(1, 1, 1, 1, dtype=torch.float64)  # (k, k', p, p')
+        for line in self._places:
+            met = torch.einsum("kpj,lqj->klpq" if not adjoint else "kjp,ljq->klpq", line, line)
+            both = torch.einsum("klpq,mnrs->kmlnprqs", both, met)
+            both = both.flatten(6, 7).flatten(4, 5).flatten(2, 3).flatten(0, 1)
+        if adjoint:
+            products = torch.einsum("fkgoi,flgoj->fgijkl", weights.conj(), weights)
+        else:
+            products = torch.einsum("fkgoi,flgji->fgojkl", weights, weights.conj())
+        positions = both.shape[2]
+        flat = products.flatten(4) @ both.flatten(2).flatten(0, 1).to(products.dtype)
+        gram = flat.reshape(*flat.shape[:-1], positions, positions)
+        return gram.transpose(3, 4).flatten(4, 5).flatten(2, 3)
 
     def _phases(self, taps: list[tuple[int, ...]], grid: Grid, frequencies: Tensor) -> Tensor:
         """Angles (frequencies, taps), from integers modulo whole turns."""
