@@ -88,6 +88,7 @@ def test_maps_are_equal_by_their_parameters_identity() -> None:
         (Scale((2, 3), S), "scale[s]"),
         (Scale((2, 3), S, divide=True), "scale[1/s]"),
         (Reshape((6,), (2, 3)), "reshape(2×3)"),
+        (Reshape((2, 3), (2, 3)), "identity"),
         (Permute((2, 3), (1, 0)), "permute(1, 0)"),
         (compose(Dense(W), Reshape((2, 3), (6,))), "dense[w] · reshape(6)"),
     ],

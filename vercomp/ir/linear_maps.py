@@ -189,6 +189,8 @@ class Reshape(LinearMap):
     def __str__(self) -> str:
         if self.source == self.target:
             return "identity"
+        if self.source == self.target:
+            return "identity"
         return f"reshape({'×'.join(map(str, self.target))})"
 
 
