@@ -64,7 +64,7 @@ class Branched(nn.Module):
         self.skip = nn.Linear(192, 3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        both = torch.cat([F.gelu(self.left(x)), torch.tanh(self.right(x))[:, :3]], 1)
+        both = torch.cat([F.silu(self.left(x)), torch.tanh(self.right(x))[:, :3]], 1)
         deep = torch.tanh(self.up(F.pad(both, (0, 0, 0, 0))))
         return self.fc(deep.flatten(1)) + self.skip(x.flatten(1))
 

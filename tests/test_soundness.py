@@ -111,7 +111,10 @@ def test_attacks_never_beat_their_lower_bound(seed: int) -> None:
     radius = 0.3
     attacks = net.attack(case.x, case.y, radius)
     reached = least_margin(
-        case.module.double(), case.x.double(), case.y, torch.full((len(case.x),), radius)
+        case.module.double(),
+        case.x.double(),
+        case.y,
+        torch.full((len(case.x),), radius, dtype=torch.float64),
     )
     slack = 1e-9 * (1.0 + reached.abs())
     assert (attacks.lower_bound <= torch.minimum(attacks.margin, reached) + slack).all()
@@ -133,11 +136,15 @@ MUTATIONS = {
     "norms that are not upper bounds": (
         "runtime/norms.py",
         """
-_proved = weighted_norm2_squared
+_norm2, _weighted = norm2, weighted_norm2_squared
 
 
-def weighted_norm2_squared(operator, weights):
-    return 0.25 * _proved(operator, weights)
+def norm2(operator):
+    return 0.5 * _norm2(operator)
+
+
+def weighted_norm2_squared(*arguments, **options):
+    return 0.25 * _weighted(*arguments, **options)
 """,
     ),
     "the runner-up as the only target": (
