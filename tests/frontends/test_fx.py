@@ -91,6 +91,7 @@ ACTIVATIONS = {
     "logsigmoid": F.logsigmoid,
     "3 gelu(2 x) - 1": lambda x: 3 * F.gelu(2 * x) - 1,
     "1 - tanh": lambda x: 1 - torch.tanh(x),
+    "relu as x (x > 0)": lambda x: x * (x > 0),
 }
 
 

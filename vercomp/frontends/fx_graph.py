@@ -20,11 +20,12 @@ from vercomp.frontends.fx_call import Call, Results, Size
 from vercomp.frontends.fx_nodes import (
     doubled,
     flat,
-    for_batch,
     is_view,
     over_classes,
     plain,
     reads_floats,
+    runner,
+    sole_input,
 )
 from vercomp.frontends.fx_operators import (
     CASTS,
@@ -91,28 +92,11 @@ class Translator:
         self.modules: set[str] = set()
         self.found: dict[Any, int] = {}
         self.lost: list[Offence] = []
-        user_inputs = program.graph_signature.user_inputs
-        if len(user_inputs) != 1:
-            raise UnsupportedError(
-                f"the model takes {len(user_inputs)} inputs",
-                node=location,
-                remedy="Wrap it in a module that takes one",
-            )
-        self.input = next(node for node in program.graph.nodes if node.name == str(user_inputs[0]))
+        self.input = sole_input(program, location)
         value = self.input.meta["val"]
-        self.symbol = None
-        if value.ndim == 0:
-            raise UnsupportedError("its input has no batch dimension", node=location)
-        if isinstance(value.shape[0], torch.SymInt):
-            self.symbol = value.shape[0].node.expr
-        for axis, size in enumerate(value.shape[1:], start=1):
-            if isinstance(size, torch.SymInt):
-                raise UnsupportedError(
-                    f"dimension {axis} of its input is dynamic",
-                    node=location,
-                    remedy="Only the batch (dimension 0) may be: export it with fixed sizes",
-                )
-        batch = STAND_IN if self.symbol is not None else int(value.shape[0])
+        size = value.shape[0]
+        self.symbol = size.node.expr if isinstance(size, torch.SymInt) else None
+        batch = STAND_IN if self.symbol is not None else int(size)
         shape = tuple(int(size) for size in value.shape[1:])
         if input_shape is not None and tuple(input_shape) != shape:
             raise UsageError(
@@ -308,34 +292,7 @@ class Translator:
     def _runner(
         self, node: fx.Node, args: dict[str, Any], signals: Sequence[Signal]
     ) -> Callable[..., Any]:
-        """The operator as a function of the values of its signals, in order."""
-        target: Any = node.target
-        schema = target._schema.arguments
-
-        def run(*values: Tensor) -> Any:
-            rest = iter(values)
-            batch = values[0].shape[signals[0].batch] if values else self.build.batch
-
-            def fill(value: Any) -> Any:
-                if isinstance(value, Signal):
-                    return next(rest)
-                if isinstance(value, list | tuple):
-                    return [fill(item) for item in value]
-                if isinstance(value, Size):
-                    return value.of(batch)
-                if isinstance(value, Constant):
-                    held = value.value
-                    if self.symbol is not None:
-                        held = for_batch(held, STAND_IN, batch)
-                    real = held.is_floating_point() and len(values) > 0
-                    return held.to(values[0].dtype) if real else held
-                return value
-
-            filled = {a.name: fill(args[a.name]) for a in schema if a.name in args}
-            positional = [filled.pop(a.name) for a in schema if not a.kwarg_only]
-            return target(*positional, **filled)
-
-        return run
+        return runner(node, args, signals, self.build.batch, symbolic=self.symbol is not None)
 
     def _arguments(self, node: fx.Node) -> dict[str, Any]:
         """The operator's arguments by the names of its schema, defaults filled in."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.export import ExportedProgram
 
+from vercomp.errors import UnsupportedError
+from vercomp.frontends.fx_call import Size
 from vercomp.frontends.values import Constant, Signal
 
 
@@ -51,6 +55,78 @@ def flat(values: Any) -> list[Any]:
 def over_classes(args: dict[str, Any], signal: Signal) -> bool:
     """Whether a softmax is over the only dimension of each result."""
     return len(signal.shape) == 1 and signal.batch == 0 and args.get("dim") in (1, -1)
+
+
+def sole_input(program: ExportedProgram, location: str) -> fx.Node:
+    """The one input of a program: a batch of tensors of a fixed shape.
+
+    Raises:
+        UnsupportedError: There are several, or another dimension than the batch is dynamic.
+    """
+    user_inputs = program.graph_signature.user_inputs
+    if len(user_inputs) != 1:
+        raise UnsupportedError(
+            f"the model takes {len(user_inputs)} inputs",
+            node=location,
+            remedy="Wrap it in a module that takes one",
+        )
+    name = str(user_inputs[0])
+    node: fx.Node = next(node for node in program.graph.nodes if node.name == name)
+    value = node.meta["val"]
+    if value.ndim == 0:
+        raise UnsupportedError("its input has no batch dimension", node=location)
+    for axis, size in enumerate(value.shape[1:], start=1):
+        if isinstance(size, torch.SymInt):
+            raise UnsupportedError(
+                f"dimension {axis} of its input is dynamic",
+                node=location,
+                remedy="Only the batch (dimension 0) may be: export it with fixed sizes",
+            )
+    return node
+
+
+def runner(
+    node: fx.Node,
+    args: Mapping[str, Any],
+    signals: Sequence[Signal],
+    own_batch: int,
+    *,
+    symbolic: bool,
+) -> Callable[..., Any]:
+    """An operator as a function of the values of its signals, in order.
+
+    Args:
+        node: The operator.
+        args: Its arguments by the names of its schema.
+        signals: Those that depend on the input.
+        own_batch: The batch of the constants among them.
+        symbolic: Whether that stands for any size.
+    """
+    target: Any = node.target
+    schema = target._schema.arguments
+
+    def run(*values: Tensor) -> Any:
+        rest = iter(values)
+        batch = values[0].shape[signals[0].batch] if values else own_batch
+
+        def fill(value: Any) -> Any:
+            if isinstance(value, Signal):
+                return next(rest)
+            if isinstance(value, list | tuple):
+                return [fill(item) for item in value]
+            if isinstance(value, Size):
+                return value.of(batch)
+            if isinstance(value, Constant):
+                held = for_batch(value.value, own_batch, batch) if symbolic else value.value
+                real = held.is_floating_point() and len(values) > 0
+                return held.to(values[0].dtype) if real else held
+            return value
+
+        filled = {a.name: fill(args[a.name]) for a in schema if a.name in args}
+        positional = [filled.pop(a.name) for a in schema if not a.kwarg_only]
+        return target(*positional, **filled)
+
+    return run
 
 
 def for_batch(value: Tensor, stand_in: int, batch: int) -> Tensor:
