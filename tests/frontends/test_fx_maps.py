@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from vercomp.activations import BUILTIN
@@ -133,6 +133,16 @@ CASES = {
     "pad, reflect": (nn.ReflectionPad2d((1, 2, 3, 0)), IMAGE),
     "pad, replicate": (nn.ReplicationPad3d(1), SOLID),
     "pad, circular": (nn.CircularPad1d((2, 3)), LINE),
+    "pad, by its other names": (
+        lambda net, x: torch.constant_pad_nd(
+            torch.ops.aten.reflection_pad2d(
+                torch.ops.aten.replication_pad2d(x, [1, 0, 0, 1]), [1, 1, 1, 1]
+            ),
+            (0, 1),
+            2.0,
+        ),
+        IMAGE,
+    ),
     # picking
     "slice": (lambda net, x: x[:, 1:-1, ::2, -3:], IMAGE),
     "select": (lambda net, x: x[:, -1], IMAGE),
@@ -148,6 +158,10 @@ CASES = {
         IMAGE,
     ),
     "index by a matrix": (lambda net, x: x[:, net.picks.reshape(1, 3).expand(2, 3)], IMAGE),
+    "gather": (
+        lambda net, x: x.gather(1, net.picks.abs()[:, None, None].expand(x.shape[0], 3, 6, 8)),
+        IMAGE,
+    ),
     "split": (split_and_join, IMAGE),
     "chunk": (halves, IMAGE),
     "tensor_split": (lambda net, x: x.tensor_split(3, 1)[1], IMAGE),
@@ -274,7 +288,3 @@ def test_an_affine_operator_is_a_linear_map(name):
     function, shape = CASES[name]
     graph = translated(Flat(function).double(), shape)
     assert all(isinstance(node, Affine) for node in graph.nodes[1:])
-
-
-def parameters(graph) -> dict[str, Tensor]:
-    return {p.name: p for p in graph.parameters()}
