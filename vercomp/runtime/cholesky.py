@@ -32,7 +32,8 @@ from .operators import UNIT_ROUNDOFF
 from .outward import power_of_two, square_up, times_up, up
 
 _GROWTH = 6.0
-_BATCH_BYTES = 2**27
+_BATCH_BYTES = 2**22
+"""What is factorised at a time: what stays in the cache is faster."""
 _POWER_STEPS = 10
 _REFINED = 3
 _TINY = 1e-280

@@ -31,7 +31,7 @@ _MOST = 1e11
 
 _MOST_WIDTH = 4096
 
-_MOST_FOR_ROWS = 3e10
+_MOST_FOR_ROWS = 1e11
 """The same for many rows of weights, which take smaller factorisations."""
 
 _CLOSE = 1.01
@@ -44,18 +44,19 @@ def convolution_norm(convolution: Convolution) -> float:
     Args:
         convolution: In float64, with finite weights.
     """
-    exact_part = _on_cpu(convolution)
-    choices = _choices(exact_part, 1)
+    convolution = _on_cpu(convolution)
+    if not bool((convolution.kernel != 0).any()):
+        return convolution.error
+    choices = _choices(convolution)
     if choices[-1].work() <= _AT_ONCE:
         return _proved(choices[-1])
     best = _proved(choices[0])
-    enough = _CLOSE * norm_from_below(exact_part)
+    enough = _CLOSE * norm_from_below(convolution) + convolution.error
     if best > enough and choices[0].around:
         best = min(best, _proved(choices[0], _LARGER))
     for choice in choices[1:]:
-        if best <= enough or choice.work() > _MOST:
-            break
-        best = min(best, _proved(choice))
+        if best > enough and choice.work() <= _MOST:
+            best = min(best, _proved(choice))
     return best
 
 
@@ -68,7 +69,7 @@ def convolution_weighted(convolution: Convolution, q: Tensor, *, adjoint: bool =
         adjoint: Whether the weights are of the inputs.
     """
     convolution = _on_cpu(convolution)
-    choices = _choices(convolution, len(q))
+    choices = _choices(convolution)
     fitting = [choice for choice in choices if choice.work(len(q)) <= _MOST_FOR_ROWS]
     choice = fitting[-1] if fitting else choices[0]
     rows = choice.input_weights(q) if adjoint else choice.output_weights(q)
@@ -86,8 +87,8 @@ def convolution_weighted(convolution: Convolution, q: Tensor, *, adjoint: bool =
     return times_up(bounds[which], factor)
 
 
-def _choices(convolution: Convolution, rows: int) -> list[Spectrum]:
-    """Every choice of kept axes with blocks that fit into memory, the least work first."""
+def _choices(convolution: Convolution) -> list[Spectrum]:
+    """Every choice of kept axes with blocks that fit into memory, the fewest and cheapest first."""
     axes = range(convolution.dimensions)
     found = [
         Spectrum(convolution, kept)
@@ -95,7 +96,7 @@ def _choices(convolution: Convolution, rows: int) -> list[Spectrum]:
         for kept in itertools.combinations(axes, count)
     ]
     found = [one for one in found if not one.kept or min(one.extents) <= _MOST_WIDTH]
-    return sorted(found, key=lambda one: one.work(rows))
+    return sorted(found, key=lambda one: (len(one.kept), one.work()))
 
 
 def _proved(choice: Spectrum, more: tuple[int, ...] = (0,)) -> float:

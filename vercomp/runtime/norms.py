@@ -47,7 +47,7 @@ _LONGEST = 4096
 """So is one with a longer side, up to this, where the other bounds are seen to be loose."""
 
 _MOST_ENTRIES = 2**26
-_MOST_FOR_ROWS = 3e10
+_MOST_FOR_ROWS = 6e10
 """Floating-point operations of the factorisations for all rows of weights of a composition."""
 
 _CLOSE = 1.01
