@@ -7,7 +7,7 @@ from functools import partial
 
 from vercomp.backends.torch import rules
 from vercomp.backends.torch.layout import Layout
-from vercomp.backends.torch.offsets import Spread, applied
+from vercomp.backends.torch.offsets import Spread, applied, collected
 from vercomp.backends.torch.spelling import call, viewed
 from vercomp.backends.torch.writer import Writer
 from vercomp.ir.graph import Activate, Affine
@@ -68,6 +68,7 @@ class _Speller:
         for index, term in enumerate(node.terms):
             target = self.layout.map_field(MapOf(node.name, index))
             maps = parts(term.map)
+            offsets = collected(offsets, maps)
             behind = maps[-1:] if axis is not None else ()
             chain = _Chain(self, target, maps[: len(maps) - len(behind)], behind)
             chain.ends = axis is not None
@@ -78,8 +79,8 @@ class _Speller:
             if len(long) == 1:  # beside skips alone: it may have the node's own name
                 long[0].target = name
             total = self.joined_apart(chains, offsets, axis)
-        for index, offset in enumerate(offsets, len(node.terms)):
-            target = self.layout.part(name, index)
+        for index, offset in enumerate(offsets):
+            target = self.layout.part(f"{name}_bias", index)
             total = self._added(total, offset, name, target, node.shape)
         return total
 
