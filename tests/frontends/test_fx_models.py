@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, export, register_dataclass
 from torch.nn import functional as F
 
+import vercomp
 from vercomp.activations import BUILTIN
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.frontends import validate as validation
@@ -223,6 +224,17 @@ def test_an_output_that_is_named(name):
         assert translation.graph.node(translation.graph.output).shape == (3,)
 
 
+def test_the_named_output_is_compiled_and_regularised():
+    model = Heads(PACKS["dict"][0])
+    net = vercomp.compile(model, (4,), output="logits")
+    _, high = net.curvature()
+    assert high.shape == (3, 3)
+    x = torch.randn(5, 4)
+    assert torch.allclose(net.network(x), model.eval()(x)["logits"], atol=1e-6)
+    loss = float(vercomp.regularizer(model, (4,), output="logits")())
+    assert 0.0 < loss <= 1.001 * float(high.sum()) / 6
+
+
 @pytest.mark.parametrize(
     ("pack", "output", "kind", "message"),
     [
@@ -314,6 +326,15 @@ def test_a_copy_shares_no_memory_and_keeps_what_is_tied():
         assert mine.data_ptr() != its.data_ptr()
     assert other.shift.data_ptr() != model.shift.data_ptr()
     assert on_cpu(model) is model
+
+
+def test_a_module_spread_over_devices_is_refused():
+    with pytest.raises(UnsupportedError) as error:
+        from_torch(nn.DataParallel(Tied()), (3,), BUILTIN)
+    assert str(error.value) == (
+        "node 'DataParallel': it spreads batches over devices, which torch.export cannot trace. "
+        "Give the module inside: model.module"
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

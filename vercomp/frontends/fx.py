@@ -78,6 +78,12 @@ def _refuse_kind(model: object) -> None:
         raise UsageError(f"{model.__name__} is a class, not a model", remedy="Give an instance")
     if not isinstance(model, nn.Module):
         raise UsageError(f"a {type(model).__name__} is no model", remedy=remedy)
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise UnsupportedError(
+            "it spreads batches over devices, which torch.export cannot trace",
+            node=type(model).__name__,
+            remedy="Give the module inside: model.module",
+        )
     if isinstance(model, torch.jit.ScriptModule):
         raise UnsupportedError(
             "TorchScript cannot be traced by torch.export",
