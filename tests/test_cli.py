@@ -51,7 +51,7 @@ def test_help_answers_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("compile", "analyze", "certify", "attack"):
+    for command in ("compile", "analyze", "show", "certify", "attack"):
         assert command in done.stdout
 
 

@@ -8,6 +8,7 @@ from vercomp.report.layering import Stroke, drawing
 from vercomp.report.markup import Markup, tag
 
 MARGIN = 14.0
+PAGE = 2400.0  # what is higher would be too small on one printed page
 
 
 def anchors(analysis: Analysis) -> dict[str, str]:
@@ -61,6 +62,7 @@ def graph_svg(analysis: Analysis) -> Markup:
         viewBox=f"{-MARGIN:g} {-MARGIN:g} {width:g} {height:g}",
         width=f"{width:g}",
         height=f"{height:g}",
+        class_="short" if height < PAGE else None,
         role="img",
         aria_labelledby="graph-title graph-desc",
     )

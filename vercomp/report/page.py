@@ -235,7 +235,7 @@ def _row(row: LayerRow, names: Mapping[str, str], anchor: str, mean: float) -> M
     cells: list[Markup] = [
         tag("th", tag("a", row.name, href=f"#{anchor}"), scope="row"),
         tag("td", shape_text(row.shape), class_="nowrap"),
-        tag("td", maps),
+        tag("td", maps, class_="maps"),
         tag("td", number(row.norm, 5), class_="number"),
     ]
     if following is None:
