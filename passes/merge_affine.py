@@ -36,6 +36,7 @@ from vercomp.ir.linear_maps import (
     Sum,
     compose,
 )
+from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.rewrite import concatenated_axis, is_identity, parts, pruned, rewired, summed
 from vercomp.ir.selections import Expand, Gather, Pad, Slice
 from vercomp.pass_manager import Property, State
@@ -43,7 +44,10 @@ from vercomp.pass_manager import Property, State
 LAYERS = (Dense, AlongAxis, Convolution, TransposedConvolution)
 """Maps with a weight of their own: what a node is named after."""
 
-SELECTIONS = (Reshape, Permute, Scale, Slice, Gather, Pad, Expand)
+FACTORS = (Scale, DivideByDeviation)
+"""Maps that multiply entries, which a layer before or behind them takes up."""
+
+SELECTIONS = (*FACTORS, Reshape, Permute, Slice, Gather, Pad, Expand)
 """Maps with at most one entry in a row: a composition with them costs nothing."""
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from passes.merge_affine import FACTORS
 from vercomp.ir.graph import Affine, Graph
-from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, Scale
+from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape
 from vercomp.ir.rewrite import concatenated_axis, parts
 from vercomp.program import MapOf, ProductOf, SideBySideOf
 
@@ -105,7 +106,8 @@ def _through(graph: Graph, path: Path, node: Affine) -> list[Path]:
 def _multiplies(graph: Graph, path: Path, scales: bool) -> bool:
     """Whether the path times what comes before it is one matrix, or one map with other weights."""
     applied = {type(part) for map_of in path.maps for part in parts(_map(graph, map_of))}
-    return Dense in applied or (scales and Scale in applied <= {Scale, Reshape})
+    factors = applied & set(FACTORS)
+    return Dense in applied or (scales and bool(factors) and applied <= factors | {Reshape})
 
 
 def _is_identity(graph: Graph, path: Path) -> bool:

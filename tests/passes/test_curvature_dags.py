@@ -26,6 +26,7 @@ from vercomp.ir.linear_maps import (
     compose,
     identity,
 )
+from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.selections import Gather, Pad
 from vercomp.pass_manager import State, run_passes
 
@@ -154,7 +155,7 @@ def test_a_sum_is_seen_through_by_hand() -> None:
 
 
 def residual_network(blocks: int, readers: str = "U", seed: int = 0) -> Graph:
-    """h ← h + V softplus(U h) for matrices U, or with a factor s for each feature instead of U."""
+    """h ← h + V softplus(U h) for matrices U, or with a batch norm s instead of U."""
     draw = Draw(seed, torch.float64)
     nodes: list[Node] = [
         Input("x", (4,)),
@@ -164,11 +165,13 @@ def residual_network(blocks: int, readers: str = "U", seed: int = 0) -> Graph:
     stream = "a0"
     for k in range(blocks):
         matrix_here = readers[k % len(readers)] == "U"
-        reader = Dense(draw(f"u{k}", 4, 4)) if matrix_here else Scale((4,), draw(f"s{k}", 4))
+        variance = Parameter(f"v{k}", torch.linspace(0.2, 2.0, 4, dtype=torch.float64), False)
+        norm = compose(Scale((4,), draw(f"s{k}", 4)), DivideByDeviation((4,), variance, 1e-5))
+        reader = Dense(draw(f"u{k}", 4, 4)) if matrix_here else norm
         nodes += [
             affine(f"u{k}", (reader, stream)),
             softplus(f"b{k}", f"u{k}", 4),
-            affine(f"h{k + 1}", (identity((4,)), stream), (Dense(draw(f"v{k}", 4, 4)), f"b{k}")),
+            affine(f"h{k + 1}", (identity((4,)), stream), (Dense(draw(f"w{k}", 4, 4)), f"b{k}")),
         ]
         stream = f"h{k + 1}"
     nodes.append(affine("z", (Dense(draw("head", 3, 4)), stream)))
