@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,8 +15,10 @@ from torch.utils import _pytree
 from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
-from vercomp.frontends.fx_call import Call, Results, Size
+from vercomp.frontends.fx_call import Call, Size
 from vercomp.frontends.fx_nodes import (
+    Lost,
+    Several,
     doubled,
     flat,
     is_view,
@@ -55,23 +56,6 @@ FILLS: dict[str, float | None] = {
     **dict.fromkeys(("full", "full_like", "new_full"), None),
 }
 """Operators that give equal numbers in the shape of something; None for one that they are told."""
-
-
-@dataclass(frozen=True)
-class _Several:
-    """The results of an operator that gives several: each is made when it is taken.
-
-    Those without a rule become opaque.
-    """
-
-    signals: tuple[Signal, ...]
-    run: Callable[..., Any]
-    results: Results
-    reason: str
-
-
-class _Lost:
-    """A value without a batch axis of its own: no node can hold it, nor what is made of it."""
 
 
 class Translator:
@@ -134,7 +118,7 @@ class Translator:
         chosen = nodes.get(str(outputs[index]))
         if chosen is None:
             raise UnsupportedError("its output is not a tensor", node=self.location)
-        if isinstance(self.env[chosen], _Lost):
+        if isinstance(self.env[chosen], Lost):
             raise unsupported([*self.build.offences(), *self.lost])
         return self.build.graph(self.env[chosen])
 
@@ -171,10 +155,10 @@ class Translator:
         signals = [v for v in given if isinstance(v, Signal)]
         if name in FILLS and isinstance(value, Tensor) and -1 not in self._shape(value):
             result: Any = self._filled(value, name, args)
-        elif any(isinstance(v, _Lost) for v in given):
+        elif any(isinstance(v, Lost) for v in given):
             if name not in RULES and name not in SEVERAL:
                 self._lose(site, REFUSED.get(name, NO_RULE))
-            return _Lost()
+            return Lost()
         elif not signals:
             result = self._constant(node, name, args)
         else:
@@ -221,11 +205,11 @@ class Translator:
             return None
         if several is None:
             why = reason if rule is None else rule(call)
-            return _Several(tuple(signals), run, (), why if isinstance(why, str) else reason)
+            return Several(tuple(signals), run, (), why if isinstance(why, str) else reason)
         results = several(call)
         if isinstance(results, str):
-            return _Several(tuple(signals), run, (), results)
-        return _Several(tuple(signals), run, results, reason)
+            return Several(tuple(signals), run, (), results)
+        return Several(tuple(signals), run, results, reason)
 
     def _opaque(
         self,
@@ -234,21 +218,21 @@ class Translator:
         run: Callable[..., Any],
         out: Shape,
         reason: str,
-    ) -> Signal | _Lost:
+    ) -> Signal | Lost:
         if self.build.batch not in out or -1 in out:
             return self._lose(site, reason)
         return self.build.opaque(site, signals, run, out, out.index(self.build.batch), reason)
 
-    def _lose(self, site: Site, reason: str) -> _Lost:
+    def _lose(self, site: Site, reason: str) -> Lost:
         """Note an operator whose result no node can hold, to be listed with the others."""
         self.lost.append(Offence(site.name, site.operator, site.origin, reason))
-        return _Lost()
+        return Lost()
 
     def _item(self, node: fx.Node, site: Site) -> Any:
         source, index = self.env[node.args[0]], node.args[1]  # type: ignore[index]
-        if isinstance(source, _Lost):
+        if isinstance(source, Lost):
             return source
-        if not isinstance(source, _Several):
+        if not isinstance(source, Several):
             return source[index]
         value = node.meta.get("val")
 
@@ -256,7 +240,7 @@ class Translator:
             return source.run(*values)[index]
 
         if not isinstance(value, Tensor):
-            return _Several(source.signals, run, (), source.reason)
+            return Several(source.signals, run, (), source.reason)
         assert isinstance(index, int)  # noqa: S101 - torch.export writes it
         outcome = source.results[index]() if index < len(source.results) else source.reason
         if not isinstance(outcome, str):

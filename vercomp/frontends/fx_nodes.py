@@ -1,8 +1,9 @@
-"""Small questions about the nodes of an exported graph and about their arguments."""
+"""What the nodes of an exported graph and their arguments are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,8 +11,25 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from vercomp.errors import UnsupportedError
-from vercomp.frontends.fx_call import Size
+from vercomp.frontends.fx_call import Results, Size
 from vercomp.frontends.values import Constant, Signal
+
+
+@dataclass(frozen=True)
+class Several:
+    """The results of an operator that gives several: each is made when it is taken.
+
+    Those without a rule become opaque.
+    """
+
+    signals: tuple[Signal, ...]
+    run: Callable[..., Any]
+    results: Results
+    reason: str
+
+
+class Lost:
+    """A value without a batch axis of its own: no node can hold it, nor what is made of it."""
 
 
 def plain(tensor: Tensor) -> Tensor:
