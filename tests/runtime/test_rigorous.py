@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from operator import mul
 
 import pytest
 import torch
 from torch import Tensor
 
 from vercomp.runtime.arithmetic import Arithmetic, Interval
+from vercomp.runtime.convolution import Convolution
 from vercomp.runtime.differentiable import Differentiable
 from vercomp.runtime.monomials import Diagonal, Monomial
-from vercomp.runtime.operators import Dense, Operator
+from vercomp.runtime.norms import norm2
+from vercomp.runtime.operators import Dense, Operator, Product
 from vercomp.runtime.outward import down, up
 from vercomp.runtime.rigorous import Rigorous
+from vercomp.runtime.sums import SideBySide, Sum
 
 OPS = Rigorous()
 INFINITE, NOT_A_NUMBER = math.inf, math.nan
@@ -92,6 +96,9 @@ def test_joins_of_intervals_contain_every_sum() -> None:
             assert abs(z - (x + y)) <= abs(x + y) / 2**51
 
 
+CONVOLUTION = Convolution.sliding(random(16, 2, 2, 2, spread=4), (2, 4))
+SAME = Convolution.sliding(random(17, 2, 1, 3, spread=4), (2, 4), padding=1, groups=2)
+
 OPERATORS: dict[str, Operator] = {
     "dense": Dense(random(6, 9, 7, spread=4)),
     "one row": Dense(random(7, 1, 4)),
@@ -99,17 +106,34 @@ OPERATORS: dict[str, Operator] = {
     "division": Diagonal.scaling(random(9, 6, spread=1), (6,), divide=True),
     "repeats": Monomial(torch.tensor([1, 1, 1, 0, 1]), 3, random(10, 5)),
     "permutation": Monomial.permutation((2, 3), (1, 0)),
+    "convolution": CONVOLUTION,
+    "product": Product((CONVOLUTION, SAME)),
+    "sum": Sum((SAME, SAME)),
+    "side by side": SideBySide((CONVOLUTION, Dense(random(18, 6, 2, spread=4)))),
 }
 
 
 def exact_matrix(name: str) -> list[list[Fraction]]:
     operator = OPERATORS[name]
-    columns = operator.apply(torch.eye(operator.shape[1], dtype=torch.float64)).T
-    matrix = [exact(row) for row in columns]
+    if isinstance(operator, Product):
+        left, right = (exact_entries(factor) for factor in operator.factors)
+        return [
+            [sum(map(mul, row, column), Fraction(0)) for column in zip(*right, strict=True)]
+            for row in left
+        ]
+    if isinstance(operator, Sum):
+        return [[2 * value for value in row] for row in exact_entries(SAME)]
+    matrix = exact_entries(operator)
     if name == "division":
         divisor = exact(random(9, 6, spread=1))
         matrix = [[1 / divisor[i] if i == j else Fraction(0) for j in range(6)] for i in range(6)]
     return matrix
+
+
+def exact_entries(operator: Operator) -> list[list[Fraction]]:
+    """Of an operator with at most one number in an entry: its columns are not rounded."""
+    columns = operator.apply(torch.eye(operator.shape[1], dtype=torch.float64)).T
+    return [exact(row) for row in columns]
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -134,9 +158,9 @@ def test_adjoints_of_intervals_contain_the_exact_range(name: str, width: float) 
             assert Fraction(float(result.upper[p, j])) >= most
             size = sum((max(map(abs, pair)) for pair in zip(*ends, strict=True)), Fraction(0))
             slack = size * Fraction(1, 2**40) + Fraction(operator.error) * 10**6
-            assert most - least + slack >= Fraction(float(result.upper[p, j])) - Fraction(
-                float(result.lower[p, j])
-            )
+            found = Fraction(float(result.upper[p, j])) - Fraction(float(result.lower[p, j]))
+            # |A| of a product is at most the product of the |A_i|.
+            assert name == "product" or most - least + slack >= found
 
 
 def test_adjoint_of_nothing_is_exactly_nothing() -> None:
@@ -250,3 +274,39 @@ def test_products_that_underflow_are_not_zero() -> None:
     found = rigorous.adjoint(tiny, rigorous.exactly(torch.tensor([[1e-200]], dtype=torch.float64)))
     assert found.lower[0, 0] < 0.0 < found.upper[0, 0]
     assert found.lower[0, 1] == found.upper[0, 1] == 0.0
+
+
+def test_many_rows_go_through_an_operator_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    interval = Interval(random(19, 7, 6), random(19, 7, 6) + 0.5)
+    whole = OPS.adjoint(CONVOLUTION, interval)
+    monkeypatch.setattr("vercomp.runtime.rigorous._BLOCK_ENTRIES", 16)
+    parts = OPS.adjoint(CONVOLUTION, interval)
+    assert torch.allclose(whole.lower, parts.lower)
+    assert torch.allclose(whole.upper, parts.upper)
+
+
+def test_an_instance_proves_a_norm_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rigorous = Rigorous()
+    first = rigorous.norm2(CONVOLUTION, "norm")
+    monkeypatch.setattr("vercomp.runtime.norms.norm2", lambda operator: pytest.fail("again"))
+    assert rigorous.norm2(CONVOLUTION, "norm") == first
+
+
+@pytest.mark.parametrize("name", ["convolution", "product", "sum", "side by side"])
+def test_live_norms_of_operators_that_are_not_matrices(name: str) -> None:
+    operator = OPERATORS[name]
+    live = Differentiable(random(0, 1), first_steps=300)
+    assert float(live.norm2(operator, "norm")) == pytest.approx(norm2(operator), rel=5e-3)
+    weights = random(20, 3, operator.shape[0]).abs()
+    found = live.weighted_norm2_squared(operator, weights, "weighted")
+    assert torch.allclose(found, OPS.weighted_norm2_squared(operator, weights, ""), rtol=1e-2)
+
+
+def test_gradients_of_live_norms_reach_kernels() -> None:
+    kernel = random(21, 3, 2, 3).requires_grad_()
+    live = Differentiable(kernel, first_steps=3000)
+    value = live.norm2(Convolution.sliding(kernel, (2, 7), padding=1), "norm")
+    (found,) = torch.autograd.grad(value, kernel)
+    matrix = Convolution.sliding(kernel, (2, 7), padding=1).materialise()
+    (expected,) = torch.autograd.grad(torch.linalg.matrix_norm(matrix, 2), kernel)
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)

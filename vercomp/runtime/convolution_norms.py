@@ -88,15 +88,16 @@ def convolution_weighted(convolution: Convolution, q: Tensor, *, adjoint: bool =
 
 
 def _choices(convolution: Convolution) -> list[Spectrum]:
-    """Every choice of kept axes with blocks that fit into memory, the fewest and cheapest first."""
+    """The cheapest choice for every number of kept axes, if its blocks fit into memory."""
     axes = range(convolution.dimensions)
     found = [
-        Spectrum(convolution, kept)
+        min(
+            (Spectrum(convolution, kept) for kept in itertools.combinations(axes, count)),
+            key=lambda one: one.work(),
+        )
         for count in range(convolution.dimensions + 1)
-        for kept in itertools.combinations(axes, count)
     ]
-    found = [one for one in found if not one.kept or min(one.extents) <= _MOST_WIDTH]
-    return sorted(found, key=lambda one: (len(one.kept), one.work()))
+    return [one for one in found if not one.kept or min(one.extents) <= _MOST_WIDTH]
 
 
 def _proved(choice: Spectrum, more: tuple[int, ...] = (0,)) -> float:
