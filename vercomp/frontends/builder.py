@@ -177,23 +177,29 @@ class Builder:
                 return self.materialise(cut)
             plan = elementwise.decompose(signal.expression, self.matcher)
         if plan is None:
-            return self._unknown_formula(signal)
+            cut = self._cut(signal, sums=True)
+            return self._unknown_formula(signal) if cut is None else self.materialise(cut)
         return self._realise(plan, signal, signal.site.name)
 
-    def _cut(self, signal: Signal) -> Signal | None:
+    def _cut(self, signal: Signal, *, sums: bool = False) -> Signal | None:
         """The same value over a node inside its expression, where both halves are then known.
 
         A formula forgets where one activation ended: softplus inside a SiLU simplifies beyond
-        recognition. The operators remember.
+        recognition. The operators remember. The inner half may be a sum of activations (``sums``)
+        only where nothing else helps: tanh(x + tanh(x)).
         """
         for part in signal.parts():
             expression = signal.over(part)
             if expression in (None, X) or not elementwise.simple(expression, self.matcher):
                 continue
-            if not elementwise.simple(part.expression, self.matcher) and not self._cut(part):
-                continue
-            return replace(signal, node=self.materialise(part), expression=expression)
+            if self._is_known(part, sums=sums):
+                return replace(signal, node=self.materialise(part), expression=expression)
         return None
+
+    def _is_known(self, part: Signal, *, sums: bool) -> bool:
+        if elementwise.simple(part.expression, self.matcher) or self._cut(part, sums=sums):
+            return True
+        return sums and elementwise.decompose(part.expression, self.matcher) is not None
 
     def plain(self, signal: Signal) -> Signal:
         """The signal as the bare value of a node."""
