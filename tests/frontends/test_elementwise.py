@@ -43,6 +43,7 @@ def functions(plan):
         (2 * elementwise.sigmoid(X) + 1, ["sigmoid"]),
         (sympy.tanh(2 * X / 3 + 1), ["tanh"]),
         (X + elementwise.gelu(X), ["gelu"]),
+        (X - elementwise.sigmoid(3 * X - 1) + 2, ["sigmoid"]),
         (elementwise.silu(X) - sympy.tanh(X) + 3, ["silu", "tanh"]),
         (5 * elementwise.gelu(X), ["gelu"]),
         (X * (1 + sympy.tanh(X)), ["silu"]),

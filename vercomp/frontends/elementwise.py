@@ -191,7 +191,7 @@ def decompose(expression: sympy.Expr, table: Matcher) -> Plan | None:
     Tried in this order: affine; one activation; an affine part around something; a sum of things;
     something of an activation (the innermost first); something of an affine part.
     """
-    if not isinstance(expression, sympy.Expr):
+    if not isinstance(expression, sympy.Expr) or not expression.has(X):
         return None
     return (
         simple(expression, table)
@@ -221,7 +221,8 @@ def _sum(expression: sympy.Expr, table: Matcher) -> Plan | None:
         expanded = sympy.expand_mul(expression)
         return _sum(expanded, table) if isinstance(expanded, sympy.Add) else None
     terms: list[tuple[sympy.Expr, Plan]] = []
-    for part in expression.args:
+    offset, rest = expression.as_independent(X, as_Add=True)
+    for part in sympy.Add.make_args(rest):
         plan = decompose(part, table)
         if plan is None:
             return None
@@ -229,7 +230,7 @@ def _sum(expression: sympy.Expr, table: Matcher) -> Plan | None:
             terms.append(plan.terms[0])
         else:
             terms.append((sympy.Integer(1), plan))
-    return Combination(tuple(terms), sympy.Integer(0))
+    return Combination(tuple(terms), offset)
 
 
 def _of_activation(expression: sympy.Expr, table: Matcher) -> Plan | None:
@@ -247,8 +248,9 @@ def _of_affine(expression: sympy.Expr, table: Matcher) -> Plan | None:
         affine = affine_parts(part)
         if affine is None:
             continue
-        # An erf-GELU of cx shows erf(cx/√2): the scale to take out is √2 times the one seen.
-        for coefficient in (affine[0], sympy.sqrt(2) * affine[0]):
+        # A sigmoid of cx shows exp(−cx), an erf-GELU erf(cx/√2): the scale to take out is −1 or √2
+        # times the one seen.
+        for coefficient in (affine[0], -affine[0], sympy.sqrt(2) * affine[0]):
             offset = affine[1] * coefficient / affine[0]
             if (coefficient, offset) == (1, 0):
                 continue
