@@ -15,7 +15,7 @@ What merges is decided by what it costs, so that the graph stays linear in the e
   the sum of squares. It merges into nothing but one concatenation along the same axis.
 
 Terms of one node that read the same node become one, with the sum of their maps: x + Ax has the
-bound of I + A, not those of its branches.
+bound of I + A, not those of its branches. A concatenation of pieces of one node is a gather.
 """
 
 from __future__ import annotations
@@ -37,7 +37,15 @@ from vercomp.ir.linear_maps import (
     compose,
 )
 from vercomp.ir.normalisation import DivideByDeviation
-from vercomp.ir.rewrite import concatenated_axis, is_identity, parts, pruned, rewired, summed
+from vercomp.ir.rewrite import (
+    concatenated_axis,
+    gathered,
+    is_identity,
+    parts,
+    pruned,
+    rewired,
+    summed,
+)
 from vercomp.ir.selections import Expand, Gather, Pad, Slice
 from vercomp.pass_manager import Property, State
 
@@ -163,9 +171,14 @@ def _composed(outer: LinearMap, inner: LinearMap) -> LinearMap:
 
 
 def _collected(node: Affine) -> Affine:
-    """The node with one term for each node that it reads; concatenations stay as they are."""
-    if len(set(node.parents)) == len(node.terms) or concatenated_axis(node) is not None:
+    """The node with one term for each node that it reads; concatenations stay as they are.
+
+    Unless they only pick entries of one node: that is a gather.
+    """
+    if len(set(node.parents)) == len(node.terms):
         return node
+    if concatenated_axis(node) is not None:
+        return gathered(node)
     maps: dict[str, list[LinearMap]] = {}
     for term in node.terms:
         maps.setdefault(term.parent, []).append(term.map)

@@ -14,8 +14,9 @@ from vercomp.ir.linear_maps import Dense, LinearMap, Parameter, Scale, Shape, co
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate
 from vercomp.ir.rewrite import concatenated_axis
-from vercomp.ir.selections import Pad
+from vercomp.ir.selections import Pad, Slice
 from vercomp.pass_manager import State, run_passes
+from vercomp.runtime.monomials import Monomial
 
 TANH = BUILTIN.build("tanh")
 IMAGE: Shape = (2, 4, 4)
@@ -234,8 +235,10 @@ def test_concatenations_along_other_axes_do_not_merge() -> None:
         Input("x", IMAGE),
         tanh("a", "x"),
         concatenation("rows", (IMAGE, "x"), (IMAGE, "a"), axis=1),
-        concatenation("cat", ((2, 8, 4), "rows"), ((2, 8, 4), "rows")),
-        concatenation("last", ((4, 8, 4), "cat"), ((4, 8, 4), "cat"), axis=2),
+        tanh("c", "rows", (2, 8, 4)),
+        concatenation("cat", ((2, 8, 4), "rows"), ((2, 8, 4), "c")),
+        tanh("d", "cat", (4, 8, 4)),
+        concatenation("last", ((4, 8, 4), "cat"), ((4, 8, 4), "d"), axis=2),
         tanh("b", "last", (4, 8, 8)),
     )
     assert [concatenated_axis(node) for node in graph.affine()] == [1, 0, 2]
@@ -285,3 +288,34 @@ def test_what_the_contract_says_of_sums() -> None:
         "the affine node 'same' reads the affine node 'sum'"
     )
     assert AFFINE_CHAINS_MERGED.violation(MergeAffine().run(state)) is None
+
+
+def test_a_concatenation_of_pieces_of_one_node_is_a_gather() -> None:
+    """Circular padding of both axes, as exporters write it: three slices, twice."""
+
+    def around(name: str, source: str, shape: Shape, axis: int) -> Affine:
+        length = shape[axis]
+        pieces = [Slice(shape, axis, length - 1, length), identity(shape), Slice(shape, axis, 0, 1)]
+        start, terms = 0, []
+        for piece in pieces:
+            behind = length + 2 - start - piece.out_shape[axis]
+            pads = tuple((start, behind) if k == axis else (0, 0) for k in range(len(shape)))
+            terms.append((compose(Pad(piece.out_shape, pads), piece), source))
+            start += piece.out_shape[axis]
+        return affine(name, *terms)
+
+    rows, columns = (2, 6, 4), (2, 6, 6)
+    graph = merge(
+        Input("x", IMAGE),
+        tanh("a", "x"),
+        around("rows", "a", IMAGE, 1),
+        around("columns", "rows", rows, 2),
+        tanh("b", "columns", columns),
+    )
+    (node,) = graph.affine()
+    (term,) = node.terms
+    assert term.parent == "a"
+    assert term.map.out_shape == columns
+    operator = term.map.bind(lambda p: p.value)
+    wrapped = Monomial.padding(IMAGE, ((0, 0), (1, 1), (1, 1)), "circular")
+    assert torch.equal(operator.index, wrapped.index)

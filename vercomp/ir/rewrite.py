@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import networkx as nx
 
-from vercomp.ir.graph import Activate, Affine, Graph, Node, Opaque
+from vercomp.ir.graph import Activate, Affine, Graph, Node, Opaque, Term
 from vercomp.ir.linear_maps import Composition, LinearMap, Reshape, Shape, Sum, compose, identity
-from vercomp.ir.selections import Pad
+from vercomp.ir.selections import Gather, Pad, Slice
 
 
 def is_identity(node: Node) -> bool:
@@ -62,6 +62,37 @@ def concatenated_axis(node: Affine) -> int | None:
     return axis if start == node.shape[axis] else None
 
 
+def gathered(node: Affine) -> Affine:
+    """A concatenation of entries of one node along its axis as the gather that it is.
+
+    Exporters spell circular padding so, and code that turns channels around.
+    """
+    axis = concatenated_axis(node)
+    if axis is None or len(set(node.parents)) > 1:
+        return node
+    listed = [parts(term.map)[:-1] for term in node.terms]
+    shared = _common_prefix(listed)
+    middle = shared[-1].out_shape if shared else node.terms[0].map.in_shape
+    indices: list[int] = []
+    for own in listed:
+        found = _indices(own[len(shared) :], axis, middle)
+        if found is None:
+            return node
+        indices += found
+    linear = compose(Gather(middle, axis, tuple(indices)), _sequence(shared, middle))
+    return replace(node, terms=(Term(linear, node.terms[0].parent),))
+
+
+def _indices(applied: tuple[LinearMap, ...], axis: int, shape: Shape) -> Sequence[int] | None:
+    """The entries along an axis that at most one slice or gather picks."""
+    if not applied:
+        return range(shape[axis])
+    (only, *others) = applied
+    if others or not isinstance(only, Slice | Gather) or only.axis != axis:
+        return None
+    return range(only.start, only.stop, only.step) if isinstance(only, Slice) else only.indices
+
+
 def parts(linear: LinearMap) -> tuple[LinearMap, ...]:
     """The maps of a composition in order of application, or the map itself."""
     return linear.maps if isinstance(linear, Composition) else (linear,)
@@ -75,19 +106,24 @@ def summed(maps: Sequence[LinearMap]) -> LinearMap:
     if len(maps) == 1:
         return maps[0]
     listed = [() if _is_nothing(linear) else parts(linear) for linear in maps]
+    shared = _common_prefix(listed)
+    middle = shared[-1].out_shape if shared else maps[0].in_shape
+    summands: list[LinearMap] = []
+    for own in listed:
+        rest = _sequence(own[len(shared) :], middle)
+        summands += rest.maps if isinstance(rest, Sum) else (rest,)
+    total = Sum(tuple(summands))
+    return compose(total, _sequence(shared, maps[0].in_shape))
+
+
+def _common_prefix(listed: Sequence[tuple[LinearMap, ...]]) -> tuple[LinearMap, ...]:
+    """What all of several compositions apply first."""
     common = 0
     for same in zip(*listed, strict=False):
         if any(part != same[0] for part in same):
             break
         common += 1
-    shared = listed[0][:common]
-    middle = shared[-1].out_shape if shared else maps[0].in_shape
-    summands: list[LinearMap] = []
-    for own in listed:
-        rest = _sequence(own[common:], middle)
-        summands += rest.maps if isinstance(rest, Sum) else (rest,)
-    total = Sum(tuple(summands))
-    return compose(total, _sequence(shared, maps[0].in_shape))
+    return listed[0][:common]
 
 
 def _sequence(applied: tuple[LinearMap, ...], shape: Shape) -> LinearMap:
