@@ -34,7 +34,6 @@ from vercomp.facts import CONSTANTS, CURVATURE
 from vercomp.frontends.translation import Offence, Translation, unsupported
 from vercomp.frontends.validate import validate
 from vercomp.ir.graph import Activate, Graph, Opaque
-from vercomp.ir.printer import to_text
 from vercomp.names import identifier
 from vercomp.outputs import write_package
 from vercomp.pass_manager import State, run_passes
@@ -186,7 +185,7 @@ def compile(  # noqa: A001 - what the tool does
         layout,
         emitted,
         features,
-        source={"kind": translation.source_kind, "sha256": _source_hash(model, layout)},
+        source={"kind": translation.source_kind, "sha256": _source_hash(model, emitted.files)},
         versions={"vercomp": version("vercomp"), "torch": torch.__version__.partition("+")[0]},
         bounds=network.bounds().to_json(),
     )
@@ -310,9 +309,10 @@ def _title(model: Any) -> str:
     return Path(model).stem if isinstance(model, str | Path) else type(model).__name__
 
 
-def _source_hash(model: Any, layout: Layout) -> str:
+def _source_hash(model: Any, files: Mapping[str, bytes]) -> str:
+    """Tells one model from another: the file itself, or all that was emitted for a module."""
     if isinstance(model, str | Path):
         return hashlib.sha256(Path(model).read_bytes()).hexdigest()
-    digest = hashlib.sha256(to_text(layout.graph).encode())
-    digest.update(packages.weights(layout))
+    digest = hashlib.sha256(files["net.py"])
+    digest.update(files["net.safetensors"])
     return digest.hexdigest()
