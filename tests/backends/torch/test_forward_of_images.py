@@ -152,6 +152,24 @@ def test_a_mean_before_a_padded_convolution() -> None:
     assert f"    layer_0 = {offset}\n" in made.source
 
 
+@pytest.mark.parametrize(
+    ("leading", "read"),
+    [((), "mean"), ((1,), "mean[0]"), ((1, 1), "mean.reshape(2, 1, 1)")],
+)
+def test_constants_that_are_stored_with_an_axis_for_the_batch(
+    leading: tuple[int, ...], read: str
+) -> None:
+    mean = Parameter("mean", torch.tensor([0.1, 0.2]).reshape(*leading, 2, 1, 1), False)
+    spread = channelwise(mean, IMAGE, KERNEL)
+    made = network(KERNEL, Offset(spread, mean, True), on_channels(BIAS))
+    assert f"rounding.offset(net.{read}.expand(2, 4, 4), A.layer, negate=True)\n" in made.source
+    std = Parameter("std", torch.tensor([0.5, 2.0]).reshape(*leading, 2, 1, 1), False)
+    view = (2, 1, 1) if leading else None
+    made = network(Scale(IMAGE, std, divide=True, view=view))
+    operator = f"Diagonal.scaling(net.{read.replace('mean', 'std')}, (2, 4, 4), divide=True)"
+    assert operator in made.source
+
+
 def test_skips_and_sums() -> None:
     small = Convolution(IMAGE, DRAW("small.weight", 3, 2, 1, 1), Window.of((1, 1)))
     both = Sum((KERNEL, small))

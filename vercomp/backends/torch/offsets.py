@@ -85,9 +85,9 @@ class Spread:
             shape: That shape.
         """
         if self._is_view:
-            return broadcast(read, self.vector.shape, shape)
+            return broadcast(read, self.vector.shape, shape, len(shape) + 1)
         if self.shape == shape:
-            return broadcast(read, self.vector.shape, self.view)
+            return broadcast(read, self.vector.shape, self.view, len(shape) + 1)
         return f"{self.row(read)}.reshape({', '.join(map(str, shape))})"
 
     def along(self, read: str, axis: int, shape: Shape) -> str | None:
@@ -101,17 +101,18 @@ class Spread:
 
     def row(self, read: str) -> str:
         """The vector with all its repetitions, under ``shape``, or flat where nothing repeats."""
-        if self._is_view:
-            return read
-        expression = broadcast(read, self.vector.shape, self.view)
-        return f"{atom(expression)}.expand({', '.join(map(str, self.shape))})"
+        return read if self._is_view else self._expanded(read, self.shape)
 
     def batch(self, read: str) -> str:
         """The same as a batch of one."""
         if self._is_view:
             return viewed(read, self.vector.shape, (1, *self.shape))
-        expression = broadcast(read, self.vector.shape, self.view)
-        return f"{atom(expression)}.expand(1, {', '.join(map(str, self.shape))})"
+        return self._expanded(read, (1, *self.shape))
+
+    def _expanded(self, read: str, shape: Shape) -> str:
+        """The repetitions written out: ``expand`` takes no tensor of more axes than it gives."""
+        expression = broadcast(read, self.vector.shape, self.view, len(shape))
+        return f"{atom(expression)}.expand({', '.join(map(str, shape))})"
 
 
 def collected(offsets: Iterable[Spread], maps: Sequence[LinearMap]) -> list[Spread]:

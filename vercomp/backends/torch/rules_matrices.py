@@ -72,30 +72,32 @@ def total_operator(part: Total, read: Read) -> str:
 
 def scale(part: Scale, x: str, read: Read) -> str:
     """A product or a quotient."""
-    return f"{atom(x)} {'/' if part.divide else '*'} {_factor(part, read)}"
+    return f"{atom(x)} {'/' if part.divide else '*'} {_factor(part, read, batch=1)}"
 
 
 def scale_operator(part: Scale, read: Read) -> str:
     """Diagonal."""
     divide = ", divide=True" if part.divide else ""
-    return f"Diagonal.scaling({_factor(part, read)}, {part.shape!r}{divide})"
+    return f"Diagonal.scaling({_factor(part, read, batch=0)}, {part.shape!r}{divide})"
 
 
-def _factor(part: Scale, read: Read) -> str:
-    shape = part.factor.shape
-    return broadcast(read(part.factor), shape, shape if part.view is None else part.view)
+def _factor(part: Scale, read: Read, *, batch: int) -> str:
+    shape, rank = part.factor.shape, len(part.shape) + batch
+    return broadcast(read(part.factor), shape, shape if part.view is None else part.view, rank)
 
 
 def deviation(part: DivideByDeviation, x: str, read: Read) -> str:
     """A quotient."""
-    return f"{atom(x)} / ({_variance(part, read)} + {part.eps!r}).sqrt()"
+    return f"{atom(x)} / ({_variance(part, read, batch=1)} + {part.eps!r}).sqrt()"
 
 
 def deviation_operator(part: DivideByDeviation, read: Read) -> str:
     """Diagonal."""
-    return f"Diagonal.standardising({_variance(part, read)}, {part.eps!r}, {part.shape!r})"
+    variance = _variance(part, read, batch=0)
+    return f"Diagonal.standardising({variance}, {part.eps!r}, {part.shape!r})"
 
 
-def _variance(part: DivideByDeviation, read: Read) -> str:
-    shape = part.variance.shape
-    return broadcast(read(part.variance), shape, shape if part.view is None else part.view)
+def _variance(part: DivideByDeviation, read: Read, *, batch: int) -> str:
+    shape, rank = part.variance.shape, len(part.shape) + batch
+    view = shape if part.view is None else part.view
+    return broadcast(read(part.variance), shape, view, rank)

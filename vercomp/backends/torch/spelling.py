@@ -47,6 +47,8 @@ def viewed(expression: str, shape: Shape, view: Shape) -> str:
     picks = _new_axes(shape, view)
     if picks is not None:
         return f"{expression}[{', '.join(picks)}]"
+    if shape[:1] == (1,) and shape[1:] == view:
+        return f"{atom(expression)}[0]"
     if len(view) == 1 and shape:
         return f"{atom(expression)}.flatten()"
     if len(view) == 2 and view[0] == shape[:1][0]:
@@ -54,8 +56,17 @@ def viewed(expression: str, shape: Shape, view: Shape) -> str:
     return f"{atom(expression)}.reshape({', '.join(map(str, view))})"
 
 
-def broadcast(expression: str, shape: Shape, view: Shape) -> str:
-    """The same where the result is broadcast: ones in front need not be written."""
+def broadcast(expression: str, shape: Shape, view: Shape, rank: int) -> str:
+    """The same where the result is broadcast: ones in front need not be written.
+
+    Args:
+        expression: The tensor.
+        shape: Its shape.
+        view: The shape under which it is read.
+        rank: How many axes that has with which it is broadcast.
+    """
+    if len(shape) > rank:  # then the ones in front of it would add axes
+        return viewed(expression, shape, view)
     short = _stripped(view)
     return expression if _stripped(shape) == short else viewed(expression, shape, short)
 
