@@ -188,13 +188,12 @@ def test_views_that_broadcast_need_no_ones_in_front() -> None:
     assert broadcast("v", (3,), (1, 1, 3), 4) == "v"
     assert broadcast("v", (1, 3, 1), (3, 1), 4) == "v"
     assert broadcast("v", (3,), (1, 3, 1), 4) == "v[:, None]"
+    assert broadcast("v", (1, 3, 1), (3, 1), 2) == "v[0]"  # where they would add an axis
 
 
 @dataclass(frozen=True)
 class Unknown(Reshape):
     """A map of somebody's own, without a rule."""
-
-    assert broadcast("v", (1, 3, 1), (3, 1), 2) == "v[0]"  # they would add axes
 
 
 def test_a_map_without_a_rule_is_refused_by_name() -> None:
