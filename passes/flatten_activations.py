@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from passes.merge_affine import AFFINE_CHAINS_MERGED
 from vercomp.ir.graph import Activate, Affine, Graph, Node
-from vercomp.ir.linear_maps import Composition, LinearMap, Reshape, Shape, compose
+from vercomp.ir.linear_maps import Reshape, Shape, compose, parts
 from vercomp.pass_manager import Property, State
 
 
@@ -49,7 +49,7 @@ def _cancels(graph: Graph, node: Affine) -> bool:
     readers = graph.children(node.name)
     if len(node.shape) == 1 or node.name == graph.output or not readers:
         return False
-    if not all(isinstance(_parts(term.map)[-1], Reshape) for term in node.terms):
+    if not all(isinstance(parts(term.map)[-1], Reshape) for term in node.terms):
         return False
     for reader in readers:
         children = graph.children(reader.name)
@@ -59,7 +59,7 @@ def _cancels(graph: Graph, node: Affine) -> bool:
             if not isinstance(child, Affine):
                 return False
             maps = [term.map for term in child.terms if term.parent == reader.name]
-            if not all(isinstance(_parts(linear_map)[0], Reshape) for linear_map in maps):
+            if not all(isinstance(parts(linear_map)[0], Reshape) for linear_map in maps):
                 return False
     return True
 
@@ -85,7 +85,3 @@ def _flattened(node: Node, flat: set[str], shapes: dict[str, Shape]) -> Node:
         terms=tuple(replace(term, map=compose(flatten, term.map)) for term in terms),
         offsets=tuple(replace(offset, map=compose(flatten, offset.map)) for offset in node.offsets),
     )
-
-
-def _parts(linear_map: LinearMap) -> tuple[LinearMap, ...]:
-    return linear_map.maps if isinstance(linear_map, Composition) else (linear_map,)

@@ -35,13 +35,13 @@ from vercomp.ir.linear_maps import (
     Scale,
     Sum,
     compose,
+    parts,
 )
 from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.rewrite import (
     concatenated_axis,
     gathered,
     is_identity,
-    parts,
     pruned,
     rewired,
     summed,

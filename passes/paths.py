@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from passes.merge_affine import FACTORS
 from vercomp.ir.graph import Affine, Graph
-from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape
-from vercomp.ir.rewrite import concatenated_axis, parts
+from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, parts
+from vercomp.ir.rewrite import concatenated_axis
 from vercomp.program import MapOf, ProductOf, SideBySideOf
 
 LIMIT = 8

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from vercomp.ir.graph import Affine, Graph, Input, Opaque, Term
-from vercomp.ir.linear_maps import Dense, Parameter, Reshape, Scale, Sum, compose, identity
+from vercomp.ir.linear_maps import Dense, Parameter, Reshape, Scale, Sum, compose, identity, parts
 from vercomp.ir.reference import stored, stored_as
-from vercomp.ir.rewrite import is_identity, parts, pruned, rewired, summed
+from vercomp.ir.rewrite import is_identity, pruned, rewired, summed
 
 SAME = Affine("same", (2,), (Term(identity((2,)), "x"),))
 X = Input("x", (2,))

@@ -294,17 +294,18 @@ def identity(shape: Shape) -> LinearMap:
 
 def compose(outer: LinearMap, inner: LinearMap) -> LinearMap:
     """outer ∘ inner, flattened, with neighbours joined where they can be and identities dropped."""
-    parts: list[LinearMap] = []
-    for part in (*_parts(inner), *_parts(outer)):
-        if parts and (joined := part.after(parts[-1])) is not None:
-            parts.pop()
+    found: list[LinearMap] = []
+    for part in (*parts(inner), *parts(outer)):
+        if found and (joined := part.after(found[-1])) is not None:
+            found.pop()
             part = joined
         if not (isinstance(part, Reshape) and part.source == part.target):
-            parts.append(part)
-    if not parts:
+            found.append(part)
+    if not found:
         return identity(inner.in_shape)
-    return parts[0] if len(parts) == 1 else Composition(tuple(parts))
+    return found[0] if len(found) == 1 else Composition(tuple(found))
 
 
-def _parts(linear_map: LinearMap) -> tuple[LinearMap, ...]:
+def parts(linear_map: LinearMap) -> tuple[LinearMap, ...]:
+    """The maps of a composition in order of application, or the map itself."""
     return linear_map.maps if isinstance(linear_map, Composition) else (linear_map,)

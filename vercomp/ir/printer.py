@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node, Offset
-from vercomp.ir.linear_maps import LinearMap, Reshape, identity
-from vercomp.ir.rewrite import concatenated_axis, parts
+from vercomp.ir.linear_maps import LinearMap, Reshape, identity, parts
+from vercomp.ir.rewrite import concatenated_axis
 from vercomp.ir.selections import Expand
 
 

@@ -8,7 +8,16 @@ from dataclasses import replace
 import networkx as nx
 
 from vercomp.ir.graph import Activate, Affine, Graph, Node, Opaque, Term
-from vercomp.ir.linear_maps import Composition, LinearMap, Reshape, Shape, Sum, compose, identity
+from vercomp.ir.linear_maps import (
+    Composition,
+    LinearMap,
+    Reshape,
+    Shape,
+    Sum,
+    compose,
+    identity,
+    parts,
+)
 from vercomp.ir.selections import Gather, Pad, Slice
 
 
@@ -91,11 +100,6 @@ def _indices(applied: tuple[LinearMap, ...], axis: int, shape: Shape) -> Sequenc
     if others or not isinstance(only, Slice | Gather) or only.axis != axis:
         return None
     return range(only.start, only.stop, only.step) if isinstance(only, Slice) else only.indices
-
-
-def parts(linear: LinearMap) -> tuple[LinearMap, ...]:
-    """The maps of a composition in order of application, or the map itself."""
-    return linear.maps if isinstance(linear, Composition) else (linear,)
 
 
 def summed(maps: Sequence[LinearMap]) -> LinearMap:

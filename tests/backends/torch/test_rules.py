@@ -19,7 +19,7 @@ from vercomp.ir.axis_maps import AlongAxis, Total
 from vercomp.ir.check import check
 from vercomp.ir.convolutions import AveragePool, TransposedConvolution, Window
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Term
-from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, Scale, compose
+from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, Scale, compose, parts
 from vercomp.ir.reference import stored
 from vercomp.ir.selections import Gather, Pad, Slice
 
@@ -202,6 +202,4 @@ def test_a_map_without_a_rule_is_refused_by_name() -> None:
 
 
 def test_every_builtin_map_has_a_rule() -> None:
-    assert {type(part) for case in CASES.values() for part in rules.parts(case.map)} >= set(
-        BUILTIN_RULES
-    )
+    assert {type(part) for case in CASES.values() for part in parts(case.map)} >= set(BUILTIN_RULES)

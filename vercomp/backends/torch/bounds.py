@@ -6,8 +6,7 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.offsets import Spread, applied
 from vercomp.backends.torch.writer import Writer
 from vercomp.ir.graph import Activate, Affine, Input
-from vercomp.ir.linear_maps import Composition
-from vercomp.ir.rewrite import parts
+from vercomp.ir.linear_maps import Composition, parts
 from vercomp.program import STATEFUL, ConstantOf, MapOf, Operand, ProductOf, SideBySideOf
 
 

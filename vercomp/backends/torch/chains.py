@@ -14,9 +14,8 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.offsets import Spread, applied
 from vercomp.backends.torch.spelling import call, viewed
 from vercomp.backends.torch.writer import Writer
-from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Scale, Shape, Sum
+from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Scale, Shape, Sum, parts
 from vercomp.ir.normalisation import DivideByDeviation
-from vercomp.ir.rewrite import parts
 
 
 class Chain:

@@ -10,8 +10,8 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.offsets import Spread, collected
 from vercomp.backends.torch.writer import Writer
 from vercomp.ir.graph import Activate, Affine
-from vercomp.ir.linear_maps import Parameter, Shape, Sum
-from vercomp.ir.rewrite import concatenated_axis, parts
+from vercomp.ir.linear_maps import Parameter, Shape, Sum, parts
+from vercomp.ir.rewrite import concatenated_axis
 from vercomp.program import MapOf
 
 _TYPES = {"torch.float64": ", dtype=torch.float64"}

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 
 from vercomp.backends.torch.spelling import atom, broadcast, viewed
 from vercomp.ir.graph import Offset
-from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Shape, Sum
-from vercomp.ir.rewrite import parts
+from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Shape, Sum, parts
 from vercomp.ir.selections import Expand, Pad
 
 

@@ -20,9 +20,8 @@ from vercomp.backends.torch.spelling import Read
 from vercomp.errors import UnsupportedError
 from vercomp.ir.axis_maps import AlongAxis, Total
 from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution
-from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, Scale, Sum
+from vercomp.ir.linear_maps import Dense, LinearMap, Permute, Reshape, Scale, Sum, parts
 from vercomp.ir.normalisation import DivideByDeviation
-from vercomp.ir.rewrite import parts
 from vercomp.ir.selections import Expand, Gather, Pad, Slice
 
 
