@@ -187,15 +187,19 @@ class _Family:
         else:
             best = self._power().topk(_REFINED, dim=1).indices
             p, n = rows.repeat_interleave(_REFINED), best.flatten()
-        found = [self.lanczos(*pair) for pair in self.parts(p, n)]
+        # A single matrix is not repeated for every pair: vectors are all that takes memory.
+        parts = self.parts(p, n, self.width if number == 1 else None)
+        found = [self.lanczos(*pair) for pair in parts]
         estimate = torch.cat([e for e, _ in found]).reshape(count, -1)
         excess = torch.cat([x for _, x in found]).reshape(count, -1)
         largest, at = torch.nan_to_num(estimate).max(1)
         return largest, excess.gather(1, at[:, None])[:, 0]
 
-    def parts(self, p: Tensor, n: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The pairs in parts that fit into memory."""
-        entries = max(self.flat.shape[1:]) * self.width
+    def parts(
+        self, p: Tensor, n: Tensor, entries: int | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The pairs in parts that fit into the cache, each of so many entries (one matrix)."""
+        entries = max(self.flat.shape[1:]) * self.width if entries is None else entries
         size = max(1, _BATCH_BYTES // (self.flat.element_size() * max(1, entries)))
         return list(zip(torch.split(p, size), torch.split(n, size), strict=True))
 
