@@ -70,7 +70,11 @@ def test_underflow_does_not_reach_zero() -> None:
     tiny = torch.tensor([1e-200], dtype=torch.float64)
     assert float(OPS.multiply(tiny, tiny)) > 0.0
     product = OPS.through(Interval(tiny, tiny), (1e-200, 1e-190))
-    assert float(product.lower) < 0.0 < float(product.upper)
+    assert float(product.lower) <= 0.0 < float(product.upper)
+    for interval in (Interval(-tiny, tiny), Interval(-tiny, -tiny)):
+        product = OPS.through(interval, (1e-200, 1e-190))
+        assert float(product.lower) < 0.0 <= float(product.upper)
+    assert float(OPS.concavity(Interval(tiny, tiny), (-1e-200, 0.0))) > 0.0
 
 
 def test_exact_operations_stay_exact() -> None:
