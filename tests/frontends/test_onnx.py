@@ -108,7 +108,7 @@ def test_matmul_add_and_initialisers_listed_as_inputs(tmp_path):
             "input x : 4",
             "affine fc1 : 5 = dense[fc1.weightᵀ] · x + fc1.bias",
             "activation act : 5 = sigmoid(fc1)",
-            "affine fc2 : 3 = dense[onnx::MatMul_7ᵀ] · act - shift",
+            "affine fc2 : 3 = dense[fc2.weightᵀ] · act - shift",
             "output fc2",
         ]
     )

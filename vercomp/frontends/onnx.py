@@ -36,6 +36,9 @@ from vercomp.ir.linear_maps import Shape
 STAND_IN = 7919
 """Stands for a symbolic batch in the source's shapes: a prime that is no layer's width."""
 
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators whose second and third inputs are a weight and a bias."""
+
 _DTYPES = {
     onnx.TensorProto.FLOAT: torch.float32,
     onnx.TensorProto.DOUBLE: torch.float64,
@@ -128,12 +131,29 @@ class _Translator:
             raise
 
     def _initialise(self, graph: onnx.GraphProto) -> None:
+        named = self._folded(graph)
         for tensor in graph.initializer:
             value = to_tensor(tensor, self.path)
-            self.values[tensor.name] = Constant.of(tensor.name, value, None)
+            name = named.get(tensor.name, tensor.name)
+            self.values[tensor.name] = Constant.of(name, value, None)
         for sparse in graph.sparse_initializer:
             name = sparse.values.name
             self.values[name] = Constant.of(name, sparse_tensor(sparse, self.path), None)
+
+    def _folded(self, graph: onnx.GraphProto) -> dict[str, str]:
+        """Names for the weights that an exporter has folded and numbered: ``onnx::Conv_27``.
+
+        The first layer that reads one gives its own: ``stem.weight``.
+        """
+        taken = {tensor.name for tensor in graph.initializer}
+        named: dict[str, str] = {}
+        for node in (node for node in graph.node if node.op_type in LAYERS):
+            for name, kind in zip(node.input[1:], ("weight", "bias"), strict=False):
+                wanted = f"{self._site(node).name}.{kind}"
+                if name in taken and name.startswith("onnx::") and name not in named:
+                    named[name] = name if wanted in taken else wanted
+                    taken.add(wanted)
+        return named
 
     def _found(self) -> list[Offence]:
         """What is opaque, and what is lost."""
