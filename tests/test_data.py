@@ -69,10 +69,32 @@ def test_reshapes_row_major_and_says_so(tmp_path: Path, said: list[str]) -> None
 def test_the_word_goes_to_standard_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    load_data(save(tmp_path / "d.npz", **good()), (3, 2))
+    load_data(save(tmp_path / "d.npz", **good()), (6,))
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.endswith("reshaped from (2, 3) to (3, 2), row-major\n")
+    assert captured.err.endswith("reshaped from (2, 3) to (6,), row-major\n")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((2, 3), "x.transpose(0, 2, 1)"),
+        ((4, 5, 3), "x.transpose(0, 3, 1, 2)"),
+        ((3, 4, 4), "x.transpose(0, 2, 3, 1)"),
+    ],
+)
+def test_axes_in_another_order_are_no_matter_of_reshaping(
+    tmp_path: Path, shape: tuple[int, ...], axes: str
+) -> None:
+    x = np.random.default_rng(0).random((5, *shape))
+    wanted = eval(axes, {"x": x})  # noqa: S307
+    name = save(tmp_path / "d.npz", **(good() | {"x": x}))
+    with pytest.raises(InputDataError) as refused:
+        load_data(name, wanted.shape[1:])
+    assert "the same axes in another order" in str(refused.value)
+    assert str(refused.value).endswith(f"Save {axes} as x of an .npz file")
+    with pytest.raises(InputDataError, match="Save the transposed array"):
+        load_data(name, (1, *wanted.shape[1:]))
 
 
 def test_axes_of_length_one_need_no_word(tmp_path: Path, said: list[str]) -> None:

@@ -344,6 +344,27 @@ def _reshape(
             location=where,
         )
     # axes of length one carry nothing that row-major order could get wrong
-    if [size for size in shape if size != 1] != [size for size in input_shape if size != 1]:
+    given, taken = ([size for size in sizes if size != 1] for sizes in (shape, input_shape))
+    if given != taken and sorted(given) == sorted(taken):
+        raise InputDataError(
+            f"inputs have shape {shape}, the model takes {input_shape}: the same axes in another "
+            "order, which a reshape would scramble",
+            location=where,
+            remedy=f"Save {_transposition(shape, input_shape)} as x of an .npz file",
+        )
+    if given != taken:
         tell(f"note: inputs of {where} reshaped from {shape} to {input_shape}, row-major")
     return x.reshape(len(x), *input_shape)
+
+
+def _transposition(shape: tuple[int, ...], target: tuple[int, ...]) -> str:
+    """How numpy brings the axes behind the first into another order; equal ones stay in theirs."""
+    if sorted(shape) != sorted(target):
+        return "the transposed array"
+    left = list(enumerate(shape, start=1))
+    axes = [0]
+    for size in target:
+        pair = next(pair for pair in left if pair[1] == size)
+        left.remove(pair)
+        axes.append(pair[0])
+    return f"x.transpose({', '.join(map(str, axes))})"
