@@ -114,7 +114,7 @@ def test_matmul_add_and_initialisers_listed_as_inputs(tmp_path):
     )
     trainable = {p.name: p.trainable for p in graph.parameters()}
     assert trainable == {
-        "fc1.weight": True, "fc1.bias": True, "onnx::MatMul_7": True, "shift": False
+        "fc1.weight": True, "fc1.bias": True, "fc2.weight": True, "shift": False
     }  # fmt: skip
 
 
