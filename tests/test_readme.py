@@ -57,6 +57,17 @@ def test_the_saved_package_and_the_regulariser(
     assert names["model"][1].weight.grad.abs().sum() > 0
 
 
+def test_the_emitted_code_is_what_is_emitted() -> None:
+    shown = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[2]
+    net = vercomp.compile(ROOT / "examples" / "residual" / "residual.onnx")
+    emitted = net.files["net.py"].decode()
+    forward, maps = shown.split("\n\n\n")
+    assert forward in emitted
+    assert maps in emitted
+    x = torch.rand(2, 1, 8, 8)
+    assert (net.certify(x, net.network(x).argmax(1)).radius > 0).all()
+
+
 def test_it_begins_with_the_two_commands() -> None:
     commands = re.findall(r"^make \S+", TEXT, flags=re.MULTILINE)
     assert commands[:2] == ["make demo", "make test"]
