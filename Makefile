@@ -8,14 +8,14 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := vercomp passes tests examples benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench clean
+.PHONY: help demo test test-slow check format bench bench-scale clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/make \1\t\2/' | expand -t 20
 
 demo: $(READY)  ## compile, analyse and certify the digits classifier in examples/digits
 	$(BIN)/vercomp compile examples/digits/digits.onnx --out build/digits
-	$(BIN)/vercomp analyze build/digits --data digits
+	$(BIN)/vercomp analyze build/digits --data digits --html build/digits.html
 	@rm -rf build/digits-certificates  # of an earlier model, perhaps: then it would be refused
 	$(BIN)/vercomp certify build/digits --data digits --out build/digits-certificates
 	$(BIN)/python examples/digits/picture.py build/digits build/digits-certificates/certificates.npz \
@@ -38,6 +38,9 @@ format: $(READY)  ## format, and fix what the linter can
 
 bench: $(READY)  ## closed form, our solver and the published one side by side (needs VERCOMP_DATA)
 	$(BIN)/python -m benchmarks
+
+bench-scale: $(READY)  ## how the cost of convolutional networks grows
+	$(BIN)/python -m benchmarks.scale
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build
