@@ -231,6 +231,13 @@ def test_products_that_underflow_or_overflow_stay_bounds() -> None:
     assert float(weighted_norm2_squared(only_first, q)[0]) >= 1e-320
 
 
+def test_a_row_that_vanishes_beside_a_large_one_is_not_a_zero_row() -> None:
+    """10⁻¹⁷ / 10³⁰⁸ is no float64 number, yet the second row has a norm."""
+    matrix = Dense(torch.tensor([[1e308, 1e308], [1e-17, 0.0]], dtype=torch.float64))
+    q = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    assert float(weighted_norm2_squared(matrix, q)[0]) >= 1e-34
+
+
 @pytest.mark.parametrize("size", [1.0, 1e-170, 1e170])
 def test_monomials(size: float) -> None:
     factor = size * torch.tensor([2.0, -3.0, 0.5, 1.0, 0.0], dtype=torch.float64)

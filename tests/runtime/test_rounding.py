@@ -16,7 +16,7 @@ from vercomp.runtime import rounding
 from vercomp.runtime.elementwise import Elementwise
 from vercomp.runtime.monomials import Diagonal, Monomial
 from vercomp.runtime.norms import norm2
-from vercomp.runtime.operators import Dense, Operator
+from vercomp.runtime.operators import Dense, Operator, Product
 from vercomp.runtime.rounding import Rounded, Summand
 
 MP = mpmath.MPContext()
@@ -262,6 +262,28 @@ def test_values_whose_squares_underflow_have_no_zero_error() -> None:
     z = rounding.affine([Summand(Dense(matrix), norm2(Dense(matrix)), rounding.exact(tiny))])
     covered(z, [apply(rows(matrix), exact(tiny[0]))])
     assert float(z.error) > 0.0
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "x"),
+    [(1e200, 1e-200, 1e-150), (1e-300, 1e-50, 1e100), (7e-200, 3e-200, 1.0)],
+)
+def test_factors_that_underflow_together_have_no_zero_error(
+    outer: float, inner: float, x: float
+) -> None:
+    """What a factor loses the next one amplifies; a tiny norm times u must not vanish."""
+    factors = [torch.tensor([[size / 3]], dtype=torch.float64) for size in (outer, inner)]
+    operator = Product((Dense(factors[0]), Dense(factors[1])))
+    value = torch.tensor([[x / 7]], dtype=torch.float64)
+    truth = [MP.mpf(float(factors[0])) * MP.mpf(float(factors[1])) * MP.mpf(float(value))]
+    summand = Summand(operator, norm2(operator), rounding.exact(value))
+    for z in (
+        rounding.affine([summand]),
+        rounding.adjoint(operator, summand.norm, summand.argument),
+        rounding.offset(value[0], operator),
+    ):
+        assert distance(exact(z.value[0]), truth) <= MP.mpf(float(z.error))
+        assert float(z.error) <= 1e-100
 
 
 @pytest.mark.parametrize("seed", range(8))

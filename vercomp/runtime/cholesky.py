@@ -58,10 +58,11 @@ class Batch:
     terms: int
 
     @staticmethod
-    def of(matrix: Tensor) -> Batch:
-        """A single matrix."""
+    def of(matrix: Tensor, size: float = 1.0) -> Batch:
+        """A single matrix, divided by a power of two; rows that then vanish are still alive."""
         c, other = matrix.shape
         alive = (matrix != 0).any(1)[None]
+        matrix = matrix / size
         if c <= other:
             return Batch((matrix @ matrix.T)[None, None], True, alive, other)
         return Batch(matrix[None, None], False, alive, c)

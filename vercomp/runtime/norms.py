@@ -257,7 +257,7 @@ def _dense_norm(operator: Dense) -> float:
     size = power_of_two(matrix)
     matrix = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     ones = torch.ones(1, 1, len(matrix), dtype=torch.float64)
-    root = math.sqrt(float(weighted_bounds([Batch.of(matrix / size)], ones)[0]))
+    root = math.sqrt(float(weighted_bounds([Batch.of(matrix, size)], ones)[0]))
     if root == 0.0:
         return operator.error
     return math.nextafter((size * root + operator.error) * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
@@ -267,7 +267,7 @@ def _dense_weighted(operator: Dense, q: Tensor) -> Tensor:
     matrix = operator.matrix.detach().cpu()
     # Powers of two scale without rounding and keep squares away from underflow and overflow.
     size = power_of_two(matrix)
-    bounds = weighted_bounds([Batch.of(matrix / size)], q[:, None], operator.error / size)
+    bounds = weighted_bounds([Batch.of(matrix, size)], q[:, None], operator.error / size)
     return times_up(times_up(bounds, size), size)
 
 

@@ -7,11 +7,12 @@ bounds are for the function of the given weights.
 
 Rules (u = 2⁻⁵³, n the fan-in, m the fan-out, ‖A‖ proved; |A| holds the absolute values):
 
-    z = A a + b      e_z = ‖A‖ e_a + 2(n + 2)u (‖|A|‖ ‖â‖ + ‖b‖) + ‖A − Â‖ ‖â‖
+    z = A a + b      e_z = ‖A‖ e_a + 2(n + 2)u (‖|A|‖ ‖â‖ + ‖b‖) + ‖A − Â‖ ‖â‖ + ω
     a = σ(z)         e_a = g e_z + 8u ‖1 + max(1, g)|ẑ| + |â|‖ + 2δ√n
     t = σ′(z) ⊙ s    e_t = g e_s + h ‖ŝ‖_∞ e_z + 10u max(1, g, h) ‖(1 + |ẑ|) ⊙ ŝ‖
-    s = Aᵀ t         e_s = ‖A‖ e_t + 2(m + 2)u ‖|A|‖ ‖t̂‖ + ‖A − Â‖ ‖t̂‖
+    s = Aᵀ t         e_s = ‖A‖ e_t + 2(m + 2)u ‖|A|‖ ‖t̂‖ + ‖A − Â‖ ‖t̂‖ + ω
 
+with ω what products that underflow lose (where A is kept as factors, one may amplify it).
 The factors 2 (and the 8 and 10 for the elementwise functions, which a test measures for each
 activation) leave room for the rounding of the bounds themselves; g and h stand there because steep
 functions (100 tanh) and fast ones (sin 100x) lose that much more. δ is the activation's deviation:
@@ -66,9 +67,7 @@ def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = F
     row = -row if negate else row
     if operator is None:
         return exact(row)
-    size = _norm(row)
-    slack = 2.0 * (operator.fan_in + 2) * UNIT_ROUNDOFF * operator.absolute_norm + operator.error
-    return Rounded(operator.apply(row), slack * size * _GUARD)
+    return Rounded(operator.apply(row), _lost(operator, operator.fan_in, row) * _GUARD)
 
 
 def affine(summands: Sequence[Summand], bias: Rounded | None = None) -> Rounded:
@@ -119,10 +118,19 @@ def total(parts: Sequence[Rounded]) -> Rounded:
 
 def _product(operator: Operator, norm: float, x: Rounded, *, adjoint: bool) -> Rounded:
     terms = operator.fan_out if adjoint else operator.fan_in
-    slack = 2.0 * (terms + 2) * UNIT_ROUNDOFF * operator.absolute_norm + operator.error
-    error = norm * x.error + slack * _norm(x.value)
+    error = norm * x.error + _lost(operator, terms, x.value)
     value = operator.adjoint(x.value) if adjoint else operator.apply(x.value)
     return Rounded(value, error * _GUARD)
+
+
+def _lost(operator: Operator, terms: int, x: Tensor) -> Tensor:
+    """What evaluating Â x loses, and how far it is from A x.
+
+    The roundoff meets the norms last: a factor u would take a tiny norm below all numbers.
+    """
+    size = _norm(x)
+    rounding = 2.0 * (terms + 2) * UNIT_ROUNDOFF * (operator.absolute_norm * size)
+    return rounding + operator.error * size + operator.underflow
 
 
 def _norm(x: Tensor) -> Tensor:
