@@ -136,15 +136,15 @@ MUTATIONS = {
     "norms that are not upper bounds": (
         "runtime/norms.py",
         """
-_norm2, _weighted = norm2, weighted_norm2_squared
+_honest = norm2, weighted_norm2_squared
 
 
 def norm2(operator):
-    return 0.5 * _norm2(operator)
+    return 0.5 * _honest[0](operator)
 
 
 def weighted_norm2_squared(*arguments, **options):
-    return 0.25 * _weighted(*arguments, **options)
+    return 0.25 * _honest[1](*arguments, **options)
 """,
     ),
     "the runner-up as the only target": (
