@@ -201,3 +201,12 @@ def test_products_inherit_stored_errors(left: float, right: float) -> None:
     factor = Monomial(torch.tensor([0]), 1, b[0], right)
     assert (Dense(a[:, :1], left) @ factor).error >= float(off)
     assert (Monomial(torch.tensor([0]), 1, a[0, :1], left) @ factor).error >= float(off)
+
+
+def test_an_identity_does_nothing() -> None:
+    x = torch.randn(2, 6, dtype=torch.float64)
+    identity = Monomial.identity(6)
+    assert identity.apply(x) is x
+    assert identity.adjoint(x) is x
+    assert not Monomial.permutation((2, 3), (1, 0)).is_identity
+    assert not Monomial(torch.arange(4), 6).is_identity

@@ -55,7 +55,7 @@ def fused(factors: tuple[Operator, ...]) -> tuple[Operator, ...]:
     """The factors with neighbours joined to convolutions and identities dropped, from the right."""
     parts: list[Operator] = []
     for factor in reversed(factors):
-        if _is_identity(factor):
+        if isinstance(factor, Monomial) and factor.is_identity:
             continue
         outer = as_convolution(factor)
         joined = None
@@ -136,7 +136,7 @@ def _parallel(summands: tuple[Operator, ...]) -> Convolution | None:
     parts = []
     for summand, part in zip(summands, found, strict=True):
         if part is None:
-            if not _is_identity(summand) or like.of != like.to:
+            if not (isinstance(summand, Monomial) and summand.is_identity and like.of == like.to):
                 return None
             ones = torch.ones(like.of[0], 1, dtype=like.dtype)
             part = _pointwise(ones, like.of, like.of[0], 0.0)
@@ -257,12 +257,3 @@ def _viewed(part: Convolution, like: tuple[int, ...]) -> Convolution:
         return part
     matrix = part.kernel.flatten(1)
     return _pointwise(matrix, (part.of[0], *like[1:]), part.groups, part.error)
-
-
-def _is_identity(operator: Operator) -> bool:
-    return (
-        isinstance(operator, Monomial)
-        and operator.factor is None
-        and operator.shape[0] == operator.shape[1]
-        and torch.equal(operator.index.cpu(), torch.arange(operator.inputs))
-    )

@@ -48,7 +48,7 @@ def lanczos(
     previous = torch.zeros_like(vector)
     diagonal, beside = [], [torch.zeros(count, dtype=torch.float64, device=like.device)]
     for _ in range(min(steps, size)):
-        product = apply(vector).sub_(previous * beside[-1][:, None])
+        product = apply(vector) - previous * beside[-1][:, None]
         overlap = torch.linalg.vecdot(vector, product, dim=1).real
         diagonal.append(overlap)
         product.sub_(vector * overlap[:, None])

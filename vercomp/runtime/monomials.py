@@ -147,17 +147,30 @@ class Monomial(Operator):
         return math.sqrt(self.fan_out) * largest * (1.0 + 4.0 * UNIT_ROUNDOFF) + self.error
 
     @cached_property
+    def is_identity(self) -> bool:
+        """Whether A x is x: a skip connection."""
+        return (
+            self.factor is None
+            and self.index.numel() == self.inputs
+            and torch.equal(self.index.cpu(), torch.arange(self.inputs))
+        )
+
+    @cached_property
     def has_zeros(self) -> bool:
         """Whether some entry of the result is always zero."""
         return bool((self.index == self.inputs).any())
 
     def scatter(self, s: Tensor) -> Tensor:
         """The sum of the entries of s, shape (..., m), that read each input: shape (..., n)."""
+        if self.is_identity:
+            return s
         length = self.inputs + self.has_zeros
         zeros = torch.zeros((*s.shape[:-1], length), dtype=s.dtype, device=s.device)
         return zeros.index_add(-1, self.index.to(s.device), s)[..., : self.inputs]
 
     def _pick(self, x: Tensor) -> Tensor:
+        if self.is_identity:
+            return x
         if self.has_zeros:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], 1)], -1)
         return x[..., self.index.to(x.device)]
