@@ -38,17 +38,18 @@ _CLOSE = 1.01
 _LARGER = (1, 2)
 
 
-def convolution_norm(convolution: Convolution) -> float:
+def convolution_norm(convolution: Convolution, wrapped: tuple[int, ...] = ()) -> float:
     """Upper bound of ‖A‖₂.
 
     Args:
         convolution: In float64, with finite weights.
+        wrapped: The axes along which it is circular (:mod:`.circular`).
     """
     convolution = _on_cpu(convolution)
     if not bool((convolution.kernel != 0).any()):
         return convolution.error
-    choices = _choices(convolution)
-    if choices[-1].work() <= _AT_ONCE:
+    choices = _choices(convolution, wrapped)
+    if choices[-1].work() <= _AT_ONCE or len(choices) == 1:
         return _proved(choices[-1])
     best = _proved(choices[0])
     enough = _CLOSE * norm_from_below(convolution) + convolution.error
@@ -60,16 +61,23 @@ def convolution_norm(convolution: Convolution) -> float:
     return best
 
 
-def convolution_weighted(convolution: Convolution, q: Tensor, *, adjoint: bool = False) -> Tensor:
+def convolution_weighted(
+    convolution: Convolution,
+    q: Tensor,
+    *,
+    adjoint: bool = False,
+    wrapped: tuple[int, ...] = (),
+) -> Tensor:
     """Upper bounds of ‖diag(√q_p) A‖₂², or of ‖A diag(√q_p)‖₂².
 
     Args:
         convolution: In float64, with finite weights.
         q: Finite, nonnegative, (P, m) or (P, n), on the CPU.
         adjoint: Whether the weights are of the inputs.
+        wrapped: The axes along which the convolution is circular.
     """
     convolution = _on_cpu(convolution)
-    choices = _choices(convolution)
+    choices = _choices(convolution, wrapped)
     fitting = [choice for choice in choices if choice.work(len(q)) <= _MOST_FOR_ROWS]
     choice = fitting[-1] if fitting else choices[0]
     rows = choice.input_weights(q) if adjoint else choice.output_weights(q)
@@ -87,15 +95,15 @@ def convolution_weighted(convolution: Convolution, q: Tensor, *, adjoint: bool =
     return times_up(bounds[which], factor)
 
 
-def _choices(convolution: Convolution) -> list[Spectrum]:
+def _choices(convolution: Convolution, wrapped: tuple[int, ...]) -> list[Spectrum]:
     """The cheapest choice for every number of kept axes, if its blocks fit into memory."""
-    axes = range(convolution.dimensions)
+    axes = [axis for axis in range(convolution.dimensions) if axis not in wrapped]
     found = [
         min(
-            (Spectrum(convolution, kept) for kept in itertools.combinations(axes, count)),
+            (Spectrum(convolution, kept, wrapped) for kept in itertools.combinations(axes, count)),
             key=lambda one: one.work(),
         )
-        for count in range(convolution.dimensions + 1)
+        for count in range(len(axes) + 1)
     ]
     return [one for one in found if not one.kept or min(one.extents) <= _MOST_WIDTH]
 

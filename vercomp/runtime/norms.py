@@ -4,8 +4,8 @@ Leaves. A matrix is proved by a Cholesky factorisation (:mod:`.cholesky`), a con
 Fourier transform (:mod:`.convolution_norms`); AᵀA is diagonal for a selection of entries, and
 A Aᵀ = count · I for a sum over axes; a matrix along an axis is I ⊗ M ⊗ I.
 
-Compositions. What can be seen as one convolution is (:mod:`.fusion`). Otherwise the bound is the
-smallest of
+Compositions. What can be seen as one convolution is (:mod:`.fusion`), of a tensor that was padded
+circularly too (:mod:`.circular`). Otherwise the bound is the smallest of
 
     ‖A_k ⋯ A_1‖ ≤ Π ‖A_i‖,  ‖Σ A_i‖ ≤ Σ ‖A_i‖,  ‖[A_1 … A_p]‖² ≤ Σ ‖A_i‖²
 
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from .axes import AlongAxis, AxesSum
 from .cholesky import Batch, weighted_bounds
+from .circular import as_circular
 from .convolution import Convolution
 from .convolution_norms import convolution_norm, convolution_weighted
 from .fusion import as_convolution, fused
@@ -152,8 +153,10 @@ def _structured(operator: Operator, q: Tensor) -> Tensor:
 
 def _composed_norm(operator: Operator) -> float:
     bound = _structured_norm(operator)
-    if isinstance(operator, Product) and len(fused(operator.factors)) == 1:
-        return bound
+    if isinstance(operator, Product):
+        parts = fused(operator.factors)
+        if len(parts) == 1 or as_circular(parts) is not None:
+            return bound
     bound = min(bound, operator.absolute_norm + operator.error, _schur(operator))
     if _can_be_written_out(operator, _SHORT) or (
         _can_be_written_out(operator, _LONGEST)
@@ -178,6 +181,9 @@ def _structured_norm(operator: Operator) -> float:
         parts = fused(operator.factors)
         if len(parts) == 1:
             return norm2(parts[0])
+        circular = as_circular(parts)
+        if circular is not None:
+            return convolution_norm(*circular)
         bound = product_up(norm2(part) for part in parts)
         if isinstance(parts[0], Diagonal | Monomial):
             one = torch.ones(1, operator.shape[0], dtype=torch.float64)
@@ -193,6 +199,9 @@ def _product_weighted(operator: Product, q: Tensor) -> Tensor:
     outer, rest = parts[0], parts[1:]
     if not rest:
         return _weighted(outer, q, None)
+    circular = as_circular(parts)
+    if circular is not None:
+        return convolution_weighted(circular.convolution, q, wrapped=circular.wrapped)
     if isinstance(outer, Diagonal):
         outer = outer.monomial
     if not isinstance(outer, Monomial):

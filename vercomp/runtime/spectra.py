@@ -25,6 +25,8 @@ positions stay rows and columns: a block has C_out · Πm rows and C_in · Πs �
 and n of the kept axes and s of the others, and is the matrix of A itself where all are kept. That
 costs more and gives away less.
 
+Along a wrapped axis (:mod:`.circular`) the torus is the convolution's own, M = n, without a phase.
+
 With weights the blocks are diag(√q) Ŵ(ω), where q is its maximum over the positions on the torus.
 
 **Rounding.** The phases are computed from integers, each component to within η = 2⁻⁴⁴, so that an
@@ -62,10 +64,13 @@ class Spectrum:
     Args:
         convolution: In float64, on the CPU, with finite weights.
         kept: The axes (0, 1, …) that are not put on a torus.
+        wrapped: Those along which the convolution is circular: its own entries stand where its
+            geometry has zeros. Strides divide them.
     """
 
     convolution: Convolution
     kept: tuple[int, ...] = ()
+    wrapped: tuple[int, ...] = ()
 
     @cached_property
     def size(self) -> float:
@@ -107,7 +112,8 @@ class Spectrum:
             first, last = min(t for t, _ in line), max(t for t, _ in line)
             component = -(-geometry.of[1 + axis] // geometry.stride[axis])
             m = geometry.to[1 + axis]
-            sizes.append(max(component - first, m + last, component, m))
+            own = axis in self.wrapped
+            sizes.append(component if own else max(component - first, m + last, component, m))
         return tuple(sizes)
 
     @cached_property
@@ -152,7 +158,10 @@ class Spectrum:
 
     def grids(self, more: int = 0) -> list[Grid]:
         """Tori that hold the convolution, ``more`` positions larger than they must be."""
-        axes = [[(least + more, 0), (least + more, 1)] for least in self.least]
+        axes = [
+            [(least, 0)] if axis in self.wrapped else [(least + more, 0), (least + more, 1)]
+            for axis, least in zip(self.around, self.least, strict=True)
+        ]
         return list(itertools.product(*axes))
 
     def batches(
