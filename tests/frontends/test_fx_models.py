@@ -160,6 +160,25 @@ def test_a_module_used_twice_is_one_parameter_and_two_nodes():
     ]
 
 
+@pytest.mark.parametrize("tied", ["module", "weight", "both"])
+def test_a_module_with_two_names_keeps_its_parameters(tied):
+    layer, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    if tied != "module":
+        other.weight = layer.weight
+    again = other if tied == "weight" else layer
+    layers = [layer, nn.Tanh(), again, nn.Tanh(), *([other] if tied == "both" else [])]
+    model = nn.Sequential(*layers, nn.Linear(4, 2))
+    before = dict(model.named_parameters(remove_duplicate=False))
+    compiled = vercomp.compile(model, (4,))
+    after = dict(model.named_parameters(remove_duplicate=False))
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(compiled.network(x), model(x))
+    vercomp.regularizer(model, (4,))().backward()
+    assert layer.weight.grad is not None
+
+
 def test_functional_code_and_shape_arithmetic():
     class Functional(nn.Module):
         def __init__(self):

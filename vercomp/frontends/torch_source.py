@@ -141,10 +141,7 @@ class TorchSource:
         single precision.
         """
         dtype = x.dtype if self.dtype in (torch.float32, torch.float64) else self.dtype
-        state = {
-            name: tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype).clone()
-            for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers())
-        }
+        state = self._state(dtype)
         pieces = [x] if self.batch is None else torch.split(x, self.batch)
         results = []
         self._calls += 1
@@ -157,12 +154,31 @@ class TorchSource:
                     full = torch.cat(
                         [piece, piece[-1:].expand(self.batch - len(piece), *piece.shape[1:])]
                     )
-                result = torch.func.functional_call(self.model, state, (full.to(dtype, copy=True),))
+                result = torch.func.functional_call(
+                    self.model, state, (full.to(dtype, copy=True),), tie_weights=False
+                )
                 logits = self._tensor(result)
                 if logits.ndim == 0 or len(logits) != len(full):
                     raise ValueError("the first dimension of its result is not the batch")
                 results.append(logits[: len(piece)])
         return torch.cat(results).detach().to(x.dtype)
+
+    def _state(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Copies of all tensors, under every name of a tensor but one name of a module.
+
+        ``functional_call`` ties weights by setting each name of a module that has two: what it
+        puts back last is then its own tensor, and the model has lost its parameter.
+        """
+        copies: dict[int, Tensor] = {}
+        state = {}
+        for path, module in self.model.named_modules():
+            for named in (module.named_parameters, module.named_buffers):
+                for name, tensor in named(path, recurse=False, remove_duplicate=False):
+                    kind = dtype if tensor.is_floating_point() else tensor.dtype
+                    if id(tensor) not in copies:
+                        copies[id(tensor)] = tensor.detach().to(kind).clone()
+                    state[name] = copies[id(tensor)]
+        return state
 
     def settle_batch(self) -> None:
         """Find out whether the model takes any batch, and run it once.
