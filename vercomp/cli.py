@@ -267,7 +267,7 @@ def _run(arguments: list[str] | None) -> int:
     except InternalError as error:
         return _ours(error)
     except VercompError as error:
-        return _complain(f"error: {_one_line(str(error))}", USER)
+        return _complain(f"error: {_one_line_each(str(error))}", USER)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NOT_OURS:
             where = f"at {error.filename}: " if error.filename else ""
@@ -297,6 +297,18 @@ def _ours(error: Exception) -> int:
 def _hint(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f" (try '{context.command_path} --help')" if context is not None else ""
+
+
+def _one_line_each(text: str) -> str:
+    """A list of nodes, indented between its head and the remedy, with one line for each of them."""
+    lines = text.splitlines()
+    items = [place for place, line in enumerate(lines) if line.startswith("  ")]
+    if not items or items[0] == 0:
+        return _one_line(text)
+    first, last = items[0], items[-1] + 1
+    listed = [f"  {_one_line(line)}" for line in lines[first:last]]
+    around = [_one_line("\n".join(part)) for part in (lines[:first], lines[last:])]
+    return "\n".join(line for line in (around[0], *listed, around[1]) if line)
 
 
 def _one_line(text: str) -> str:
