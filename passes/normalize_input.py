@@ -77,7 +77,15 @@ def _values(
     option: str, given: float | Sequence[float] | None, default: float, shape: Shape
 ) -> Tensor:
     """One number for all, or one for each channel, as it broadcasts to the input."""
-    tensor = torch.tensor(default if given is None else given, dtype=torch.float64)
+    try:
+        tensor = torch.as_tensor(default if given is None else given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"{given!r} is neither a number nor a list of numbers",
+            node=option,
+            remedy="Give one number, or one for each channel (the first dimension of an input)",
+        ) from error
+    tensor = tensor.detach().to("cpu", copy=True)
     if tensor.numel() == 1:
         return tensor.reshape(())
     channels = shape[0] if shape else 1

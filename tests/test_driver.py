@@ -186,6 +186,18 @@ def test_features() -> None:
     assert str(caught.value) == (
         "cannot emit 'prove'. Choose from certify, attack, hessian, regularizer"
     )
+    one = vercomp.compile(small(), input_shape=(4,), emit="certify")
+    assert one.manifest["emit"] == ["certify"]
+
+
+@pytest.mark.parametrize("shape", [4, (), (3.0,), "4", (0,), (4, -1)])
+def test_what_is_no_shape(shape: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        vercomp.compile(small(), input_shape=shape)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"{shape!r} is no shape of an input. "
+        "Pass whole numbers, as in input_shape=(1, 28, 28), without the batch dimension"
+    )
 
 
 def test_shape_is_needed() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -168,7 +169,7 @@ def compile(  # noqa: A001 - what the tool does
     Raises:
         VercompError: The model cannot be read, translated or bounded; the message says where.
     """
-    features = check_features(tuple(emit))
+    features = check_features((emit,) if isinstance(emit, str) else tuple(emit))
     found = registry()
     if target not in found.targets:
         raise UsageError(f"no target {target!r}", remedy=f"Known: {', '.join(found.targets)}")
@@ -251,10 +252,24 @@ def translate(
                 "a torch model needs the shape of one input",
                 remedy="Pass input_shape=(1, 28, 28), without the batch dimension",
             )
-        shape = None if input_shape is None else tuple(input_shape)
+        shape = None if input_shape is None else _sizes(input_shape)
         translation = from_torch(model, shape, table, output)
     validate(translation)
     return translation
+
+
+def _sizes(input_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one input, if that is what it is."""
+    try:
+        sizes = tuple(operator.index(size) for size in input_shape)
+    except TypeError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise UsageError(
+            f"{input_shape!r} is no shape of an input",
+            remedy="Pass whole numbers, as in input_shape=(1, 28, 28), without the batch dimension",
+        )
+    return sizes
 
 
 def analyse(translation: Translation, found: Registry, options: Options, title: str) -> Layout:

@@ -40,6 +40,15 @@ def test_the_values(mean, std):
     assert all(not p.trainable for p in graph.parameters() if p.name.startswith("input."))
 
 
+def test_tensors_and_arrays():
+    x = torch.randn(5, 3, 2, 2, dtype=torch.float64)
+    values = [0.5, 1.0, 2.0]
+    expected = evaluate(normalized(values, values), x)
+    for given in (torch.tensor(values, requires_grad=True), torch.tensor(values).numpy()):
+        found = evaluate(normalized(given, given), x)
+        assert torch.equal(found[GRAPH.output], expected[GRAPH.output])
+
+
 def test_the_text():
     first = "dense[W] · reshape(12) · scale[1/input.std]"
     assert to_text(normalized(0.1, (0.2, 0.3, 0.4))) == "\n".join(
@@ -55,6 +64,12 @@ def test_the_text():
         (0.0, [1.0, -1.0, 1.0], "node 'std': the standard deviation must be positive and finite"),
         (0.0, float("nan"), "node 'std': the standard deviation must be positive and finite"),
         (float("inf"), 1.0, "node 'mean': the mean must be finite"),
+        (
+            "0.5",
+            1.0,
+            "node 'mean': '0.5' is neither a number nor a list of numbers. "
+            "Give one number, or one for each channel (the first dimension of an input)",
+        ),
         (
             [0.1, 0.2],
             1.0,
