@@ -100,7 +100,8 @@ def weighted_norm2_squared(
     bounds = torch.full((len(q),), math.inf, dtype=torch.float64)
     finite = torch.isfinite(q).all(1)
     if bool(finite.any()) and all(bool(torch.isfinite(v).all()) for v in operator.values):
-        bounds[finite] = _weighted(operator, q[finite], norm)
+        # As they are where they all are finite: the rows of an image network are large.
+        bounds[finite] = _weighted(operator, q if bool(finite.all()) else q[finite], norm)
     bounds[(q == 0).all(1)] = 0.0
     return bounds[row].to(weights.device)
 

@@ -81,13 +81,8 @@ class Rigorous:
         A sum of n squares and its root are off by at most (n + 4)u of themselves; the squares that
         underflow after scaling add at most n times the smallest normal number.
         """
-        size = torch.maximum(interval.lower.abs(), interval.upper.abs())
-        largest = size.amax(1)
-        safe = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)
-        total = (size / safe[:, None]).square().sum(1) + 1e-300 * size.shape[1]
-        slack = 1.0 + 2.0 * (size.shape[1] + 8) * UNIT_ROUNDOFF
-        norm = up(safe * (total.sqrt() * slack))
-        return torch.where(largest == 0, 0.0, torch.nan_to_num(norm, nan=math.inf, posinf=math.inf))
+        (bounds,) = _by_rows(_largest_norm, interval, interval.lower.shape[1])
+        return bounds
 
     def exactly(self, c: Tensor) -> Interval:
         """[c, c]."""
@@ -104,7 +99,8 @@ class Rigorous:
         an operator that is itself rounded adds ‖A − Â‖ · ‖|mid| + rad‖. A few rows at a time: an
         image network has many units.
         """
-        lower, upper = _by_rows(partial(_adjoint, operator), interval, max(operator.shape))
+        run = partial(_adjoint, operator, _keeps_what_is_not_zero(operator))
+        lower, upper = _by_rows(run, interval, max(operator.shape))
         return Interval(lower, upper)
 
     def through(self, interval: Interval, slope: Range) -> Interval:
@@ -132,13 +128,31 @@ def _by_rows(
     run: Callable[[Tensor, Tensor], tuple[Tensor, ...]], interval: Interval, width: int
 ) -> list[Tensor]:
     """What ``run`` gives for the ends of a few rows at a time, of so many entries each."""
-    rows = max(1, _BLOCK_ENTRIES // max(1, width))
+    count, rows = len(interval.lower), max(1, _BLOCK_ENTRIES // max(1, width))
     ends = (torch.split(end, rows) for end in interval)
-    blocks = [run(lower, upper) for lower, upper in zip(*ends, strict=True)]
-    return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
+    results: list[Tensor] = []
+    for position, (lower, upper) in enumerate(zip(*ends, strict=True)):
+        parts = run(lower, upper)
+        # Made once and filled: blocks that are joined at the end take twice the memory.
+        results = results or [part.new_empty(count, *part.shape[1:]) for part in parts]
+        for result, part in zip(results, parts, strict=True):
+            result[position * rows : position * rows + len(part)] = part
+    return results
 
 
-def _adjoint(operator: Operator, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+def _largest_norm(lower: Tensor, upper: Tensor) -> tuple[Tensor]:
+    size = torch.maximum(lower.abs(), upper.abs())
+    largest = size.amax(1)
+    safe = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)
+    total = (size / safe[:, None]).square().sum(1) + 1e-300 * size.shape[1]
+    slack = 1.0 + 2.0 * (size.shape[1] + 8) * UNIT_ROUNDOFF
+    norm = torch.nan_to_num(up(safe * (total.sqrt() * slack)), nan=math.inf, posinf=math.inf)
+    return (torch.where(largest == 0, 0.0, norm),)
+
+
+def _adjoint(
+    operator: Operator, keeps: bool, lower: Tensor, upper: Tensor
+) -> tuple[Tensor, Tensor]:
     middle = 0.5 * lower + 0.5 * upper
     radius = up(torch.maximum(upper - middle, middle - lower))
     size = up(middle.abs() + radius)
@@ -148,7 +162,7 @@ def _adjoint(operator: Operator, lower: Tensor, upper: Tensor) -> tuple[Tensor, 
         spread = spread + operator.error * size.norm(dim=1, keepdim=True) * (1.0 + 1e-9)
     # Products may underflow; where nothing that is not zero meets, the result is exactly zero.
     meets: Tensor | float = 1.0
-    if _keeps_what_is_not_zero(operator):
+    if keeps:
         meets = (operator.abs_adjoint((size > 0).to(size)) > 0).to(size)
     spread = up(spread + operator.underflow * meets)
     center = operator.adjoint(middle)
