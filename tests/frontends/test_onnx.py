@@ -257,6 +257,19 @@ def test_other_precisions(tmp_path, dtype):
     translate(path)
 
 
+@pytest.mark.parametrize("batch", ["batch", 2])
+def test_convolutions_of_float64_for_which_onnxruntime_has_no_kernel(tmp_path, batch):
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["h"], pads=[1, 1, 1, 1]),
+        node("Tanh", ["h"], ["a"]),
+        node("Flatten", ["a"], ["y"]),
+    ]
+    tensors = {"w": weights(2, 1, 3, 3, dtype=np.float64), "b": weights(2, dtype=np.float64)}
+    shape, out = (batch, 1, 3, 3), (batch, 18)
+    path = tmp_path / "m.onnx"
+    translate(save(path, nodes, tensors, shape=shape, out=out, dtype=TensorProto.DOUBLE))
+
+
 def test_batch_normalisation(tmp_path):
     nodes = [node("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"], epsilon=0.1)]
     tensors = {"g": weights(4), "b": weights(4), "m": weights(4), "v": np.abs(weights(4))}

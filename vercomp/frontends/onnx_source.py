@@ -1,11 +1,19 @@
-"""The user's ONNX model in onnxruntime, whatever batch size it is fixed to."""
+"""The user's ONNX model in onnxruntime, whatever batch size it is fixed to.
+
+What onnxruntime has no kernel for (convolutions of float64, for one) is run by the evaluator that
+comes with the standard.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from onnx.reference import ReferenceEvaluator
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 from torch import Tensor
 
 from vercomp.errors import ModelFileError
@@ -24,7 +32,7 @@ class OnnxSource:
         output: The result that holds the logits.
 
     Raises:
-        ModelFileError: onnxruntime does not take the model.
+        ModelFileError: onnxruntime does not take the model, nor does the standard's evaluator.
     """
 
     def __init__(
@@ -48,12 +56,19 @@ class OnnxSource:
         nameless.CopyFrom(model)
         for node in nameless.graph.node:
             node.name = ""  # onnxruntime wants unique ones, ONNX does not
+        held = {tensor.name for tensor in model.graph.initializer}
+        self.input = next(value.name for value in model.graph.input if value.name not in held)
         try:
-            self.session = ort.InferenceSession(
+            self.session: Any = ort.InferenceSession(
                 nameless.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions have no common base but this
-            raise _failed("does not accept", error, location) from error
+            if not isinstance(error, NoKernel):
+                raise _failed("does not accept", error, location) from error
+            try:
+                self.session = ReferenceEvaluator(nameless)
+            except Exception:
+                raise _failed("does not accept", error, location) from error
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits of a batch (B, *input shape), in the precision of x.
@@ -61,11 +76,10 @@ class OnnxSource:
         Raises:
             ModelFileError: onnxruntime cannot run it.
         """
-        name = self.session.get_inputs()[0].name
         array = x.detach().cpu().numpy().astype(_DTYPES[self.dtype])
         pieces = [array] if self.batch is None else self._pieces(array, self.batch)
         try:
-            results = [self.session.run([self.output], {name: piece})[0] for piece in pieces]
+            results = [self.session.run([self.output], {self.input: piece})[0] for piece in pieces]
         except Exception as error:
             raise _failed("cannot run", error, self.location) from error
         return torch.from_numpy(np.concatenate(results)[: len(array)]).to(x.dtype)
