@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from vercomp.runtime.monomials import Diagonal, Monomial
-from vercomp.runtime.operators import Dense, Operator, frobenius
+from vercomp.runtime.operators import Dense, Operator
+from vercomp.runtime.outward import frobenius
 
 Rational = list[list[Fraction]]
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .monomials import Diagonal
-from .operators import UNIT_ROUNDOFF, Operator, frobenius
+from .operators import Operator
+from .outward import UNIT_ROUNDOFF, frobenius
 
 
 @dataclass(frozen=True, eq=False)

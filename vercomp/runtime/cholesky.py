@@ -28,8 +28,7 @@ import torch
 from torch import Tensor
 
 from .lanczos import lanczos
-from .operators import UNIT_ROUNDOFF
-from .outward import power_of_two, square_up, times_up, up
+from .outward import UNIT_ROUNDOFF, power_of_two, square_up, times_up, up
 
 _GROWTH = 6.0
 _BATCH_BYTES = 2**22

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from .convolution import Convolution
 from .monomials import Monomial
-from .operators import Operator, product_up
+from .operators import Operator
+from .outward import product_up
 
 
 class Circular(NamedTuple):
@@ -33,7 +34,10 @@ class Circular(NamedTuple):
 
 
 def as_circular(parts: tuple[Operator, ...]) -> Circular | None:
-    """A product of a convolution and a circular padding as one convolution, where it is one."""
+    """A product of a convolution and a circular padding as one convolution, where it is one.
+
+    Up to a rotation of its input, where that was rolled.
+    """
     if len(parts) != 2:
         return None
     outer, inner = parts
@@ -44,8 +48,11 @@ def as_circular(parts: tuple[Operator, ...]) -> Circular | None:
     index = inner.index.cpu().reshape(outer.of)
     lines = [_line(index, axis) for axis in range(1, index.ndim)]
     of = (outer.of[0], *(n for n, _ in lines))
-    pads = tuple((b, size - n - b) for size, (n, b) in zip(outer.of[1:], lines, strict=True))
-    wrapped = tuple(axis for axis, pair in enumerate(pads) if pair != (0, 0))
+    sizes = outer.of[1:]
+    wrapped = tuple(a for a, line in enumerate(lines) if line != (sizes[a], 0))
+    # A tensor that is rolled begins elsewhere: to turn it back changes no norm.
+    starts = [min(b, size - n) for size, (n, b) in zip(sizes, lines, strict=True)]
+    pads = [(b, size - n - b) for b, size, (n, _) in zip(starts, sizes, lines, strict=True)]
     for axis in wrapped:
         n, stride, results = of[1 + axis], outer.stride[axis], outer.to[1 + axis]
         if outer.pads[axis] != (0, 0) or n % stride or results * stride > n:

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .monomials import Diagonal, together
-from .operators import UNIT_ROUNDOFF, Operator, product_error
+from .operators import Operator, product_error
+from .outward import UNIT_ROUNDOFF
 
 _CONVOLVE: tuple[Callable[..., Tensor], ...] = (F.conv1d, F.conv2d, F.conv3d)
 _TRANSPOSED: tuple[Callable[..., Tensor], ...] = (

@@ -19,8 +19,7 @@ from .cholesky import largest_estimate, weighted_bounds
 from .convolution import Convolution
 from .lanczos import norm_from_below
 from .majorants import majorants
-from .operators import UNIT_ROUNDOFF
-from .outward import times_up, up
+from .outward import UNIT_ROUNDOFF, times_up, up
 from .spectra import Grid, Spectrum
 
 _AT_ONCE = 2e9

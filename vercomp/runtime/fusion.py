@@ -18,7 +18,8 @@ from torch import Tensor
 from .axes import AlongAxis
 from .convolution import Convolution, Pads, channel_factor
 from .monomials import Diagonal, Monomial
-from .operators import LARGEST_MATRIX, UNIT_ROUNDOFF, Operator, Product, product_error
+from .operators import LARGEST_MATRIX, Operator, Product, product_error
+from .outward import UNIT_ROUNDOFF
 from .sums import SideBySide, Sum
 
 

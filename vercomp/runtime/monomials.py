@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .operators import UNIT_ROUNDOFF, Operator, product_error
+from .operators import Operator, product_error
+from .outward import UNIT_ROUNDOFF
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,8 +37,8 @@ from .fusion import as_convolution, fused
 from .lanczos import norm_from_below
 from .majorants import majorants
 from .monomials import Diagonal, Monomial
-from .operators import UNIT_ROUNDOFF, Dense, Operator, Product, product, product_up
-from .outward import power_of_two, times_up, up
+from .operators import Dense, Operator, Product, product
+from .outward import UNIT_ROUNDOFF, power_of_two, product_up, times_up, up
 from .sums import SideBySide, Sum, Transposed
 
 _SHORT = 1024

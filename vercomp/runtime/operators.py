@@ -15,39 +15,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-UNIT_ROUNDOFF = 2.0**-53
-"""u of float64: one operation is off by at most u times its result."""
-
-SMALLEST = 2.0**-1074
-"""The smallest float64 above zero: underflow takes at most that from a product."""
+from .outward import SMALLEST, UNIT_ROUNDOFF, frobenius, product_up
 
 LARGEST_MATRIX = 2**24
 """A composition with a matrix is multiplied out up to this many entries (128 MiB in float64)."""
-
-
-def frobenius(matrix: Tensor) -> float:
-    """Upper bound of the Frobenius norm of a float64 tensor.
-
-    A float64 sum of N squares is off by at most (N + 2)u relative, in any order of summation; the
-    factor covers that and the root with a wide margin. Squares that could underflow are covered by
-    an absolute term, and a matrix whose squares could overflow is scaled first.
-    """
-    if matrix.numel() == 0:
-        return 0.0
-    largest = float(matrix.detach().abs().max())
-    if largest == 0.0 or not math.isfinite(largest):
-        return largest
-    scale = 2.0 ** (math.frexp(largest)[1] - 1)
-    total = float((matrix.detach() / scale).square().sum())
-    slack = 1.0 + 2.0 * (matrix.numel() + 8) * UNIT_ROUNDOFF
-    return scale * math.sqrt(total) * slack + 1e-300
 
 
 class Operator(ABC):
@@ -355,13 +332,3 @@ def product_error(outer: Operator, inner: Operator, terms: int) -> float:
         ((terms + 2) * UNIT_ROUNDOFF, outer.absolute_norm, inner.absolute_norm)
     ) + SMALLEST * terms * math.sqrt(max(1, outer.shape[0]) * max(1, inner.shape[1]))
     return (rounding + inherited) * (1.0 + 8.0 * UNIT_ROUNDOFF)
-
-
-def product_up(factors: Iterable[float]) -> float:
-    """The product of nonnegative numbers, rounded up; zero only where one of them is."""
-    total = 1.0
-    for factor in factors:
-        if factor == 0.0:
-            return 0.0
-        total = math.nextafter(total * factor, math.inf)
-    return total

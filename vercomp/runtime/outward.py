@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+
+UNIT_ROUNDOFF = 2.0**-53
+"""u of float64: one operation is off by at most u times its result."""
+
+SMALLEST = 2.0**-1074
+"""The smallest float64 above zero: underflow takes at most that from a product."""
 
 
 def up(x: Tensor) -> Tensor:
@@ -41,3 +48,31 @@ def power_of_two(x: Tensor) -> float:
     """
     largest = float(x.abs().max()) if x.numel() else 0.0
     return 2.0 ** (math.frexp(largest)[1] - 1) if 0.0 < largest < math.inf else 1.0
+
+
+def product_up(factors: Iterable[float]) -> float:
+    """The product of nonnegative numbers, rounded up; zero only where one of them is."""
+    total = 1.0
+    for factor in factors:
+        if factor == 0.0:
+            return 0.0
+        total = math.nextafter(total * factor, math.inf)
+    return total
+
+
+def frobenius(matrix: Tensor) -> float:
+    """Upper bound of the Frobenius norm of a float64 tensor.
+
+    A float64 sum of N squares is off by at most (N + 2)u relative, in any order of summation; the
+    factor covers that and the root with a wide margin. Squares that could underflow are covered by
+    an absolute term, and a matrix whose squares could overflow is scaled first.
+    """
+    if matrix.numel() == 0:
+        return 0.0
+    largest = float(matrix.detach().abs().max())
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    scale = 2.0 ** (math.frexp(largest)[1] - 1)
+    total = float((matrix.detach() / scale).square().sum())
+    slack = 1.0 + 2.0 * (matrix.numel() + 8) * UNIT_ROUNDOFF
+    return scale * math.sqrt(total) * slack + 1e-300

@@ -13,8 +13,8 @@ from torch import Tensor
 from . import norms
 from .arithmetic import Interval
 from .elementwise import Range
-from .operators import UNIT_ROUNDOFF, Operator
-from .outward import down, up
+from .operators import Operator
+from .outward import UNIT_ROUNDOFF, down, up
 
 _BLOCK_ENTRIES = 2**18
 """Of intervals so many entries are treated at a time: what stays in the cache is faster."""

@@ -31,7 +31,8 @@ import torch
 from torch import Tensor
 
 from .elementwise import Elementwise
-from .operators import UNIT_ROUNDOFF, Operator
+from .operators import Operator
+from .outward import UNIT_ROUNDOFF
 
 _GUARD = 1.0 + 2.0**-40
 """Covers the rounding of the few operations that make up a bound."""

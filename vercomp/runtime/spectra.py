@@ -47,8 +47,7 @@ from torch import Tensor
 
 from .cholesky import Batch
 from .convolution import Convolution
-from .operators import UNIT_ROUNDOFF
-from .outward import power_of_two
+from .outward import UNIT_ROUNDOFF, power_of_two
 
 _PHASE_ERROR = 2.0**-44
 _BLOCK_BYTES = 2**26

@@ -9,7 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .operators import UNIT_ROUNDOFF, Operator
+from .operators import Operator
+from .outward import UNIT_ROUNDOFF
 
 
 @dataclass(frozen=True, eq=False)
