@@ -103,6 +103,25 @@ def test_weighted_bounds_hold(name: str) -> None:
     assert float(bounds[0]) <= norm2(operator) ** 2 * (1 + 1e-12)
 
 
+def test_a_rolled_tensor_is_turned_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along one axis; with the estimates that large layers ask for."""
+    of = (2, 6, 5)
+    for turn in (1, 4):
+        places = torch.arange(60).reshape(of).roll(turn, 1).reshape(-1)
+        for k in (1, 3, 6):
+            outer = Convolution.sliding(random(40 + k, 3, 2, k, 3), of, stride=(2, 1))
+            operator = Product((outer, Monomial(places, 60)))
+            truth = exact(operator)
+            for most in (2e9, -1.0):
+                monkeypatch.setattr("vercomp.runtime.convolution_norms._AT_ONCE", most)
+                assert recognised(operator)
+                assert truth <= norm2(operator)
+            q = random(50, 2, operator.shape[0]).square()
+            scaled = q.sqrt()[:, :, None] * operator.materialise()
+            truths = torch.linalg.matrix_norm(scaled, 2).square()
+            assert bool((truths <= weighted_norm2_squared(operator, q)).all())
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_selections_are_not_circular(name: str) -> None:
     operator = OTHERS[name]
