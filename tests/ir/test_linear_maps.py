@@ -73,6 +73,17 @@ def test_reshapes_merge_and_identities_vanish() -> None:
     assert compose(identity((6,)), identity((6,))) == identity((6,))
 
 
+def test_permutations_merge_and_cancel() -> None:
+    last = Permute((2, 3, 4), (1, 2, 0))
+    both = compose(Permute(last.out_shape, (0, 2, 1)), last)
+    assert isinstance(both, Permute)
+    x = torch.arange(24.0).reshape(2, 3, 4)
+    expected = x.permute(1, 2, 0).permute(0, 2, 1)
+    assert both.out_shape == expected.shape
+    assert torch.equal(both.bind(stored).apply(x.flatten()), expected.flatten())
+    assert str(compose(Permute(last.out_shape, (2, 0, 1)), last)) == "identity"
+
+
 def test_maps_are_equal_by_their_parameters_identity() -> None:
     other = Parameter("w", W.value.clone())
     assert Dense(W) == Dense(W)

@@ -189,8 +189,6 @@ class Reshape(LinearMap):
     def __str__(self) -> str:
         if self.source == self.target:
             return "identity"
-        if self.source == self.target:
-            return "identity"
         return f"reshape({'×'.join(map(str, self.target))})"
 
 
@@ -214,6 +212,15 @@ class Permute(LinearMap):
     def bind(self, read: Read) -> Operator:
         """A permutation operator."""
         return Monomial.permutation(self.source, self.axes)
+
+    def after(self, inner: LinearMap) -> LinearMap | None:
+        """Two permutations are one, or nothing."""
+        if not isinstance(inner, Permute):
+            return None
+        axes = tuple(inner.axes[axis] for axis in self.axes)
+        if axes == tuple(range(len(axes))):
+            return identity(inner.source)
+        return Permute(inner.source, axes)
 
     def __str__(self) -> str:
         return f"permute({', '.join(map(str, self.axes))})"
