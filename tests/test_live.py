@@ -75,6 +75,29 @@ def test_gradients_reach_a_weight_by_every_way_by_which_it_is_read(name: str) ->
     assert (slope == 0.0) == (name == "norm.bias")
 
 
+def test_gradients_reach_a_scale_that_nothing_takes_up() -> None:
+    """A batch norm between activations is a diagonal of its own."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(4)
+    assert norm.running_var is not None
+    norm.running_var.uniform_(0.5, 2.0)
+    network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), norm, nn.Tanh(), nn.Linear(4, 2)).double()
+    found = vercomp.regularizer(network.eval(), input_shape=(4,))
+    found.arithmetic.steps = 200
+    found().backward()
+    assert norm.weight.grad is not None
+    expected = torch.empty(4, dtype=torch.float64)
+    for entry in range(4):
+        values = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                norm.weight[entry] += step
+                values.append(float(found()))
+                norm.weight[entry] -= step
+        expected[entry] = (values[0] - values[1]) / 2e-5
+    torch.testing.assert_close(norm.weight.grad, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_it_is_the_bound_of_the_compiled_network() -> None:
     network = model()
     lower, _ = vercomp.compile(network, input_shape=(1, 4, 4)).curvature()

@@ -241,9 +241,12 @@ class Diagonal(Operator):
         """The factor."""
         return (self.factor,)
 
-    @cached_property
+    @property
     def full(self) -> Tensor:
-        """The factor of every entry, shape (n,)."""
+        """The factor of every entry, shape (n,).
+
+        Made anew: held, it would lack its gradient if it was first asked for without.
+        """
         return self.factor.expand(self.of).reshape(-1)
 
     @property
