@@ -27,9 +27,12 @@ TOLERANCE = {
     torch.float16: 3e-2,
     torch.bfloat16: 2e-1,
 }
-"""Largest difference by the source's precision, relative to the largest logit (and at least to 1):
-a wrong translation is wrong by much more, while float32 networks of some depth differ by 1e-5 from
-the order of summation alone."""
+"""Largest difference by the source's precision, relative to the largest logit: a wrong translation
+is wrong by much more, while float32 networks of some depth differ by 1e-5 from the order of
+summation alone."""
+
+LEAST = {torch.float64: 1e-2, torch.float32: 1e-2, torch.float16: 1.0, torch.bfloat16: 1.0}
+"""What smaller logits are compared as: they are small differences of values of order one."""
 
 LARGE = 100.0
 """Scale of the large inputs; they are allowed that much more, and half precision is spared."""
@@ -103,7 +106,8 @@ def _compare(
         raise ValidationError(
             f"the translation gives shape {tuple(found.shape)}, the model {tuple(expected.shape)}"
         )
-    scale = max(1.0, float(expected[finite].abs().max())) if bool(finite.any()) else 1.0
+    largest = float(expected[finite].abs().max()) if bool(finite.any()) else 0.0
+    scale = max(LEAST[precision], largest)
     wrong = ~((found == expected) | ((found - expected).abs() <= tolerance * scale))
     if kind == LARGE_KIND:  # log(1 + exp(x)) overflows where softplus does not
         wrong &= finite
