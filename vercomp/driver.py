@@ -275,7 +275,8 @@ def _sizes(input_shape: Sequence[int]) -> tuple[int, ...]:
 def analyse(translation: Translation, found: Registry, options: Options, title: str) -> Layout:
     """A translated model, rewritten and analysed, ready to be written down."""
     state = run_passes(State(translation.graph), found.make_passes("rewrite", options))
-    _refuse_opaque(state.graph)
+    if any(state.graph.opaque()):  # and in the same breath what would be refused next
+        raise unsupported(offences(state.graph))
     _check_output(state.graph)
     state = run_passes(state, found.make_passes("analyse", options))
     return Layout(
@@ -287,14 +288,8 @@ def analyse(translation: Translation, found: Registry, options: Options, title: 
     )
 
 
-def _refuse_opaque(graph: Graph) -> None:
-    """Refuse opaque nodes, and in the same breath the activations that would be refused next.
-
-    Raises:
-        UnsupportedError: There are opaque nodes; the message lists everything in the way.
-    """
-    if not any(graph.opaque()):
-        return
+def offences(graph: Graph) -> list[Offence]:
+    """What the curvature analyses refuse: opaque nodes, activations without bounded curvature."""
     found = []
     for node in graph.nodes:
         if isinstance(node, Opaque):
@@ -304,7 +299,7 @@ def _refuse_opaque(graph: Graph) -> None:
                 constants(node.function)
             except UnboundedCurvatureError as error:
                 found.append(Offence(node.name, str(node.function), node.origin, error.message))
-    raise unsupported(found)
+    return found
 
 
 def _check_output(graph: Graph) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from vercomp import driver
-from vercomp.activations import constants
 from vercomp.commands.models import aside, open_source, scalar
 from vercomp.commands.patience import Patience
-from vercomp.errors import UnboundedCurvatureError, UsageError
+from vercomp.errors import UsageError
 from vercomp.frontends.translation import Translation
-from vercomp.ir.graph import Activate, Graph, Node, Opaque
+from vercomp.ir.graph import Graph
 from vercomp.ir.printer import node_text
 from vercomp.pass_manager import State, run_passes
 from vercomp.registry import Options, registry
@@ -44,19 +43,13 @@ def run(
     if merged or mean is not None or std is not None:
         options = Options(scalar(mean), scalar(std))
         graph = run_passes(State(graph), found.make_passes("rewrite", options)).graph
-    reasons = refusals(graph)
+    reasons = {offence.name: offence.reason for offence in driver.offences(graph)}
     for node in graph.nodes:
         mark = f"  ← {reasons[node.name]}" if node.name in reasons else ""
         click.echo(clean(node_text(node) + mark))
     click.echo(clean(f"output {graph.output}\n", keep="\n"))
     for line in summary(graph, translation, len(reasons)):
         click.echo(line)
-
-
-def refusals(graph: Graph) -> dict[str, str]:
-    """Why the curvature analyses refuse a node, by its name."""
-    found = ((node.name, _refusal(node)) for node in graph.nodes)
-    return {name: reason for name, reason in found if reason is not None}
 
 
 def summary(graph: Graph, translation: Translation, refused: int) -> list[str]:
@@ -84,17 +77,6 @@ def summary(graph: Graph, translation: Translation, refused: int) -> list[str]:
         f"{', '.join(counts)}; {weights}",
         f"agrees with its source ({translation.source_kind}) on random inputs; {verdict}",
     ]
-
-
-def _refusal(node: Node) -> str | None:
-    if isinstance(node, Opaque):
-        return node.reason
-    if isinstance(node, Activate):
-        try:
-            constants(node.function)
-        except UnboundedCurvatureError as error:
-            return error.message
-    return None
 
 
 def _count(number: int, what: str) -> str:
