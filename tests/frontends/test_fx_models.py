@@ -1,20 +1,19 @@
-"""Models as people write them: residual blocks, shared modules, several outputs, other devices."""
+"""Models as people write them: residual blocks, shared modules, other precisions and devices."""
 
 from __future__ import annotations
 
 import math
-from collections import namedtuple
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
-from torch.export import Dim, export, register_dataclass
+from torch import fx, nn
+from torch.export import Dim, export
 from torch.nn import functional as F
 
 import vercomp
 from vercomp.activations import BUILTIN
-from vercomp.errors import UnsupportedError, UsageError
+from vercomp.errors import UnsupportedError
 from vercomp.frontends import validate as validation
 from vercomp.frontends.fx import from_torch
 from vercomp.frontends.torch_source import copied, on_cpu
@@ -196,123 +195,12 @@ def test_functional_code_and_shape_arithmetic():
     assert faithful(Functional(), (2, 8, 8)).derived == {}
 
 
-# ── Several outputs ──────────────────────────────────────────────────────────────────────────────
-
-Pair = namedtuple("Pair", ["logits", "features"])
-
-
-@dataclass
-class Output:
-    logits: Tensor
-    loss: Tensor | None = None
-
-
-register_dataclass(Output)
-
-
-class Heads(nn.Module):
-    def __init__(self, pack):
-        super().__init__()
-        self.fc, self.head, self.pack = nn.Linear(4, 4), nn.Linear(4, 3), pack
-
-    def forward(self, x):
-        h = torch.tanh(self.fc(x))
-        return self.pack(self.head(h), h)
-
-
-PACKS = {
-    "dict": (lambda z, h: {"features": h, "logits": z}, "logits"),
-    "tuple": (lambda z, h: (h, z), 1),
-    "list": (lambda z, h: [z, h], 0),
-    "named tuple": (lambda z, h: Pair(z, h), "logits"),
-    "dataclass": (lambda z, h: Output(z), "logits"),
-    "one in a tuple": (lambda z, h: (z,), 0),
-}
-
-
-@pytest.mark.parametrize("name", PACKS)
-def test_an_output_that_is_named(name):
-    pack, output = PACKS[name]
-    model = Heads(pack).eval()
-    alone = Heads(lambda z, h: z).eval()
-    alone.load_state_dict(model.state_dict())
-    x = torch.randn(5, 4)
-    for given in (model, export(model, (x,), dynamic_shapes=({0: Dim("n")},))):
-        translation = faithful(given, (4,), output=output)
-        assert torch.allclose(translation.source(x), alone(x), atol=1e-6)
-        assert translation.graph.node(translation.graph.output).shape == (3,)
-
-
-def test_the_named_output_is_compiled_and_regularised():
-    model = Heads(PACKS["dict"][0])
-    net = vercomp.compile(model, (4,), output="logits")
-    _, high = net.curvature()
-    assert high.shape == (3, 3)
-    x = torch.randn(5, 4)
-    assert torch.allclose(net.network(x), model.eval()(x)["logits"], atol=1e-6)
-    loss = float(vercomp.regularizer(model, (4,), output="logits")().detach())
-    assert 0.0 < loss <= 1.001 * float(high.sum()) / 6
-
-
-@pytest.mark.parametrize(
-    ("pack", "output", "kind", "message"),
-    [
-        (
-            PACKS["dict"][0],
-            None,
-            UnsupportedError,
-            "the model returns a dict with the outputs 'features', 'logits', not one tensor of "
-            "logits. Name one of them, as in output='features'",
-        ),
-        (
-            PACKS["tuple"][0],
-            None,
-            UnsupportedError,
-            "the model returns a tuple with the outputs 0, 1, not one tensor of logits. Name one "
-            "of them, as in output=0",
-        ),
-        (
-            PACKS["dict"][0],
-            "logit",
-            UsageError,
-            "the model has no output 'logit'. It has the outputs 'features', 'logits'",
-        ),
-        (
-            lambda z, h: z,
-            0,
-            UsageError,
-            "the model has no output 0. It has one; leave the name out",
-        ),
-        (
-            lambda z, h: (z, (h, h)),
-            1,
-            UnsupportedError,
-            "its output 1 is a tuple, not a tensor of logits. Wrap it in a module that returns the "
-            "logits alone",
-        ),
-        (
-            lambda z, h: None,
-            None,
-            UnsupportedError,
-            "the model returns a NoneType, not one tensor of logits. Wrap it in a module that "
-            "returns the logits alone",
-        ),
-    ],
-)
-def test_outputs_that_are_refused(pack, output, kind, message):
-    with pytest.raises(kind) as error:
-        from_torch(Heads(pack), (4,), BUILTIN, output)
-    assert str(error.value) == f"node 'Heads': {message}"
-
-
-def test_an_exported_program_with_several_outputs():
-    program = export(Heads(PACKS["dict"][0]), (torch.zeros(2, 4),))
-    with pytest.raises(UnsupportedError) as error:
-        from_torch(program, None, BUILTIN)
-    assert str(error.value) == (
-        "node 'ExportedProgram': the model returns a dict with the outputs 'features', 'logits', "
-        "not one tensor of logits. Name one of them, as in output='features'"
-    )
+def test_a_program_exported_in_training_mode_couples_the_inputs():
+    model = residual().train()
+    model.drop = nn.Identity()
+    program = export(model, (torch.rand(2, *SHAPE),))
+    with pytest.raises(UnsupportedError, match="statistics of the batch couples the inputs"):
+        validate(from_torch(program, None, BUILTIN))
 
 
 # ── Devices ──────────────────────────────────────────────────────────────────────────────────────
@@ -365,125 +253,6 @@ def test_a_model_on_another_device():
     x = torch.randn(4, 3)
     assert torch.allclose(translation.source(x), model(x.cuda()).cpu(), atol=1e-5)
     assert {p.value.device.type for p in translation.graph.parameters()} == {"cpu"}
-
-
-# ── Refusals ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class Middle(nn.Module):
-    """A function or module between a layer and its head."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.first, self.function = nn.Conv1d(2, 4, 1), function
-        self.head = nn.LazyLinear(3)
-
-    def forward(self, x):
-        return self.head(self.function(torch.tanh(self.first(x))).flatten(1))
-
-
-STATISTICS = "it divides by statistics of its input, which is neither affine nor elementwise"
-PRODUCT = "it multiplies two values that both depend on the input"
-MIXES = "it mixes the inputs of a batch"
-
-REFUSALS = {
-    "layer norm": (nn.LayerNorm(6), "function", "layer_norm.default", STATISTICS),
-    "group norm": (nn.GroupNorm(2, 4), "function", "group_norm.default", STATISTICS),
-    "instance norm": (nn.InstanceNorm1d(4), "function", "instance_norm.default", STATISTICS),
-    "rms norm": (nn.RMSNorm(6), "function", "rms_norm.default", STATISTICS),
-    "batch norm of the batch": (
-        nn.BatchNorm1d(4, track_running_stats=False),
-        "function",
-        "batch_norm.default",
-        "batch normalisation by the statistics of the batch couples the inputs",
-    ),
-    "max pool": (
-        nn.MaxPool1d(2),
-        "function",
-        "max_pool1d.default",
-        "a maximum over several entries is piecewise linear: its gradient jumps",
-    ),
-    "deviation": (
-        lambda x: x.std(1),
-        "std",
-        "std.dim",
-        "a norm or a deviation is neither affine nor elementwise",
-    ),
-    "kernel of the input": (
-        lambda x: F.conv1d(x, x[0, :, :2].reshape(1, 4, 2)),
-        "select",
-        "select.int",
-        MIXES,
-    ),
-    "product": (lambda x: x @ x.mT, "matmul", "matmul.default", PRODUCT),
-    "attention": (
-        lambda x: F.scaled_dot_product_attention(x, x, x),
-        "scaled_dot_product_attention",
-        "scaled_dot_product_attention.default",
-        PRODUCT,
-    ),
-    "flipped batch": (lambda x: x.flip(0), "flip", "flip.default", MIXES),
-    "sum over the batch": (lambda x: x.cumsum(0), "cumsum", "cumsum.default", MIXES),
-    "rolled batch": (lambda x: x.roll(1, 0), "roll", "roll.default", MIXES),
-    "convolution along the batch": (
-        lambda x: F.conv1d(x.permute(2, 1, 0), torch.ones(2, 4, 1)).permute(2, 1, 0),
-        "conv1d_1",
-        "conv1d.default",
-        MIXES,
-    ),
-    "infinite": (
-        lambda x: x.masked_fill(torch.tensor([True, False, False, True])[:, None], -torch.inf),
-        "masked_fill",
-        "masked_fill.Scalar",
-        "its values are not finite",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSALS)
-def test_an_operator_that_is_refused(name):
-    function, node, operator, reason = REFUSALS[name]
-    torch.manual_seed(0)
-    model = Middle(function)
-    model.train()(torch.rand(3, 2, 6))
-    with pytest.raises(UnsupportedError) as error:
-        refuse_opaque(from_torch(model, (2, 6), BUILTIN).graph)
-    place = f"test_fx_models.py:{Middle.forward.__code__.co_firstlineno + 1}"
-    message = str(error.value)
-    listed = f"node {node!r} (aten.{operator}) at {place}: {reason}"
-    assert message == f"{listed}. Only affine operators and elementwise activations can be analysed"
-
-
-def test_operators_behind_a_view_that_loses_the_batch_are_listed_too():
-    class Folded(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc, self.head = nn.Linear(4, 4), nn.Linear(12, 3)
-
-        def forward(self, x):
-            h = x.softmax(2).reshape(-1, 4)
-            h = self.fc(h).sort(1)[0]
-            return self.head(h.softmax(1).reshape(-1, 12))
-
-    line = Folded.forward.__code__.co_firstlineno
-    with pytest.raises(UnsupportedError) as error:
-        from_torch(Folded(), (3, 4), BUILTIN)
-    assert str(error.value) == lines(f"""
-        4 operators are not supported:
-        node 'softmax' (aten.softmax.int) at test_fx_models.py:{line + 1}: a softmax is no elementwise function
-        node 'reshape' (aten.reshape.default) at test_fx_models.py:{line + 1}: it mixes the batch with another dimension
-        node 'sort' (aten.sort.default) at test_fx_models.py:{line + 2}: vercomp has no rule for this operator
-        node 'softmax_1' (aten.softmax.int) at test_fx_models.py:{line + 3}: a softmax is no elementwise function
-        Only affine operators and elementwise activations can be analysed
-    """).replace("\nnode", "\n  node")  # noqa: E501 - the message
-
-
-def test_a_program_exported_in_training_mode_couples_the_inputs():
-    model = residual().train()
-    model.drop = nn.Identity()
-    program = export(model, (torch.rand(2, *SHAPE),))
-    with pytest.raises(UnsupportedError, match="statistics of the batch couples the inputs"):
-        validate(from_torch(program, None, BUILTIN))
 
 
 # ── Validation ───────────────────────────────────────────────────────────────────────────────────
