@@ -37,6 +37,7 @@ def test_the_saved_package_and_the_regulariser(
     saved, regulariser = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[:2]
     net = vercomp.compile(ROOT / "examples" / "digits" / "digits.onnx")
     net.save(tmp_path / "build" / "digits")
+    assert f"wrote build/digits ({len(net.files)} files)" in TEXT
     x, y = torch.rand(3, 64), torch.zeros(3, dtype=torch.long)
     names: dict[str, Any] = {"x": x, "y": y}
     exec(saved, names)  # noqa: S102 - the README's own code
