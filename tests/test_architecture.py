@@ -21,6 +21,7 @@ FLOORS = {
     "vercomp.data": 2,
     "vercomp.outputs": 2,
     "vercomp.names": 2,
+    "vercomp.distributed": 2,
     "vercomp.program": 3,
     "vercomp.facts": 3,
     "vercomp.frontends": 3,
@@ -31,8 +32,10 @@ FLOORS = {
     "vercomp.driver": 6,
     "vercomp.live": 6,
     "vercomp.report": 6,
-    "vercomp.commands": 7,
-    "vercomp.cli": 7,
+    "vercomp.train": 7,
+    "vercomp.commands": 8,
+    "vercomp.cli": 8,
+    "vercomp.__main__": 8,
 }
 """The floor of each room; an import may stay in its room or go down (or stay on its floor)."""
 
