@@ -1,0 +1,1 @@
+"""Training for certificates: attacks, objectives, schedules and the loop."""

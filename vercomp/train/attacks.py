@@ -1,0 +1,189 @@
+"""Attacks in l2 balls, for training: the points that a network is trained at.
+
+No pixel is clipped to [0, 1]: certificates speak of every perturbation in the ball, so attacks use
+every one. An attack sees the network as it is, training mode and all, takes derivatives with
+respect to the inputs only, and returns points without a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vercomp.train.balls import (
+    directions,
+    lengths,
+    project,
+    random_directions,
+    random_perturbations,
+)
+from vercomp.train.targets import attack_targets, largest_competitor, margin
+
+Logits = Callable[[Tensor], Tensor]
+
+_LONGEST = 1e3
+"""A step is at most so many radii long: enough to forget where it began, and exact in float32."""
+
+_ASCENT = 2.5
+"""Steps of gradient ascent cover 2.5 ρ together (Madry et al.), so the sphere is in reach."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Where an attack ended.
+
+    Args:
+        point: Perturbed inputs (B, *shape), within the ball up to rounding, without a graph.
+        target: The class whose logit was raised last, (B,).
+    """
+
+    point: Tensor
+    target: Tensor
+
+
+def curvature_attack(
+    logits: Logits,
+    x: Tensor,
+    y: Tensor,
+    radius: float,
+    curvature: Tensor,
+    *,
+    steps: int,
+    target: str = "largest",
+    start: Tensor | None = None,
+    stride: float | None = None,
+) -> Attacked:
+    r"""Theorem 2's attack problem, min f = z_y − z_t over the ball, by projected majorisation.
+
+    With ∇²f ≼ M·I, f(x + s) ≤ f(x) + ∇f·s + ½M‖s‖². Over the ball ‖x + s − x₀‖ ≤ ρ the right side
+    is least at the projection of x − ∇f/M, so that each step decreases f, and a fixed point is a
+    stationary point of the problem: either ∇f = 0, or it lies on the sphere with
+    x − x₀ = −ρ ∇f/‖∇f‖. Theorem 2's multiplier is there η = ‖∇f‖/ρ: where η ≥ κ, ∇²f ≽ −κ·I, the
+    Lagrangian f + ½η(‖x − x₀‖² − ρ²) is convex and the fixed point is the worst point of the ball
+    (primal = dual). Convergence is linear with a factor of about M ρ/‖∇f‖ or less, so that networks
+    of small curvature need very few steps.
+
+    Early in training M is so large that steps would be nothing: no step is shorter than ``stride``.
+
+    Args:
+        logits: The network, (B, *shape) to (B, C).
+        x: Inputs x₀ (B, *shape), float32 or float64.
+        y: Labels (B,).
+        radius: ρ.
+        curvature: κ (C, C) with ∇²(z_y − z_t) ≽ −κ[y, t]·I; so M = κ[t, y].
+        steps: Gradient evaluations.
+        target: ``"largest"``: at every step the class t ≠ y of the largest logit; ``"runner-up"``:
+            that class at x₀, kept; ``"certificate"``: the class whose closed-form certificate at x₀
+            is the smallest, kept.
+        start: Perturbations to begin at, shaped like x; 0 by default.
+        stride: The shortest step, by default 2ρ/steps; 0: majorisation alone, which is monotone for
+            a target that is kept.
+
+    Raises:
+        UsageError: Another word for ``target``.
+    """
+    curvature = curvature.detach().to(x)
+    kept = attack_targets(logits, x, y, curvature, target)
+    shortest = 2.0 * radius / max(steps, 1) if stride is None else stride
+    shift = torch.zeros_like(x) if start is None else project(start.to(x), radius)
+    last = kept
+    for _ in range(steps if radius > 0.0 else 0):
+        gradient, last = _margin_gradient(logits, x + shift, y, kept)
+        steepness = lengths(gradient)
+        bound = curvature[last, y].reshape(steepness.shape).clamp_min(1e-30)
+        length = (steepness / bound).clamp(max=_LONGEST * radius).clamp_min(shortest)
+        shift = project(shift - length * directions(gradient), radius)
+    if last is None:
+        with torch.no_grad():
+            last = largest_competitor(logits(x + shift), y)
+    return Attacked(x.detach() + shift, last)
+
+
+def projected_gradient(
+    logits: Logits,
+    x: Tensor,
+    y: Tensor,
+    radius: float,
+    *,
+    steps: int,
+    start: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Attacked:
+    """PGD on the cross entropy (Madry et al., 2018) in the 2-norm: steps of 2.5 ρ/steps.
+
+    Args:
+        logits: The network, (B, *shape) to (B, C).
+        x: Inputs (B, *shape).
+        y: Labels (B,).
+        radius: ρ.
+        steps: Gradient evaluations.
+        start: Perturbations to begin at; by default random ones, uniform in the ball.
+        generator: Of those.
+    """
+
+    def loss(point: Tensor) -> Tensor:
+        return F.cross_entropy(logits(point), y, reduction="sum")
+
+    if start is None:
+        start = random_perturbations(x, radius, generator)
+    point = _ascend(loss, x, start, radius, steps)
+    with torch.no_grad():
+        return Attacked(point, largest_competitor(logits(point), y))
+
+
+def divergence_attack(
+    logits: Logits,
+    x: Tensor,
+    radius: float,
+    *,
+    steps: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """TRADES (Zhang et al., 2019): points of large KL(p(x) ‖ p(x')), p the softmax of the logits.
+
+    At x itself the divergence has no gradient: the start is a perturbation of length ρ/1000.
+
+    Args:
+        logits: The network, (B, *shape) to (B, C).
+        x: Inputs (B, *shape).
+        radius: ρ.
+        steps: Gradient evaluations.
+        generator: Of the start.
+    """
+    with torch.no_grad():
+        clean = logits(x).log_softmax(1)
+
+    def divergence(point: Tensor) -> Tensor:
+        attacked = logits(point).log_softmax(1)
+        return F.kl_div(attacked, clean, reduction="sum", log_target=True)
+
+    return _ascend(divergence, x, 1e-3 * radius * random_directions(x, generator), radius, steps)
+
+
+def _ascend(
+    objective: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, radius: float, steps: int
+) -> Tensor:
+    """Projected normalised gradient ascent of a sum over the batch."""
+    shift = project(start.to(x), radius)
+    for _ in range(steps if radius > 0.0 else 0):
+        with torch.enable_grad():
+            point = (x + shift).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(objective(point), point)
+        shift = project(shift + _ASCENT * radius / steps * directions(gradient), radius)
+    return x.detach() + shift
+
+
+def _margin_gradient(
+    logits: Logits, point: Tensor, y: Tensor, kept: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """∇(z_y − z_t) at a point, for the targets that are kept or else the largest competitors."""
+    with torch.enable_grad():
+        point = point.detach().requires_grad_()
+        z = logits(point)
+        target = largest_competitor(z, y) if kept is None else kept
+        (gradient,) = torch.autograd.grad(margin(z, y, target).sum(), point)
+    return gradient, target
