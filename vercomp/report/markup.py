@@ -13,7 +13,7 @@ class Markup(str):
 
 
 Child = str | Iterable[str]
-VOID = frozenset({"meta", "col", "br"})
+VOID = frozenset({"meta", "col", "br", "img"})
 
 
 def tag(name: str, /, *children: Child, **attributes: object) -> Markup:
