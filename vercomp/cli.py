@@ -9,6 +9,7 @@ import errno
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from vercomp.errors import InternalError, VercompError
 
 FEATURES = ("certify", "attack", "hessian", "regularizer")
 USER, OURS, INTERRUPTED = 2, 1, 130
+GRACE = 10.0  # seconds
 LISTED = 8  # lines of a message that are shown
 NOT_OURS = {  # what the operating system refuses, wherever a path or a stream led
     errno.EACCES,
@@ -261,6 +263,8 @@ def _run(arguments: list[str] | None) -> int:
     try:
         result = cli.main(args=arguments, prog_name="vercomp", standalone_mode=False)
     except click.ClickException as error:
+        if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first says it, and
+            time.sleep(GRACE)  # torchrun ends the others
         return _complain(f"error: {_one_line(error.format_message())}{_hint(error)}", USER)
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", INTERRUPTED)

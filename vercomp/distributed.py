@@ -13,15 +13,18 @@ once, and reads the same with one of them::
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from vercomp.errors import UsageError
 
@@ -29,13 +32,14 @@ T = TypeVar("T")
 
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun leaves in the environment of every process that it starts."""
+GRACE = 10.0  # seconds in which torchrun ends this process, after another has ended by an error
 
 
 @dataclass(frozen=True)
 class Processes:
     """The processes at this task, seen from one of them.
 
-    Every method but :attr:`main` is collective: all processes call it, in the same order. With one
+    Every method but :meth:`say` is collective: all processes call it, in the same order. With one
     process nothing is sent, and no process group is needed.
 
     Args:
@@ -97,6 +101,11 @@ class Processes:
         if self.size > 1:
             dist.barrier()
 
+    def say(self, line: str) -> None:
+        """One line on standard error, once for all processes."""
+        if self.main:
+            print(line, file=sys.stderr)
+
 
 @contextmanager
 def processes() -> Iterator[Processes]:
@@ -106,7 +115,8 @@ def processes() -> Iterator[Processes]:
     own (``"cuda"`` means that one); where processes share a device, all of it goes by gloo. Without
     torchrun there is one process, and no group.
 
-    A process that leaves with an error ends; torchrun then ends the others.
+    An error in one process is an end for all: torchrun ends the others when it exits. What they
+    meet by then (the same error, a lost connection) is not raised, so that one message is left.
 
     Raises:
         UsageError: The environment has a part of what torchrun sets, or what cannot be.
@@ -121,11 +131,25 @@ def processes() -> Iterator[Processes]:
         torch.cuda.set_device(local % devices)
         if int(os.environ.get("LOCAL_WORLD_SIZE", size)) <= devices:
             backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, rank=rank, world_size=size)
+    store, _, _ = next(rendezvous("env://", rank, size))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield Processes(rank, size)
+    except Exception:
+        if _fails_first(store):
+            raise
+        time.sleep(GRACE)
+        sys.exit(1)
     finally:
         dist.destroy_process_group()
+
+
+def _fails_first(store: Any) -> bool:
+    """Whether no other process has met an error yet: then this one has to say what it is."""
+    try:
+        return bool(store.add("failures", 1) == 1)
+    except RuntimeError:  # the store has ended with the process that kept it
+        return False
 
 
 def _environment() -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
 from vercomp.data import load_data
+from vercomp.distributed import processes
 from vercomp.driver import CompiledNetwork
 from vercomp.outputs import RunFolder
 from vercomp.report.summaries import attack_summary, plain
@@ -45,21 +46,26 @@ def run(
     json_path: str | None,
 ) -> None:
     """Attack block by block; the table, or JSON, at the end."""
-    check_json_path(json_path)
-    with Patience(f"compiling {model}"):
-        network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
-    dataset = load_data(
-        data, tuple(network.network.input_shape), limit, classes=network.network.classes
-    )
-    description = describe("attack", network, dataset, {"radius": radius})
-    folder = RunFolder(out, description, RESULTS) if out is not None else None
-    arrays = run_in_blocks(
-        f"attacking {data}",
-        len(dataset),
-        lambda rows: attack_arrays(network, dataset.x[rows], dataset.y[rows], radius),
-        folder,
-        COLUMNS,
-    )
+    folder = None
+    with processes() as team:
+        check_json_path(json_path)
+        with Patience(f"compiling {model}", shown=team.main):
+            network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
+        shape, classes = tuple(network.network.input_shape), network.network.classes
+        dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
+        if out is not None and team.main:
+            description = describe("attack", network, dataset, {"radius": radius})
+            folder = RunFolder(out, description, RESULTS)
+        arrays = run_in_blocks(
+            f"attacking {data}",
+            len(dataset),
+            lambda rows: attack_arrays(network, dataset.x[rows], dataset.y[rows], radius),
+            folder,
+            COLUMNS,
+            team,
+        )
+    if arrays is None:
+        return
     summary = attack_summary(arrays, radius=radius)
     if folder is not None:
         folder.write_summary(plain(summary))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sys
+import math
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vercomp.commands.models import identity
 from vercomp.commands.patience import Patience
 from vercomp.data import Dataset
+from vercomp.distributed import Processes
 from vercomp.driver import CompiledNetwork
 from vercomp.errors import OutputFolderError
 from vercomp.outputs import RunFolder
@@ -47,44 +48,69 @@ def describe(
 
 
 def run_in_blocks(
-    what: str, count: int, solve: Solve, folder: RunFolder | None, needed: frozenset[str]
-) -> Arrays:
+    what: str,
+    count: int,
+    solve: Solve,
+    folder: RunFolder | None,
+    needed: frozenset[str],
+    team: Processes,
+) -> Arrays | None:
     """Solve ``count`` inputs block by block.
+
+    Several processes solve as many blocks at a time, all of one size; process 0 keeps them.
 
     Args:
         what: What the progress bar says.
         count: N.
         solve: The results for a slice of the inputs, as arrays with a row an input.
-        folder: Where results are kept, and where those of an earlier, equal run are taken from.
+        folder: Where results are kept, and where those of an earlier, equal run are taken from,
+            with whatever number of processes; of process 0, None in the others.
         needed: Names of the arrays that kept results must have.
+        team: The processes that share the work.
 
     Returns:
-        The results of all inputs, with ``index`` and ``seconds`` (a block's time, shared out).
+        The results of all inputs, with ``index`` and ``seconds`` (a block's time, shared out), in
+        process 0; None in the others.
     """
     parts = _kept(folder, count, needed)
-    done = sum(len(part["index"]) for part in parts)
+    done = team.same(sum(len(part["index"]) for part in parts))
     if done:
-        print(f"{what}: {done} of {count} are there already", file=sys.stderr)
+        team.say(f"{what}: {done} of {count} are there already")
     keeper = _Keeper(folder, parts)
     size = FIRST
-    with Patience(what, count, done) as patience:
+    with Patience(what, count, done, shown=team.main) as patience:
         try:
             while done < count:
-                block = slice(done, min(done + size, count))
+                blocks = _shares(done, min(done + size * team.size, count), team.size)
                 begin = time.perf_counter()
-                part = solve(block)
+                mine = _solved(solve, blocks[team.rank]) if team.rank < len(blocks) else None
                 seconds = time.perf_counter() - begin
-                rows = block.stop - block.start
-                part["index"] = np.arange(block.start, block.stop)
-                part.setdefault("seconds", np.full(rows, seconds / rows))
-                parts.append(part)
-                done = block.stop
-                patience.advance(rows)
-                size = _next_size(size, seconds)
+                found = team.gather((mine, seconds))
+                if team.main:
+                    parts += [part for part, _ in found if part is not None]
+                patience.advance(blocks[-1].stop - done)
+                done = blocks[-1].stop
+                size = _next_size(size, max(seconds for _, seconds in found))
                 keeper.keep(soon=True)
         finally:
             keeper.keep()
-    return _joined(parts)
+    return _joined(parts) if team.main else None
+
+
+def _shares(start: int, stop: int, size: int) -> list[slice]:
+    """Rows start to stop as at most ``size`` blocks, the last perhaps shorter than the others."""
+    length = math.ceil((stop - start) / size)
+    return [slice(row, min(row + length, stop)) for row in range(start, stop, length)]
+
+
+def _solved(solve: Solve, block: slice) -> Arrays:
+    """The results of a block, with its rows' numbers and times."""
+    begin = time.perf_counter()
+    part = solve(block)
+    rows = block.stop - block.start
+    part["index"] = np.arange(block.start, block.stop)
+    part.setdefault("seconds", np.full(rows, (time.perf_counter() - begin) / rows))
+    return part
 
 
 def _next_size(size: int, seconds: float) -> int:

@@ -14,6 +14,7 @@ from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
 from vercomp.data import load_data
+from vercomp.distributed import processes
 from vercomp.driver import CompiledNetwork
 from vercomp.outputs import RunFolder
 from vercomp.report.summaries import certificate_summary, plain
@@ -52,25 +53,28 @@ def run(
     json_path: str | None,
 ) -> None:
     """Certify block by block; the table, or JSON, at the end."""
-    check_json_path(json_path)
-    with Patience(f"compiling {model}"):
-        network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
-    dataset = load_data(
-        data, tuple(network.network.input_shape), limit, classes=network.network.classes
-    )
     asked: dict[str, Any] = {"radius": radius, "decide": decide, "targets": targets}
-    folder = out and RunFolder(out, describe("certify", network, dataset, asked), RESULTS)
-    arrays = run_in_blocks(
-        f"certifying {data}",
-        len(dataset),
-        lambda rows: certificate_arrays(
-            network, dataset.x[rows], dataset.y[rows], radius=radius, decide=decide, targets=targets
-        ),
-        folder or None,
-        COLUMNS,
-    )
+    folder = None
+    with processes() as team:
+        check_json_path(json_path)
+        with Patience(f"compiling {model}", shown=team.main):
+            network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
+        shape, classes = tuple(network.network.input_shape), network.network.classes
+        dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
+        if out is not None and team.main:
+            folder = RunFolder(out, describe("certify", network, dataset, asked), RESULTS)
+        arrays = run_in_blocks(
+            f"certifying {data}",
+            len(dataset),
+            lambda rows: certificate_arrays(network, dataset.x[rows], dataset.y[rows], **asked),
+            folder,
+            COLUMNS,
+            team,
+        )
+    if arrays is None:
+        return
     summary = certificate_summary(arrays, **asked)
-    if folder:
+    if folder is not None:
         folder.write_summary(plain(summary))
     title = f"{network.name}: l2 certificates on {data}"
     deliver(summary, json_path, certificate_table(summary, arrays, title))

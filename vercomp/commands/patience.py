@@ -19,10 +19,13 @@ class Patience:
         what: What is being done.
         total: How much there is of it; None if that is unknown.
         done: How much is already done.
+        shown: Whether anything is shown at all: of several processes one shows how all get on.
     """
 
-    def __init__(self, what: str, total: int | None = None, done: int = 0) -> None:
-        self.what, self.total, self.done = what, total, done
+    def __init__(
+        self, what: str, total: int | None = None, done: int = 0, *, shown: bool = True
+    ) -> None:
+        self.what, self.total, self.done, self.shown = what, total, done, shown
         self._begin = time.monotonic()
         self._said = self._begin + DELAY - REPEAT
         self._lock = threading.Lock()
@@ -32,7 +35,7 @@ class Patience:
         self._over = False
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if self.shown and sys.stderr.isatty():
             self._timer.start()
         return self
 
@@ -54,10 +57,14 @@ class Patience:
             self.done += count
             if self._bar is not None:
                 self._bar.advance(self._task, count)  # type: ignore[attr-defined]
-            elif not sys.stderr.isatty() and time.monotonic() - self._said > REPEAT:
+            elif self._is_due():
                 self._said = time.monotonic()
                 seconds = self._said - self._begin
                 print(f"{self.what}: {self.done} of {self.total}, {seconds:.0f} s", file=sys.stderr)
+
+    def _is_due(self) -> bool:
+        late = time.monotonic() - self._said > REPEAT
+        return self.shown and late and not sys.stderr.isatty()
 
     def _start(self) -> None:
         from rich.console import Console
