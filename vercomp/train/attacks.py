@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vercomp.errors import UsageError
 from vercomp.train.balls import (
     directions,
     lengths,
@@ -21,7 +22,8 @@ from vercomp.train.balls import (
     random_directions,
     random_perturbations,
 )
-from vercomp.train.targets import attack_targets, largest_competitor, margin
+from vercomp.train.recipe import TARGETS
+from vercomp.train.targets import largest_competitor, margin, nearest_by_certificate
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -77,8 +79,8 @@ def curvature_attack(
         curvature: κ (C, C) with ∇²(z_y − z_t) ≽ −κ[y, t]·I; so M = κ[t, y].
         steps: Gradient evaluations.
         target: ``"largest"``: at every step the class t ≠ y of the largest logit; ``"runner-up"``:
-            that class at x₀, kept; ``"certificate"``: the class whose closed-form certificate at x₀
-            is the smallest, kept.
+            that class at x₀, kept; ``"certificate"``: where the attack begins, the class whose
+            certified margin is the smallest, kept (:func:`.targets.nearest_by_certificate`).
         start: Perturbations to begin at, shaped like x; 0 by default.
         stride: The shortest step, by default 2ρ/steps; 0: majorisation alone, which is monotone for
             a target that is kept.
@@ -86,21 +88,25 @@ def curvature_attack(
     Raises:
         UsageError: Another word for ``target``.
     """
+    if target not in TARGETS:
+        raise UsageError(f"no attack target {target!r}", remedy=f"Known: {', '.join(TARGETS)}")
     curvature = curvature.detach().to(x)
-    kept = attack_targets(logits, x, y, curvature, target)
     shortest = 2.0 * radius / max(steps, 1) if stride is None else stride
     shift = torch.zeros_like(x) if start is None else project(start.to(x), radius)
-    last = kept
-    for _ in range(steps if radius > 0.0 else 0):
-        gradient, last = _margin_gradient(logits, x + shift, y, kept)
+    kept = _largest(logits, x, y) if target == "runner-up" else None
+    aimed = kept
+    for step in range(steps if radius > 0.0 else 0):
+        if step == 0 and target == "certificate":
+            kept, gradient = nearest_by_certificate(logits, x, y, radius, shift)
+            aimed = kept
+        else:
+            aimed, gradient = _steepest(logits, x + shift, y, kept)
         steepness = lengths(gradient)
-        bound = curvature[last, y].reshape(steepness.shape).clamp_min(1e-30)
+        bound = curvature[aimed, y].reshape(steepness.shape).clamp_min(1e-30)
         length = (steepness / bound).clamp(max=_LONGEST * radius).clamp_min(shortest)
         shift = project(shift - length * directions(gradient), radius)
-    if last is None:
-        with torch.no_grad():
-            last = largest_competitor(logits(x + shift), y)
-    return Attacked(x.detach() + shift, last)
+    point = x.detach() + shift
+    return Attacked(point, _largest(logits, point, y) if aimed is None else aimed)
 
 
 def projected_gradient(
@@ -131,8 +137,7 @@ def projected_gradient(
     if start is None:
         start = random_perturbations(x, radius, generator)
     point = _ascend(loss, x, start, radius, steps)
-    with torch.no_grad():
-        return Attacked(point, largest_competitor(logits(point), y))
+    return Attacked(point, _largest(logits, point, y))
 
 
 def divergence_attack(
@@ -177,13 +182,18 @@ def _ascend(
     return x.detach() + shift
 
 
-def _margin_gradient(
+def _steepest(
     logits: Logits, point: Tensor, y: Tensor, kept: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """∇(z_y − z_t) at a point, for the targets that are kept or else the largest competitors."""
+    """Targets, those kept or else the largest competitors, and ∇(z_y − z_t) at a point."""
     with torch.enable_grad():
         point = point.detach().requires_grad_()
         z = logits(point)
         target = largest_competitor(z, y) if kept is None else kept
         (gradient,) = torch.autograd.grad(margin(z, y, target).sum(), point)
-    return gradient, target
+    return target, gradient
+
+
+def _largest(logits: Logits, point: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return largest_competitor(logits(point), y)

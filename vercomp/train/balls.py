@@ -15,6 +15,11 @@ def lengths(perturbation: Tensor) -> Tensor:
     return flat.reshape(-1, *(1,) * (perturbation.ndim - 1))
 
 
+def dot(v: Tensor, w: Tensor) -> Tensor:
+    """v·w, (B,)."""
+    return (v * w).flatten(1).sum(1)
+
+
 def project(perturbation: Tensor, radius: float | Tensor) -> Tensor:
     """The nearest points of the ball around 0: v · min(1, ρ/‖v‖)."""
     return perturbation * (radius / lengths(perturbation).clamp_min(_TINY)).clamp(max=1.0)

@@ -1,4 +1,4 @@
-"""Which class an attack aims at: the largest competitor, or the one that is provably nearest."""
+"""Which class an attack aims at: the largest competitor, or the one that is nearest."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vercomp.errors import UsageError
+from vercomp.train.balls import dot, lengths
 
 CANDIDATES = 4
-"""So many competitors, the largest, are asked for their certificates."""
-
-WORDS = ("largest", "runner-up", "certificate")
+"""So many competitors, the largest, compete for the smallest certificate."""
 
 
 def margin(z: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -30,55 +28,44 @@ def largest_competitor(z: Tensor, y: Tensor) -> Tensor:
     return competitors(z, y).argmax(1)
 
 
-def attack_targets(
-    logits: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, curvature: Tensor, word: str
-) -> Tensor | None:
-    """The targets of a whole attack; None for ``"largest"``, which is chosen anew at each step.
-
-    Raises:
-        UsageError: An unknown word.
-    """
-    if word == "largest":
-        return None
-    if word == "runner-up":
-        with torch.no_grad():
-            return largest_competitor(logits(x), y)
-    if word == "certificate":
-        return nearest_by_certificate(logits, x, y, curvature)
-    raise UsageError(f"no attack target {word!r}", remedy=f"Known: {', '.join(WORDS)}")
-
-
 def nearest_by_certificate(
     logits: Callable[[Tensor], Tensor],
     x: Tensor,
     y: Tensor,
-    curvature: Tensor,
+    radius: float,
+    shift: Tensor,
     candidates: int = CANDIDATES,
-) -> Tensor:
-    """The class t with the smallest certificate from one gradient at the input, (B,).
+) -> tuple[Tensor, Tensor]:
+    """The class whose margin falls lowest on the ball, as tangents have it, and its gradient.
 
-    With f = z_y − z_t > 0, g = ∇f and ∇²f ≽ −κ·I, no boundary point is nearer than
-    r = 2f/(‖g‖ + √(‖g‖² + 2κf)): on a ray f falls by at most ‖g‖s + ½κs² (Theorem 1 at x̂ = x₀). A
-    large logit whose margin is flat may be far away, and a smaller one that is steep near. Inputs
-    that are misclassified have no certificate: their target is the largest competitor.
+    The largest logit is not the nearest class: a margin may be small and flat, another one larger
+    and steep. From f = z_y − z_t and g = ∇f at x₀ alone, the closed-form certificate says that no
+    point of the ball has a margin below f − ρ‖g‖ − ½κρ². Targets are compared by that without its
+    last term, which is a worst case that differs little between classes and that no network comes
+    near: f − ρ‖g‖, positive where f/‖g‖ > ρ. Away from x₀, at x = x₀ + s, the same tangent bound
+    reads f(x) − g·s − ρ‖g‖.
 
     Args:
         logits: The network, (B, *shape) to (B, C).
-        x: Inputs (B, *shape).
+        x: Inputs x₀ (B, *shape).
         y: Labels (B,).
-        curvature: κ (C, C).
-        candidates: Competitors that are looked at, the largest, a backward pass each.
+        radius: ρ.
+        shift: s (B, *shape): where the attack begins.
+        candidates: The competitors of largest logit that are compared, a backward pass each.
+
+    Returns:
+        The targets (B,), and ∇(z_y − z_t) at x₀ + s for them (B, *shape).
     """
     with torch.enable_grad():
-        point = x.detach().requires_grad_()
+        point = (x + shift).detach().requires_grad_()
         z = logits(point)
         table = competitors(z, y).topk(min(candidates, z.shape[1] - 1), 1).indices
-        radii = []
+        gradients, bounds = [], []
         for target in table.unbind(1):
             f = margin(z, y, target)
             (g,) = torch.autograd.grad(f.sum(), point, retain_graph=True)
-            steepness, f = g.flatten(1).norm(dim=1), f.detach()
-            root = (steepness**2 + 2.0 * (curvature[y, target] * f).clamp_min(0.0)).sqrt()
-            radii.append(2.0 * f / (steepness + root).clamp_min(1e-30))
-    nearest = torch.where(radii[0] > 0.0, torch.stack(radii, 1).argmin(1), 0)
-    return table.gather(1, nearest[:, None])[:, 0]
+            gradients.append(g)
+            bounds.append(f.detach() - dot(g, shift) - radius * lengths(g).flatten())
+    nearest = torch.stack(bounds, 1).argmin(1)
+    rows = torch.arange(len(x), device=x.device)
+    return table[rows, nearest], torch.stack(gradients)[nearest, rows]
