@@ -72,6 +72,10 @@ class ValidationError(VercompError):
     """The translated graph computes something else than its source."""
 
 
+class DivergenceError(VercompError):
+    """A training whose loss is no longer a finite number."""
+
+
 class OutputFolderError(VercompError):
     """An output folder that cannot be written or holds something that is not ours."""
 

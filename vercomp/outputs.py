@@ -11,13 +11,25 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vercomp.errors import InternalError, OutputFolderError
 
 MANIFEST = "manifest.json"
+WRITTEN = (
+    "attacks.npz",
+    "certificates.npz",
+    "checkpoint.pt",
+    "history.json",
+    "radii.npz",
+    "report.html",
+    "result.json",
+    "run.json",
+)
+"""The files of runs, as far as a killed one may leave half of them."""
 REMEDY = "Give another folder, or remove this one yourself"
 
 
@@ -155,18 +167,26 @@ class RunFolder:
         description: What the run is: the command, hashes of model and data, the options. Plain
             data; a run is the same when all of it is equal.
         results: Name of the file of results within the folder.
+        others: What else may lie there: names, patterns of names (``*.png``), and folders, with a
+            slash behind, whatever is in them.
 
     Raises:
         OutputFolderError: The folder holds another run or something else, or cannot be written.
     """
 
-    def __init__(self, folder: Path | str, description: Mapping[str, Any], results: str) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        description: Mapping[str, Any],
+        results: str,
+        others: Collection[str] = (),
+    ) -> None:
         self.folder = Path(folder)
         self._results = self.folder / results
         # through JSON and back, so that equal descriptions compare equal (tuples become lists)
         wanted = json.loads(json.dumps(dict(description)))
-        ours = {"run.json", "result.json", results}
-        names = set(_names(self.folder))
+        ours = {"run.json", "result.json", results, *others}
+        names = {name for name in _names(self.folder) if not _is_unfinished(name, others)}
         if not names:
             content = json.dumps(wanted, indent=2, sort_keys=True).encode() + b"\n"
             write_atomically(self.folder / "run.json", content)
@@ -190,9 +210,10 @@ class RunFolder:
                 location=str(self.folder),
                 remedy=REMEDY,
             )
-        if names - ours:
+        strange = {name for name in names if not any(_matches(name, known) for known in ours)}
+        if strange:
             raise OutputFolderError(
-                f"the run's folder also holds {_listing(names - ours)}",
+                f"the run's folder also holds {_listing(strange)}",
                 location=str(self.folder),
                 remedy=REMEDY,
             )
@@ -235,8 +256,21 @@ def _names(folder: Path) -> list[str]:
 def _is_leftover(path: Path) -> bool:
     """A temporary file of write_atomically: '.NAME.' and eight characters, beside its file."""
     stem, _, tail = path.name.rpartition(".")
-    known = ("run.json", "result.json", "certificates.npz", "attacks.npz")
-    return len(tail) == 8 and stem.startswith(".") and stem[1:] in known
+    return len(tail) == 8 and stem.startswith(".") and stem[1:] in WRITTEN
+
+
+def _is_unfinished(name: str, others: Collection[str]) -> bool:
+    """In what a killed write_package leaves beside one of these folders: '.FOLDER.new-…'."""
+    beside, _, state = name.partition("/")[0].rpartition(".")
+    folders = {other.removesuffix("/") for other in others if other.endswith("/")}
+    return state.startswith(("new-", "old-")) and beside.startswith(".") and beside[1:] in folders
+
+
+def _matches(name: str, known: str) -> bool:
+    """Whether a path is the one that is known, matches it, or lies in that folder."""
+    if known.endswith("/"):
+        return fnmatchcase(name.partition("/")[0] + "/", known)
+    return "/" not in name and fnmatchcase(name, known)
 
 
 def _content(folder: Path) -> dict[str, str]:

@@ -1,0 +1,125 @@
+"""Every number of a training, checked when it is written down."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from vercomp.errors import UsageError
+
+METHODS = ("plain", "penalty", "pgd", "trades", "crt")
+TARGETS = ("largest", "certificate", "runner-up")
+PRECISIONS = ("highest", "high", "medium")
+
+_POSITIVE = ("radius", "learning_rate")
+_NOT_NEGATIVE = ("penalty", "weight_decay", "clean_weight", "trades_beta")
+_SHARES = ("radius_ramp", "penalty_ramp", "averaging", "exponent")
+_AT_LEAST_ONE = ("epochs", "batch_size", "validation", "evaluate_every", "pairs_per_call")
+_AT_LEAST_ZERO = ("attack_steps", "shift", "seed")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training is made of.
+
+    Args:
+        method: ``plain``: cross entropy; ``penalty``: with the curvature bound; ``pgd``: at points
+            of projected gradient ascent (Madry et al. 2018); ``trades``: Zhang et al. 2019;
+            ``crt``: at worst points found by Theorem 2, with the curvature bound (Singla and Feizi
+            2020, section 6).
+        radius: ρ, of the balls of attacks, and of the certified accuracy that selects the network.
+        penalty: γ, of the mean curvature bound, in ``penalty`` and ``crt``.
+        epochs: Passes over the training data.
+        batch_size: Inputs a step, over all processes together.
+        learning_rate: Of Adam; rises over the first steps and falls to zero along a cosine.
+        weight_decay: Of Adam, decoupled (Loshchilov and Hutter 2019).
+        attack_steps: Gradient evaluations of an attack.
+        target: The class an attack of ``crt`` aims at. ``largest``: at every step the largest
+            competitor; ``certificate``: the class with the smallest certificate at the input;
+            ``runner-up``: the second largest logit there, kept (the paper's).
+        radius_ramp: Share of the training over which the radius grows linearly from 0.
+        penalty_ramp: The same for γ.
+        warm_start: Attacks begin at the perturbation found for that input an epoch ago.
+        exponent: q of the generalised cross entropy (1 − p^q)/q (Zhang and Sabuncu 2018), grown
+            along with the radius; 0: cross entropy.
+        clean_weight: Of the loss at the inputs themselves, beside that at attacked ones.
+        trades_beta: β of TRADES.
+        shift: Augmentation: random shifts of images by up to so many pixels.
+        averaging: Decay of an exponential moving average of the weights, which is then what is
+            validated and kept; 0: none.
+        validation: Inputs held out of the training data to select the network by; at most a fifth
+            of the data.
+        evaluate_every: Epochs between evaluations on them; the last epoch always ends with one.
+        pairs_per_call: Pairs of classes whose curvature bound a step evaluates.
+        precision: Of float32 products in training steps
+            (:func:`torch.set_float32_matmul_precision`): ``highest``, ``high``, ``medium``.
+            Certificates are computed in float64 whatever it says.
+        seed: Of the split, the order, the augmentation and the attacks.
+
+    Raises:
+        UsageError: A value out of its range.
+    """
+
+    method: str = "crt"
+    radius: float = 0.5
+    penalty: float = 0.01
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    attack_steps: int = 3
+    target: str = "largest"
+    radius_ramp: float = 1 / 3
+    penalty_ramp: float = 0.0
+    warm_start: bool = True
+    exponent: float = 0.0
+    clean_weight: float = 0.0
+    trades_beta: float = 6.0
+    shift: int = 0
+    averaging: float = 0.0
+    validation: int = 5000
+    evaluate_every: int = 5
+    pairs_per_call: int = 16
+    precision: str = "highest"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, words in (("method", METHODS), ("target", TARGETS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in words:
+                raise _wrong(name, getattr(self, name), f"one of {', '.join(words)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+                raise _wrong(field.name, value, "a whole number")
+            if field.type == "float" and not _is_finite(value):
+                raise _wrong(field.name, value, "a finite number")
+        for names, low, high in (
+            (_NOT_NEGATIVE, 0, math.inf),
+            (_SHARES, 0, 1),
+            (_AT_LEAST_ONE, 1, math.inf),
+            (_AT_LEAST_ZERO, 0, math.inf),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if not low <= value <= high:
+                    wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                    raise _wrong(name, value, wanted)
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                raise _wrong(name, getattr(self, name), "positive")
+        if self.averaging == 1:
+            raise _wrong("averaging", self.averaging, "below 1: the average would never move")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the curvature bound is evaluated at every step, as a penalty or for attacks."""
+        return self.method in ("penalty", "crt")
+
+
+def _is_finite(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _wrong(name: str, value: object, wanted: str) -> UsageError:
+    return UsageError(f"{name.replace('_', ' ')} must be {wanted}, not {value!r}")

@@ -1,0 +1,100 @@
+"""Which network of a training is kept: the one that most validation inputs are certified for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vercomp.distributed import Processes
+from vercomp.driver import CompiledNetwork, load_package
+
+PACKAGE = "network"
+"""The folder, within that of the training, of the network that is kept."""
+
+BLOCK = 1024  # inputs certified at a time
+
+
+class Selection:
+    """Certifies networks on the validation split, and keeps the best.
+
+    The best has the largest certified accuracy at ρ, over all targets; then the largest clean
+    accuracy; then it is the first.
+
+    Args:
+        x: Validation inputs (V, *shape).
+        y: Labels (V,).
+        radius: ρ.
+        folder: Where the best network lies, for as long as it is the best; None: in memory alone.
+        processes: Those that share the inputs.
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, radius: float, folder: Path | None, processes: Processes
+    ) -> None:
+        self.x, self.y, self.radius = x, y, radius
+        self.folder, self.processes = folder, processes
+        self.radii: dict[int, NDArray[np.float64]] = {}
+        self.best_epoch = 0
+        self._score = (-1.0, -1.0)
+        self._network: CompiledNetwork | None = None
+
+    @property
+    def network(self) -> CompiledNetwork:
+        """The best so far."""
+        if self._network is None:
+            assert self.folder is not None  # noqa: S101 - a resumed run has one
+            self._network = load_package(self.folder / PACKAGE)
+        return self._network
+
+    def evaluate(self, epoch: int, network: CompiledNetwork) -> dict[str, Any]:
+        """Certify; keep the network if it is the best so far. What the epoch's row says of it."""
+        radii, correct = self._certify(network)
+        self.radii[epoch] = radii
+        clean = float(correct.mean())
+        share = float((correct & (radii > self.radius)).mean())
+        if (share, clean) > self._score:
+            self._score, self.best_epoch, self._network = (share, clean), epoch, network
+            if self.folder is not None and self.processes.main:
+                network.save(self.folder / PACKAGE)
+        pairs = network.network.classes * (network.network.classes - 1)
+        return {
+            "validation_clean_accuracy": clean,
+            "validation_certified_accuracy": share,
+            "validation_mean_radius": float(radii[correct].mean()) if correct.any() else None,
+            "validation_curvature": float(network.curvature()[1].sum()) / pairs,
+        }
+
+    def _certify(self, network: CompiledNetwork) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Radii, 0 where misclassified, and what is classified correctly, of all inputs."""
+        team = self.processes
+        mine = slice(team.rank, None, team.size)
+        x, y = self.x[mine], self.y[mine]
+        blocks = [
+            network.certify(x[begin : begin + BLOCK], y[begin : begin + BLOCK])
+            for begin in range(0, len(y), BLOCK)
+        ]
+        radii = np.empty(len(self.y), dtype=np.float64)
+        correct = np.empty(len(self.y), dtype=np.bool_)
+        found = torch.cat([block.radius for block in blocks])
+        right = torch.cat([block.prediction for block in blocks]) == y
+        for rank, share in enumerate(team.gather((found.numpy(), right.numpy()))):
+            radii[rank :: team.size], correct[rank :: team.size] = share
+        return np.where(correct, radii, 0.0), correct
+
+    def state(self) -> dict[str, Any]:
+        """What is known, but for the network itself, which has a folder of its own."""
+        radii = {epoch: torch.from_numpy(values) for epoch, values in self.radii.items()}
+        return {"radii": radii, "best_epoch": self.best_epoch, "score": self._score}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.radii = {epoch: values.numpy() for epoch, values in state["radii"].items()}
+        self.best_epoch = state["best_epoch"]
+        certified_share, clean = state["score"]
+        self._score = (certified_share, clean)
