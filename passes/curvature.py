@@ -234,9 +234,20 @@ class _Emitter:
             if whole is not None:
                 weighted, length = self._weighted(name, whole, q), self._total_square(parent)
                 bounds.append(self.builder.emit(f"k_{name}_matrix", "multiply", weighted, length))
-        for bound in bounds:
-            share = self.builder.emit(f"k_{name}", "minimum", share, bound)
-        return share
+        least = bounds[0]
+        for bound in bounds[1:]:
+            least = self.builder.emit(f"k_{name}_matrix", "minimum", least, bound)
+        chosen = "refine" if self._is_direct(parent) else "minimum"
+        return self.builder.emit(f"k_{name}", chosen, share, least)
+
+    def _is_direct(self, node: Affine) -> bool:
+        """Whether its norms and its weighted norms are taken of the same maps, its own.
+
+        Then ‖diag(√q) A‖² ≤ max q ‖A‖² for each of them, and the bounds that weigh the maps before
+        their norms are taken are never above the one that weighs them afterwards.
+        """
+        both = (*self.paths[node.name], *self.matrices[node.name])
+        return all(len(path.maps) == 1 for path in both)
 
     def _weighted(self, name: str, linear: Operand, q: Value) -> Value:
         return self.builder.emit(f"w_{name}", "weighted_norm2_squared", linear, q)

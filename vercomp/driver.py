@@ -41,7 +41,7 @@ from vercomp.pass_manager import State, run_passes
 from vercomp.registry import Options, Registry, registry
 from vercomp.report.analysis import Analysis, analysis_of
 from vercomp.runtime.network import VerifiedNetwork
-from vercomp.runtime.regularizer import Regularizer
+from vercomp.runtime.regularizer import Regularizer, trainable
 from vercomp.runtime.storage import fill, fill_weights
 
 if TYPE_CHECKING:
@@ -110,11 +110,26 @@ class CompiledNetwork:
         """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""
         return self.network.curvature()
 
-    def regularizer(self) -> Regularizer:
-        """The curvature bound as a loss term over :attr:`network`'s live parameters."""
+    def regularizer(self, pairs_per_call: int | None = 16) -> Regularizer:
+        """The curvature bound as a loss term over :attr:`network`'s live parameters.
+
+        See :class:`vercomp.runtime.regularizer.Regularizer`.
+
+        Raises:
+            UsageError: The package was compiled without it.
+            UnsupportedError: The network has nothing to train: its weights are all constants.
+        """
         if "regularizer" not in self.manifest["emit"]:
             self._feature("regularizer")
-        made: Regularizer = self.module.regularizer(self.network)
+        try:
+            trainable(self.network)
+        except ValueError as error:
+            raise UnsupportedError(
+                str(error),
+                node=self.name,
+                remedy="Regularise the model that its weights were computed from",
+            ) from error
+        made: Regularizer = self.module.regularizer(self.network, pairs_per_call)
         return made
 
     def analysis(self) -> Analysis:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from vercomp.backends.torch.layout import Layout
 from vercomp.driver import analyse, translate
 from vercomp.errors import UnsupportedError
-from vercomp.ir.graph import Affine
+from vercomp.ir.graph import Affine, Graph
 from vercomp.ir.linear_maps import Parameter
 from vercomp.program import ConstantOf, MapOf, evaluate
 from vercomp.registry import Options, registry
 from vercomp.runtime.arithmetic import Arithmetic, Bound
 from vercomp.runtime.elementwise import Range
 from vercomp.runtime.operators import Operator
-from vercomp.runtime.regularizer import Regularizer
+from vercomp.runtime.regularizer import Regularizer, trainable
 
 
 def regularizer(
@@ -30,11 +30,13 @@ def regularizer(
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
     output: str | int | None = None,
+    pairs_per_call: int | None = 16,
 ) -> Regularizer:
     """The curvature bound of a model, over the model's own live parameters.
 
     ``loss = cross_entropy(model(x), y) + gamma * reg(y, t)``: see
-    :class:`vercomp.runtime.regularizer.Regularizer`.
+    :class:`vercomp.runtime.regularizer.Regularizer`, also for what a value is worth: it converges
+    to the bound from below, where the certificate's is proved from above.
 
     Args:
         model: The model that is being trained.
@@ -42,25 +44,45 @@ def regularizer(
         mean: Mean of a normalisation outside the model, as for :func:`vercomp.compile`.
         std: Its standard deviation.
         output: Which result the logits are, as for :func:`vercomp.compile`.
+        pairs_per_call: Pairs of classes that one call evaluates in training mode, in rotation;
+            all where None.
 
     Raises:
         UnsupportedError: The model computes a weight from its parameters (a mask, a weight norm):
-            the gradient would not reach them.
+            the gradient would not reach them. Or it has no parameters.
         VercompError: As :func:`vercomp.compile`.
     """
     found = registry()
     translation = translate(model, input_shape, found, output)
-    if translation.derived:
-        name, sources = next(iter(translation.derived.items()))
-        raise UnsupportedError(
-            f"it is computed from {', '.join(sources)} inside the model, which its gradient would "
-            "not reach",
-            node=name,
-            remedy="Regularise a model whose layers read their parameters as they are",
-        )
     layout = analyse(translation, found, Options(mean, std), "network")
-    live = LiveProgram(model, layout)
-    return Regularizer(LiveProgram.bound, live, layout.graph.classes, next(model.parameters()))
+    for name in _weights(layout.graph):
+        if name in translation.derived:
+            raise UnsupportedError(
+                f"it is computed from {', '.join(translation.derived[name])} inside the model, "
+                "which its gradient would not reach",
+                node=name,
+                remedy="Regularise a model whose layers read their parameters as they are",
+            )
+    try:
+        like = trainable(model)
+    except ValueError as error:
+        raise UnsupportedError(
+            str(error), node=type(model).__name__, remedy="Pass a model with nn.Parameters"
+        ) from error
+    return Regularizer(
+        LiveProgram.bound,
+        LiveProgram(model, layout),
+        layout.graph.classes,
+        like,
+        pairs_per_call,
+        symmetric=layout.symmetric,
+    )
+
+
+def _weights(graph: Graph) -> list[str]:
+    """The names of the parameters that the maps read; biases do not enter the curvature."""
+    terms = (term for node in graph.affine() for term in node.terms)
+    return [parameter.name for term in terms for parameter in term.map.parameters()]
 
 
 class LiveProgram:

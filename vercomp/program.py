@@ -118,6 +118,7 @@ SIGNATURES: Mapping[str, tuple[tuple[Kind, ...], Kind]] = {
     "multiply": ((_B, _B), _B),
     "square_root": ((_B,), _B),
     "minimum": ((_B, _B), _B),
+    "refine": ((_B, _B), _B),
     "row_max": ((_W,), _B),
     "row_norm": ((_I,), _B),
     "exactly": ((Kind.COEFFICIENTS,), _I),

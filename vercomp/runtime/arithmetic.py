@@ -75,6 +75,10 @@ class Arithmetic(Protocol):
         """The tighter of two bounds of the same quantity."""
         ...
 
+    def refine(self, a: Tensor, b: Tensor) -> Tensor:
+        """The same where b ≤ a in real arithmetic, and only rounding can make a the tighter."""
+        ...
+
     def row_max(self, weights: Tensor) -> Tensor:
         """max_j q_j for each row of the weights."""
         ...

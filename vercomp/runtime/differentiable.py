@@ -1,12 +1,15 @@
 """Bound programs over live parameters: the value that training minimises.
 
 The same program as the certificate's, in the parameters' own type and with two differences: no
-outward rounding, and spectral norms by power iteration. The iteration is warm-started: each call
-moves the stored vectors by ``steps`` steps without gradient, then reads off the Rayleigh quotient
-with gradient, whose derivative is u vᵀ by the envelope theorem. From below, so never a promise.
+outward rounding, and spectral norms by power iteration. The iteration is warm-started: at the
+stored unit vector v a call reads off the Rayleigh quotient ‖diag(√q)A v‖² with gradient, whose
+derivative is u vᵀ by the envelope theorem, and from the same product A v it makes the next power
+step, v ← Aᵀ(q ⊙ A v) normalised, without gradient. From below, so never a promise.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,7 @@ from .elementwise import Range
 from .operators import Operator
 
 _TINY = 1e-30
+_SINGLE = torch.float32.itemsize
 
 
 class Differentiable(nn.Module):
@@ -23,26 +27,36 @@ class Differentiable(nn.Module):
 
     Args:
         like: A parameter; its type and device are followed wherever its module is moved.
-        steps: Power steps a call.
+        steps: Power steps a call; the last of them is for the next call.
         first_steps: Power steps where a site is met for the first time.
+
+    Attributes:
+        rows: Which of the stored vectors the coefficient rows of the current evaluation belong to;
+            all where None.
     """
 
     def __init__(self, like: Tensor, steps: int = 1, first_steps: int = 20) -> None:
         super().__init__()
         self.steps = steps
         self.first_steps = first_steps
+        self.rows: Tensor | None = None
         # In a tuple, so that it does not become a parameter of this module.
         self._like = (like,)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The parameters' type, as it is now."""
-        return self._like[0].dtype
+        """The parameters' type, as it is now; float32 where they are in half precision."""
+        dtype = self._like[0].dtype
+        return torch.float32 if dtype.itemsize < _SINGLE else dtype
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are now."""
         return self._like[0].device
+
+    def converted(self, parameters: Any) -> Any:
+        """The parameters in the type that is computed in."""
+        return parameters if self._like[0].dtype == self.dtype else _Converted(parameters, self)
 
     def norm2(self, operator: Operator, site: str) -> Tensor:
         """‖A v‖ at the current right singular vector v."""
@@ -51,11 +65,11 @@ class Differentiable(nn.Module):
 
     def weighted_norm2_squared(self, operator: Operator, weights: Tensor, site: str) -> Tensor:
         """Σ_j q_j (A v)_j² at the current vectors v, one a row of the weights."""
-        return self._rayleigh(operator, weights, site)
+        return self._rayleigh(operator, weights, site, self.rows)
 
     def constant(self, value: float) -> Tensor:
         """A number as a tensor."""
-        return torch.tensor(value, dtype=self.dtype, device=self.device)
+        return torch.full((), value, dtype=self.dtype, device=self.device)
 
     def zeros(self, c: Tensor) -> Tensor:
         """0 for each row of c."""
@@ -76,6 +90,10 @@ class Differentiable(nn.Module):
     def minimum(self, a: Tensor, b: Tensor) -> Tensor:
         """The smaller of two bounds."""
         return torch.minimum(a, b)
+
+    def refine(self, a: Tensor, b: Tensor) -> Tensor:
+        """b, which is never the larger of the two."""
+        return b
 
     def row_max(self, weights: Tensor) -> Tensor:
         """max_j q_j."""
@@ -113,37 +131,52 @@ class Differentiable(nn.Module):
         corners = torch.stack([-end * value for end in interval for value in second])
         return corners.amax(0).clamp_min(0.0)
 
-    def _rayleigh(self, operator: Operator, weights: Tensor, site: str) -> Tensor:
+    def _rayleigh(
+        self, operator: Operator, weights: Tensor, site: str, rows: Tensor | None = None
+    ) -> Tensor:
+        """Σ_j q_j (A v)_j² at stored vectors v, which move on."""
+        stored = self._buffers.get(site)
+        steps = self.steps
+        if stored is None or (rows is None and stored.shape[0] != len(weights)):
+            stored = self._start(operator.shape[1]).repeat(len(weights), 1)
+            self.register_buffer(site, stored)
+            steps = self.first_steps
+        vectors = stored.clone() if rows is None else stored[rows]
         with torch.no_grad():
-            vectors = self._vectors(site, len(weights), operator.shape[1])
-            steps = self.steps if vectors is not None else self.first_steps
-            if vectors is None:
-                vectors = self._start(len(weights), operator.shape[1])
-            for _ in range(steps):
-                vectors = operator.adjoint(weights * operator.apply(vectors))
-                vectors = vectors / vectors.norm(dim=1, keepdim=True).clamp_min(_TINY)
-                lost = vectors.norm(dim=1, keepdim=True) < 0.5
-                vectors = torch.where(lost, self._start(*vectors.shape), vectors)
-            self._keep(site, vectors)
-        return (weights * operator.apply(vectors).square()).sum(1)
+            for _ in range(steps - 1):
+                vectors = self._step(operator, weights * operator.apply(vectors))
+        image = operator.apply(vectors)
+        weighted = weights * image
+        if steps:
+            with torch.no_grad():
+                moved = self._step(operator, weighted)
+                stored.copy_(moved) if rows is None else stored.index_copy_(0, rows, moved)
+        return (weighted * image).sum(1)
 
-    def _vectors(self, site: str, rows: int, length: int) -> Tensor | None:
-        stored = self._buffers.get(site)
-        if stored is None or stored.shape != (rows, length):
-            return None
-        return stored.to(self.device, self.dtype)
+    def _step(self, operator: Operator, weighted: Tensor) -> Tensor:
+        """Aᵀ(q ⊙ A v), normalised; where that is nothing, the start."""
+        moved = operator.adjoint(weighted)
+        size = moved.norm(dim=1, keepdim=True)
+        found = (size > _TINY) & size.isfinite()
+        return torch.where(found, moved / size, self._start(operator.shape[1]))
 
-    def _keep(self, site: str, vectors: Tensor) -> None:
-        stored = self._buffers.get(site)
-        if stored is not None and stored.shape == vectors.shape:
-            stored.copy_(vectors)
-        else:
-            self.register_buffer(site, vectors.detach().clone())
-
-    def _start(self, rows: int, length: int) -> Tensor:
+    def _start(self, length: int) -> Tensor:
         """A fixed dense start: equal runs are equal, and no random state is touched."""
         phase = torch.arange(1, length + 1, dtype=self.dtype, device=self.device)
-        shift = torch.arange(rows, dtype=self.dtype, device=self.device)[:, None]
-        start: Tensor = 1.0 + (phase * 2.0**0.5 + shift).sin()
-        unit: Tensor = start / start.norm(dim=1, keepdim=True)
-        return unit
+        start: Tensor = 1.0 + (phase * 2.0**0.5).sin()
+        unit: Tensor = start / start.norm()
+        return unit[None]
+
+
+class _Converted:
+    """Attributes of an object, its tensors in the type of an arithmetic."""
+
+    def __init__(self, inner: Any, arithmetic: Differentiable) -> None:
+        self._inner = inner
+        self._arithmetic = arithmetic
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if isinstance(value, torch.dtype):
+            return self._arithmetic.dtype
+        return value.to(self._arithmetic.dtype) if isinstance(value, Tensor) else value

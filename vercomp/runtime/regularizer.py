@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,23 +11,49 @@ from torch import Tensor, nn
 
 from .arithmetic import Bound
 from .differentiable import Differentiable
+from .on_demand import OnDemand
 
 
 class Regularizer(nn.Module):
-    """K(W, y, t) of the certificate's own bound program, differentiable in the weights.
+    """κ of the certificate's own bound program, differentiable in the weights.
 
-    ``reg(y, t)`` is the mean over a batch of κ with ∇²(z_y − z_t) ≽ −κI, ``reg()`` the mean over
-    all pairs of classes, and :meth:`pairs` the whole matrix. Spectral norms follow by one
-    warm-started power step a call; their vectors are buffers, saved with ``state_dict``.
+    κ[y, t] is what the program proves when its norms are proved: ∇²(z_y − z_t) ≽ −κ[y, t]·I for
+    every input. With −∇²(z_y − z_t) = ∇²(z_t − z_y), Theorem 3's (m, M) of z_y − z_t are
+    (−κ[y, t], κ[t, y]).
+
+    Here norms come from power iteration: each evaluation of a pair reads ‖diag(√q)A v‖² off the
+    stored unit vector v and then moves v by one power step. Such a value never exceeds the bound
+    and converges to it where the weights rest; where they move it lags behind. It steers
+    training; it is never a promise. The gradient is that of the bound at singular vectors (u vᵀ
+    for a norm, by the envelope theorem). Vectors are buffers, saved with ``state_dict``.
+
+    In training mode a call evaluates ``pairs_per_call`` of the D pairs that it is asked for: those
+    from the s-th on, in a fixed circular order, each with D/pairs_per_call times its weight. Over
+    the D values of s the mean of value and gradient is exactly that over all D pairs; successive
+    calls with the same pairs run through them. Vectors of pairs that are not evaluated stay. In
+    evaluation mode, and in :meth:`pairs`, all pairs are evaluated.
+
+    It computes in the parameters' type, also under autocast, and in float32 where that is half
+    precision.
 
     Args:
         program: The bound program: (arithmetic, parameters, c) to :class:`Bound`.
         parameters: Anything with the parameters as attributes; read anew at every call.
         classes: C.
         like: A parameter; its type and device are followed wherever its module is moved.
+        pairs_per_call: Pairs evaluated by one call in training mode; all where None.
+        symmetric: Whether every σ″ has a symmetric range, [−h, h]. The program on −c is then the
+            mirror image of that on c, κ[t, y] = κ[y, t], and one of the two is evaluated.
+
+    Attributes:
+        latest: The most recent κ of every pair, (C, C), detached; zero on the diagonal.
     """
 
+    latest: Tensor
+    position: Tensor
     _c: Tensor
+    _y: Tensor
+    _t: Tensor
 
     def __init__(
         self,
@@ -34,31 +61,123 @@ class Regularizer(nn.Module):
         parameters: Any,
         classes: int,
         like: Tensor,
+        pairs_per_call: int | None = 16,
+        *,
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
+        if pairs_per_call is not None and pairs_per_call < 1:
+            raise ValueError(f"pairs_per_call is {pairs_per_call}: at least 1, or None for all")
         self.arithmetic = Differentiable(like)
         self.classes = classes
-        identity = torch.eye(classes, dtype=like.dtype, device=like.device)
-        self._y, self._t = torch.nonzero(1.0 - identity, as_tuple=True)
-        self.register_buffer("_c", identity[self._y] - identity[self._t], persistent=False)
+        self.pairs_per_call = pairs_per_call
+        self.symmetric = symmetric
         # In a tuple, so that the network's parameters are not also this module's.
         self._source = (program, parameters)
+        y, t = _in_circular_order(classes, symmetric)
+        identity = torch.eye(classes, dtype=self.arithmetic.dtype)
+        self.register_buffer("_y", y, persistent=False)
+        self.register_buffer("_t", t, persistent=False)
+        self.register_buffer("_c", identity[y] - identity[t], persistent=False)
+        self.register_buffer("latest", torch.zeros_like(identity))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         with torch.no_grad():
             self.pairs()
 
     def pairs(self) -> Tensor:
         """κ for every ordered pair of classes, (C, C); zero on the diagonal."""
-        program, parameters = self._source
-        c = self._c.to(self.arithmetic.device, self.arithmetic.dtype)
-        rows = program(self.arithmetic, parameters, c).curvature
-        matrix = rows.new_zeros(self.classes, self.classes)
-        return matrix.index_put((self._y.to(rows.device), self._t.to(rows.device)), rows)
+        return self._matrix(self._evaluate(None), None)
 
     def forward(self, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
         """The mean κ over pairs (y_i, t_i); over all targets, or all pairs, where left out."""
-        matrix = self.pairs()
+        self._follow()
+        count = len(self._y)
+        chosen = count if self.pairs_per_call is None else min(self.pairs_per_call, count)
+        with torch.no_grad():
+            weights = self._weights(y, t)
+            if not self.training or chosen == count:
+                rows = None
+            else:
+                rows, weights = self._turn(weights, chosen)
+        return (self._evaluate(rows) * weights).sum()
+
+    def _weights(self, y: Tensor | None, t: Tensor | None) -> Tensor:
+        """The share of each row's pair in the mean that is asked for."""
         if y is None:
-            return matrix.sum() / (self.classes * (self.classes - 1))
+            return self._c.new_full((len(self._y),), 1.0 / len(self._y))
+        y = y.reshape(-1)
+        shares = torch.zeros_like(self.latest)
+        one = shares.new_full((), 1.0 / len(y))
         if t is None:
-            return matrix[y].sum(1).mean() / (self.classes - 1)
-        return matrix[y, t].mean()
+            shares.index_put_((y,), one / (self.classes - 1), accumulate=True)
+        else:
+            shares.index_put_((y, t.reshape(-1)), one, accumulate=True)
+        if self.symmetric:
+            shares = shares + shares.mT
+        return shares[self._y, self._t]
+
+    def _turn(self, weights: Tensor, chosen: int) -> tuple[Tensor, Tensor]:
+        """The rows whose turn it is, and what they weigh. Shapes do not depend on values."""
+        asked = weights > 0
+        count = asked.sum().clamp_min(1)
+        place = (asked.cumsum(0) - 1 - self.position) % count
+        # Behind those that are asked for come others, which weigh nothing.
+        rows = torch.where(asked, place, len(weights)).argsort(stable=True)[:chosen]
+        self.position.add_(chosen)
+        return rows, weights[rows] * (count / chosen).clamp_min(1.0).to(weights)
+
+    def _evaluate(self, rows: Tensor | None) -> Tensor:
+        """κ of some rows, or of all; kept in ``latest``."""
+        self._follow()
+        program, parameters = self._source
+        c = self._c if rows is None else self._c[rows]
+        self.arithmetic.rows = rows
+        operations = OnDemand(self.arithmetic)
+        with torch.autocast(c.device.type, enabled=False):
+            bound = program(operations, self.arithmetic.converted(parameters), c)
+            curvature: Tensor = operations.value(bound.curvature)
+        with torch.no_grad():
+            self.latest.copy_(self._matrix(curvature.detach(), rows))
+        return curvature
+
+    def _matrix(self, curvature: Tensor, rows: Tensor | None) -> Tensor:
+        """``latest`` with the κ of some rows in their places."""
+        y, t = (self._y, self._t) if rows is None else (self._y[rows], self._t[rows])
+        matrix = self.latest.index_put((y, t), curvature)
+        return matrix.index_put((t, y), curvature) if self.symmetric else matrix
+
+    def _follow(self) -> None:
+        """Go where the parameters have gone."""
+        dtype, device = self.arithmetic.dtype, self.arithmetic.device
+        if self._c.dtype != dtype or self._c.device != device:
+            with torch.inference_mode(False), torch.no_grad():
+                self.to(device)
+                self.to(dtype)
+
+
+def trainable(network: nn.Module) -> Tensor:
+    """A parameter of a network: what tells its regulariser where to compute, and in what type.
+
+    Raises:
+        ValueError: There is none.
+    """
+    widest = max(network.parameters(), key=lambda p: p.element_size(), default=None)
+    if widest is None:
+        raise ValueError("the network has no parameters that training could change")
+    return widest
+
+
+def _in_circular_order(classes: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """All pairs (y, t), or those with y < t, so that neighbours have different classes.
+
+    Steps of about the golden section of their number, prime to it, through the sorted pairs.
+    """
+    y, t = torch.nonzero(torch.ones(classes, classes).triu(1), as_tuple=True)
+    if not symmetric:
+        y, t = torch.cat([y, t]), torch.cat([t, y])
+    count = len(y)
+    step = round(0.618 * count)
+    while math.gcd(step, count) != 1:
+        step += 1
+    order = torch.arange(count) * step % count
+    return y[order], t[order]

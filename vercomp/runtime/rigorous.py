@@ -71,6 +71,10 @@ class Rigorous:
         """The smaller of two valid bounds."""
         return torch.minimum(a, b)
 
+    def refine(self, a: Tensor, b: Tensor) -> Tensor:
+        """The smaller of two valid bounds: rounding upward may have cost b more."""
+        return torch.minimum(a, b)
+
     def row_max(self, weights: Tensor) -> Tensor:
         """max_j q_j, exactly."""
         return weights.amax(1)

@@ -67,6 +67,11 @@ class Layout:
         types = [p.value.dtype for p in self.graph.parameters() if p.trainable]
         return torch.float64 if torch.float64 in types or not types else torch.float32
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether every σ″ has a symmetric range, so that the program is the same on −c."""
+        return all(c.h_lower == -c.h_upper for c in self.constants.values())
+
     def constants_of(self, function: Activation) -> ActivationConstants:
         """The constants of an activation, from any node that applies it."""
         node = next(n for n in self.graph.activations() if n.function == function)

@@ -92,6 +92,9 @@ def net_text(layout: Layout, features: tuple[str, ...]) -> str:
         if feature in _WRAPPERS:
             body.blank(2)
             body.lines(_WRAPPERS[feature])
+    if "regularizer" in features:
+        body.blank(2)
+        body.lines(_REGULARIZER.format(layout.symmetric))
     constants = Writer()
     _picks(layout, constants)
     text = f"{constants.text()}\n\n{body.text()}" if layout.picks else body.text()
@@ -148,7 +151,7 @@ def _imports(text: str, features: tuple[str, ...]) -> str:
     }
     used["operators"] = sorted({"Operator", *used["operators"]})
     if "regularizer" in features:
-        used["regularizer"] = ["Regularizer"]
+        used["regularizer"] = ["Regularizer", "trainable"]
     local = [f"from .runtime.{m} import {', '.join(names)}" for m, names in used.items() if names]
     local += [line for feature in features for line in _ENTRIES.get(feature, ())]
     local = ["from .runtime import rounding", *sorted(local, key=_module)]
@@ -318,10 +321,12 @@ def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor
     """Its product with directions; see :meth:`Network.hessian_vector_product`."""
     return _own().hessian_vector_product(x, y, t, v)
 ''',
-    "regularizer": '''\
-def regularizer(network: Network) -> Regularizer:
-    """The curvature bound as a term of a training loss, over the network's live parameters."""
-    like = next(network.parameters())
-    return Regularizer(curvature, network, network.classes, like)
-''',
 }
+
+_REGULARIZER = '''\
+def regularizer(network: Network, pairs_per_call: int | None = 16) -> Regularizer:
+    """The curvature bound as a term of a training loss, over the network's live parameters."""
+    return Regularizer(
+        curvature, network, network.classes, trainable(network), pairs_per_call, symmetric={}
+    )
+'''

@@ -32,7 +32,7 @@ from .runtime.linearization import Linearization
 from .runtime.monomials import Diagonal, Monomial
 from .runtime.network import VerifiedNetwork
 from .runtime.operators import Dense, Operator
-from .runtime.regularizer import Regularizer
+from .runtime.regularizer import Regularizer, trainable
 from .runtime.rounding import Rounded, Summand
 from .runtime.storage import load_network
 
@@ -189,7 +189,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     b_act3_2 = ops.square_root(k_act3_matrix_2)
     b_act3_3 = ops.add(b_act3, b_act3_2)
     k_act3_matrix_3 = ops.multiply(b_act3_3, b_act3_3)
-    k_act3 = ops.minimum(k_act3_norms, k_act3_matrix_3)
+    k_act3 = ops.refine(k_act3_norms, k_act3_matrix_3)
     # Back through act3: F ⊙ σ′; norms by g
     f_block_conv2 = ops.through(f_act3, SILU.first_range)
     l_block_conv2 = ops.multiply(g_act3, l_act3)
@@ -204,7 +204,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     k_act2_norms = ops.multiply(q_act2_max, r_block_conv1_squared)
     w_act2 = ops.weighted_norm2_squared(A.block_conv1, q_act2, "w_act2")
     k_act2_matrix = ops.multiply(w_act2, rho_act1_squared)
-    k_act2 = ops.minimum(k_act2_norms, k_act2_matrix)
+    k_act2 = ops.refine(k_act2_norms, k_act2_matrix)
     # Back through act2: F ⊙ σ′; norms by g
     f_block_conv1 = ops.through(f_act2, SILU.first_range)
     l_act2_2 = ops.row_norm(f_act2)
@@ -220,7 +220,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     q_act1_max = ops.row_max(q_act1)
     k_act1_norms = ops.multiply(q_act1_max, r_conv1_squared)
     w_act1 = ops.weighted_norm2_squared(A.conv1, q_act1, "w_act1")
-    k_act1 = ops.minimum(k_act1_norms, w_act1)
+    k_act1 = ops.refine(k_act1_norms, w_act1)
     # Back through act1: F ⊙ σ′; norms by g
     l_act1_4 = ops.row_norm(f_act1_3)
     l_act1_5 = ops.minimum(l_act1_3, l_act1_4)
@@ -442,7 +442,8 @@ def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor
     return _own().hessian_vector_product(x, y, t, v)
 
 
-def regularizer(network: Network) -> Regularizer:
+def regularizer(network: Network, pairs_per_call: int | None = 16) -> Regularizer:
     """The curvature bound as a term of a training loss, over the network's live parameters."""
-    like = next(network.parameters())
-    return Regularizer(curvature, network, network.classes, like)
+    return Regularizer(
+        curvature, network, network.classes, trainable(network), pairs_per_call, symmetric=False
+    )

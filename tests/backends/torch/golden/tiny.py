@@ -28,7 +28,7 @@ from .runtime.hessians import margin_coefficients, quadratic
 from .runtime.linearization import Linearization
 from .runtime.network import VerifiedNetwork
 from .runtime.operators import Dense, Operator
-from .runtime.regularizer import Regularizer
+from .runtime.regularizer import Regularizer, trainable
 from .runtime.rounding import Rounded, Summand
 from .runtime.storage import load_network
 
@@ -159,7 +159,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     k_a1_norms = ops.multiply(q_a1_max, r_layer1_squared)
     w_a1 = ops.weighted_norm2_squared(A.layer1, q_a1, "w_a1")
     k_a1_matrix = ops.multiply(w_a1, rho_a0_squared)
-    k_a1 = ops.minimum(k_a1_norms, k_a1_matrix)
+    k_a1 = ops.refine(k_a1_norms, k_a1_matrix)
     # Back through a1: F ⊙ σ′; norms by g
     f_layer1 = ops.through(f_a1, SOFTPLUS.first_range)
     l_layer1 = ops.multiply(g_a1, l_a1)
@@ -173,7 +173,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     q_a0_max = ops.row_max(q_a0)
     k_a0_norms = ops.multiply(q_a0_max, r_layer0_squared)
     w_a0 = ops.weighted_norm2_squared(A.layer0, q_a0, "w_a0")
-    k_a0 = ops.minimum(k_a0_norms, w_a0)
+    k_a0 = ops.refine(k_a0_norms, w_a0)
     # Back through a0: F ⊙ σ′; norms by g
     l_a0_4 = ops.row_norm(f_a0_3)
     l_a0_5 = ops.minimum(l_a0_3, l_a0_4)
@@ -337,7 +337,8 @@ def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor
     return _own().hessian_vector_product(x, y, t, v)
 
 
-def regularizer(network: Network) -> Regularizer:
+def regularizer(network: Network, pairs_per_call: int | None = 16) -> Regularizer:
     """The curvature bound as a term of a training loss, over the network's live parameters."""
-    like = next(network.parameters())
-    return Regularizer(curvature, network, network.classes, like)
+    return Regularizer(
+        curvature, network, network.classes, trainable(network), pairs_per_call, symmetric=False
+    )
