@@ -1,0 +1,81 @@
+"""Certificates of a batch as plain arrays: what is kept, summed up and drawn."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from vercomp.driver import CompiledNetwork
+
+
+def certificate_arrays(
+    network: CompiledNetwork,
+    x: Tensor,
+    y: Tensor,
+    *,
+    radius: float | None = None,
+    decide: bool = False,
+    targets: str = "all",
+    runner_up: bool = True,
+) -> dict[str, NDArray[Any]]:
+    """Certificates of a batch as the arrays of ``certificates.npz``.
+
+    With ``targets="runner-up"`` no radius is a certificate against every class: ``radius`` is NaN
+    and only ``radius_runner_up`` is filled.
+
+    Args:
+        network: With the feature ``certify``.
+        x: Inputs (B, *input_shape).
+        y: Labels (B,).
+        radius: As for :meth:`~vercomp.driver.CompiledNetwork.certify`.
+        decide: The same.
+        targets: ``"all"`` or ``"runner-up"``.
+        runner_up: Whether the runner-up has, beside all targets, a search of its own; without,
+            ``radius_runner_up`` is NaN.
+    """
+    options: dict[str, Any] = {"radius": radius, "decide": decide}
+    begin = time.perf_counter()
+    found = network.certify(x, y, targets=targets, **options)
+    seconds = (time.perf_counter() - begin) / max(len(x), 1)
+    second, beyond = found.target, found.radius
+    whole = found.radius
+    if targets == "all":
+        second = runners_up(network, x, y)
+        beyond = found.radius_per_target.gather(1, second[:, None])[:, 0]
+        # Targets that are not the nearest are refined only as far as it takes to know that: a
+        # figure for the runner-up alone needs a search of its own.
+        other = (second != found.target) & (found.radius > 0)
+        if not runner_up:
+            beyond = torch.full_like(beyond, torch.nan)
+        elif other.any():
+            alone = network.certify(x[other], y[other], targets=second[other], **options)
+            beyond = beyond.clone()
+            beyond[other] = torch.maximum(beyond[other], alone.radius)
+    else:
+        whole = torch.full_like(found.radius, torch.nan)
+    columns = {
+        "label": y,
+        "prediction": found.prediction,
+        "radius": whole,
+        "target": found.target,
+        "exact": found.exact,
+        "gap": found.gap,
+        "radius_per_target": found.radius_per_target,
+        "runner_up": second,
+        "radius_runner_up": beyond,
+        "evaluations": found.evaluations,
+        "seconds": torch.full_like(found.radius, seconds),
+    }
+    return {name: tensor.cpu().numpy() for name, tensor in columns.items()}
+
+
+def runners_up(network: CompiledNetwork, x: Tensor, y: Tensor) -> Tensor:
+    """The class of the largest logit that is not the label's (B,), in the network's own type."""
+    with torch.no_grad():
+        logits: Tensor = network.network(x.to(network.network.device, network.network.dtype))
+    return logits.to(y.device).scatter(1, y[:, None], -torch.inf).argmax(1)
