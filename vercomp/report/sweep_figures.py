@@ -13,13 +13,15 @@ from vercomp.report.training_figures import (
     CLEAN,
     HEIGHT,
     ROBUST,
-    certified_axes,
+    draw_curves,
     drawable,
+    legend_above,
+    log_axis,
     new_figure,
     palette,
     png,
 )
-from vercomp.report.training_run import Run, certified_curve, finite, labels
+from vercomp.report.training_run import Run, certified_curve, finite, is_sweep, labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,13 +46,14 @@ def sweep_picture(runs: Sequence[Run]) -> bytes | None:
         return None
     figure = new_figure(HEIGHT)
     axes = figure.add_subplot()
-    for (label, (at, share), _), colour in zip(kept, palette(len(kept)), strict=True):
-        (line,) = axes.step(at, 100 * share, where="post", color=colour, linewidth=1.6)
-        line.set_label(drawable(label))
-    legend = certified_axes(axes, [curve for _, curve, _ in kept], [radius for *_, radius in kept])
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    axes.set_title("Certified accuracy of the selected networks, validation split")
+    styles = [
+        {"color": colour, "linewidth": 1.6, "label": drawable(label)}
+        for (label, *_), colour in zip(kept, palette(len(kept)), strict=True)
+    ]
+    draw_curves(axes, [curve for _, curve, _ in kept], styles, [radius for *_, radius in kept])
+    figure.suptitle(
+        "Certified accuracy of the selected networks, validation split", fontsize="medium"
+    )
     return png(figure)
 
 
@@ -60,7 +63,7 @@ def bounds_picture(runs: Sequence[Run]) -> bytes | None:
     Penalties stand at equal distances, so that γ = 0 has its place. None where fewer than two runs
     have bounds.
     """
-    named = labels(runs)
+    named, sweep = labels(runs), is_sweep(runs)
     kept = []
     for label, run in zip(named, runs, strict=True):
         lower, upper = (finite(bound) for bound in run.bounds or (None, None))
@@ -73,16 +76,12 @@ def bounds_picture(runs: Sequence[Run]) -> bytes | None:
     figure = new_figure(HEIGHT)
     axes = figure.add_subplot()
     axes.vlines(places, lowers, uppers, color="0.8", linewidth=1.2, zorder=1)
-    axes.plot(
-        places, uppers, "o-", color=BOUND, label="$K_{ub}$: the proved bound, mean over pairs"
-    )
-    axes.plot(
-        places, lowers, "s-", color=ROBUST, label="$K_{lb}$: the largest at inputs, mean over pairs"
-    )
-    axes.set_yscale("log")
+    axes.plot(places, uppers, "o-", color=BOUND, label="$K_{ub}$: proved bound")
+    axes.plot(places, lowers, "s-", color=ROBUST, label="$K_{lb}$: largest at inputs")
+    log_axis(axes)
     for place, lower, upper in zip(places, lowers, uppers, strict=True):
         axes.annotate(
-            f"{number(upper / lower, 3)}×",
+            f"{_ratio(upper / lower)}×",
             (place, np.sqrt(lower * upper)),
             xytext=(4, 0),
             textcoords="offset points",
@@ -94,11 +93,11 @@ def bounds_picture(runs: Sequence[Run]) -> bytes | None:
     for text in axes.get_xticklabels():
         text.set_parse_math(False)
     axes.set_xlim(-0.4, len(kept) - 0.4)
-    axes.set_xlabel("penalty γ (equally spaced, not to scale)")
-    axes.set_ylabel("curvature")
-    axes.set_title("Curvature bounds of the selected networks")
+    axes.set_xlabel("penalty γ (equally spaced, not to scale)" if sweep else "training")
+    axes.set_ylabel("curvature, mean over pairs of classes")
+    figure.suptitle("Curvature bounds of the selected networks", fontsize="medium")
     axes.grid(alpha=0.25, axis="y")
-    axes.legend(frameon=False)
+    legend_above(axes)
     return png(figure)
 
 
@@ -119,17 +118,29 @@ def trade_off_picture(runs: Sequence[Run]) -> bytes | None:
     names, x, y = zip(*kept, strict=True)
     figure = new_figure(HEIGHT)
     axes = figure.add_subplot()
-    axes.plot(x, y, color="0.8", linewidth=1.2, zorder=1)
-    axes.scatter(x, y, color=CLEAN, zorder=2)
-    axes.margins(0.15)
+    if is_sweep(runs):
+        axes.plot(x, y, color="0.8", linewidth=1.2, zorder=1)
+    axes.scatter(x, y, color=CLEAN, zorder=3, clip_on=False)
+    axes.set_xlim(_around(x))
+    axes.set_ylim(_around(y))
     axes.set_xlabel("clean accuracy (% of inputs)")
     radii = {run.radius for run in runs}
     at = f" at ρ = {number(radii.pop())}" if len(radii) == 1 and None not in radii else ""
     axes.set_ylabel(f"certified accuracy{at} (% of inputs)")
-    axes.set_title("What certified accuracy costs, validation split")
+    figure.suptitle("What certified accuracy costs, validation split", fontsize="medium")
     axes.grid(alpha=0.25)
     _name_points(axes, [drawable(name) for name in names], x, y)
     return png(figure)
+
+
+def _around(shares: Sequence[float]) -> tuple[float, float]:
+    """The range of an axis of percentages: a margin, but nothing below 0 or above 100."""
+    margin = max(0.15 * (max(shares) - min(shares)), 0.1)
+    return max(min(shares) - margin, 0.0), min(max(shares) + margin, 100.0)
+
+
+def _ratio(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else number(value, 3)
 
 
 def _name_points(axes: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vercomp.report.epochs_figure import epochs_picture
 from vercomp.report.sweep_figures import bounds_picture, sweep_picture, trade_off_picture
-from vercomp.report.training_figures import certified_picture, epochs_picture
+from vercomp.report.training_figures import certified_picture
 from vercomp.report.training_page import Section, training_page
 from vercomp.report.training_run import Run, in_order
 

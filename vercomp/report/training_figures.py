@@ -1,11 +1,11 @@
-"""Pictures of one training: certified accuracy of its networks, and its course over epochs."""
+"""Pictures of trainings: certified accuracy of the networks of one, and what all pictures share."""
 
 from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,11 @@ from vercomp.report.training_run import Run, certified_curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.legend import Legend
 
 CLEAN = "#2f6fb7"
 ROBUST = "#d65320"
 BOUND = "#5b4a9c"
+SELECTED = ROBUST
 WIDTH = 7.0  # inches
 HEIGHT = 4.2
 TITLE = 70  # letters of a name over a picture
@@ -41,140 +41,89 @@ def certified_picture(run: Run) -> bytes | None:
     figure = new_figure(HEIGHT)
     axes = figure.add_subplot()
     best = run.best
-    others = [epoch for epoch in curves if epoch != best]
-    colours = palette(len(curves))
-    for (epoch, (at, share)), colour in zip(curves.items(), colours, strict=True):
-        if epoch in others:
-            axes.step(at, 100 * share, where="post", color=colour, linewidth=1.0, alpha=0.9)
-    if best in curves:
-        at, share = curves[best]
-        label = f"selected: epoch {best}"
-        axes.step(at, 100 * share, where="post", color=ROBUST, linewidth=2.4, label=label)
-    if others:
+    colours = [
+        SELECTED if epoch == best else colour
+        for epoch, colour in zip(curves, palette(len(curves)), strict=True)
+    ]
+    styles: list[dict[str, Any]] = [
+        {"color": colour, "linewidth": 2.4, "zorder": 3, "label": f"selected: epoch {best}"}
+        if epoch == best
+        else {"color": colour, "linewidth": 1.0}
+        for epoch, colour in zip(curves, colours, strict=True)
+    ]
+    draw_curves(axes, list(curves.values()), styles, [run.radius])
+    if len(curves) > 1:
         colour_bar(figure, axes, list(curves), colours)
-    certified_axes(axes, list(curves.values()), [run.radius])
     say(axes.set_title, run.name, prefix="Certified accuracy of the validation split: ")
     return png(figure)
 
 
-def epochs_picture(run: Run) -> bytes | None:
-    """Accuracies over epochs, and below them κ and the schedules of radius and penalty.
-
-    What has no values has no curve, and no panel. None where there is no history.
-    """
-    at = "" if run.radius is None else f" at ρ = {number(run.radius)}"
-    accuracies = [
-        ("clean_accuracy", "training batches, clean", CLEAN, True),
-        ("attacked_accuracy", "training batches, attacked", ROBUST, True),
-        ("validation_clean_accuracy", "validation, clean", CLEAN, False),
-        ("validation_certified_accuracy", f"validation, certified{at}", ROBUST, False),
-    ]
-    panels = [(accuracies, 4.2)] if any(run.series(key) for key, *_ in accuracies) else []
-    positive = [(epoch, value) for epoch, value in run.series("curvature") if value > 0]
-    lower = [
-        ("curvature", "mean κ", "log", positive),
-        ("radius", "radius", "linear", run.series("radius")),
-        ("penalty", "penalty γ", "linear", run.series("penalty")),
-    ]
-    shown = [panel for panel in lower if any(value for _, value in panel[3])]
-    ratios = [height for _, height in panels] + [1.7 if p[2] == "log" else 1.0 for p in shown]
-    if not ratios:
-        return None
-    figure = new_figure(0.8 + sum(ratios) * 0.85)
-    every = figure.subplots(
-        len(ratios), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": ratios}
-    )[:, 0]
-    if panels:
-        _accuracies(every[0], run, accuracies)
-    for axes, (_, name, scale, points) in zip(every[len(panels) :], shown, strict=True):
-        x, y = zip(*points, strict=True)
-        axes.plot(x, y, color=BOUND, linewidth=1.6, marker=_marker(x), markersize=3)
-        axes.set_yscale(scale)
-        axes.set_ylabel(name)
-        axes.grid(alpha=0.25)
-        if scale == "linear":
-            axes.set_ylim(0, 1.15 * max(y))
-    best = run.best
-    if best is not None:
-        for axes in every:
-            axes.axvline(best, color="0.35", linestyle=":", linewidth=1.2)
-    _epoch_axis(every[-1], [epoch for epoch, _ in run.epochs()])
-    figure.align_ylabels(every)
-    say(every[0].set_title, run.name)
-    return png(figure)
-
-
-def _accuracies(axes: Axes, run: Run, curves: Sequence[tuple[str, str, str, bool]]) -> None:
-    lowest = 100.0
-    for key, label, colour, batches in curves:
-        points = run.series(key)
-        if not points:
-            continue
-        x, shares = zip(*points, strict=True)
-        y = [100 * share for share in shares]
-        lowest = min(lowest, *y)
-        if batches:
-            style: dict[str, Any] = {
-                "linestyle": "--",
-                "linewidth": 1.2,
-                "marker": _marker(x),
-                "markersize": 2.5,
-            }
-        else:
-            style = {"linestyle": "-", "linewidth": 2.0, "marker": "o", "markersize": 5}
-        axes.plot(x, y, color=colour, label=label, **style)
-    if run.best is not None:
-        axes.plot([], [], color="0.35", linestyle=":", label=f"selected: epoch {run.best}")
-    axes.set_ylabel("accuracy (%)")
-    axes.set_ylim(max(0.0, 10 * np.floor((lowest - 4) / 10)), 100.5)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2)
-
-
-def _epoch_axis(axes: Axes, epochs: Sequence[int]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("epoch")
-
-
-def _marker(x: Sequence[float]) -> str | None:
-    """Points are drawn where lines alone would hide how few they are."""
-    return "o" if len(x) <= 30 else None
-
-
-def certified_axes(axes: Axes, curves: Sequence[Curve], marked: Sequence[float | None]) -> Legend:
-    """Axes of certified accuracy: the radii that matter, lines at those of training, the legend.
+def draw_curves(
+    axes: Axes,
+    curves: Sequence[Curve],
+    styles: Sequence[Mapping[str, Any]],
+    marked: Sequence[float | None],
+) -> None:
+    """Curves of certified accuracy over the radii that matter, with lines at those of training.
 
     Args:
-        axes: Where the curves are.
+        axes: Where to draw.
         curves: As :func:`certified_curve` gives them.
+        styles: Of the line of each.
         marked: ρ of every run.
     """
     known = sorted({radius for radius in marked if radius is not None})
-    for radius in known:
-        label = f"ρ = {number(radius)} (training)"
-        axes.axvline(radius, color="0.35", linestyle="--", linewidth=1.2, label=label)
     reach = [1.1 * radius for radius in known]
     reach += [1.05 * float(at[share > 0.005].max(initial=0.0)) for at, share in curves]
     right = max(reach, default=0.0) or 1.0
+    middle = []
+    for (at, share), style in zip(curves, styles, strict=True):
+        inside = np.searchsorted(at, right)
+        x, y = np.append(at[:inside], right), np.append(share[:inside], share[inside - 1])
+        axes.step(x, 100 * y, where="post", clip_on=False, **style)  # 0 % is not under the frame
+        middle.append(y[np.searchsorted(x, 0.45 * right, side="right") - 1])
+    for radius in known:
+        label = f"ρ = {number(radius)} (training)"
+        axes.axvline(radius, color="0.35", linestyle="--", linewidth=1.2, label=label)
     axes.set_xlim(0, right)
     axes.set_ylim(0, 100)
     axes.set_xlabel("l2 radius (units of the input)")
     axes.set_ylabel("certified accuracy (% of inputs)")
     axes.grid(alpha=0.25)
     # Curves fall: where they stay high the lower left is empty, and the upper right where not.
-    middle = [
-        float(share[np.searchsorted(at, 0.45 * right, side="right") - 1]) for at, share in curves
-    ]
     high = min(middle, default=0.0) > 0.5
-    return axes.legend(frameon=False, loc="lower left" if high else "upper right")
+    if axes.get_legend_handles_labels()[1]:
+        corner: Literal["lower left", "upper right"] = "lower left" if high else "upper right"
+        legend = axes.legend(loc=corner, edgecolor="none", framealpha=0.85)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
 
 
-def colour_bar(
-    figure: Figure, axes: Axes, epochs: Sequence[int], colours: NDArray[np.float64]
-) -> None:
+def legend_above(axes: Axes, size: str = "medium") -> None:
+    """A legend above the axes, where no curve can run into it."""
+    above: dict[str, Any] = {"bbox_to_anchor": (0.5, 1.0), "ncols": 2, "fontsize": size}
+    axes.legend(frameon=False, loc="lower center", **above)
+
+
+def log_axis(axes: Axes) -> None:
+    """A logarithmic axis of numbers as people write them, about five of them."""
+    from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
+
+    class Plain(LogFormatterMathtext):
+        """Powers of ten only where there would be many zeros."""
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if 1e-3 <= x < 1e5 else str(super().__call__(x, pos))
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    between = (1.0, 2.0, 5.0) if high < 40 * low else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=between, numticks=7))
+    axes.yaxis.set_major_formatter(Plain())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def colour_bar(figure: Figure, axes: Axes, epochs: Sequence[int], colours: Sequence[Any]) -> None:
     """What colour which epoch has: a field each."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap

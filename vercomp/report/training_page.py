@@ -25,7 +25,8 @@ CAPTIONS = {
     "certified": "Certified accuracy against radius of every network that was evaluated, coloured "
     "by epoch.",
     "epochs": "The course of training. Accuracies on training batches are those of the weights of "
-    "the moment; certified accuracy is a lower bound of what any attack leaves.",
+    "the moment, attacked at the radius of the moment. Certified accuracy is a lower bound of what "
+    "any attack leaves.",
 }
 
 
@@ -112,7 +113,7 @@ def _summary_row(run: Run, place: int) -> Markup:
         percent(finite(row.get("validation_clean_accuracy"))),
         percent(finite(row.get("validation_certified_accuracy"))),
         number(finite(row.get("validation_mean_radius"))),
-        number(finite(row.get("curvature"))),
+        number(finite(row.get("validation_curvature", row.get("curvature")))),
         number(finite(lower)),
         number(finite(upper)),
         _seconds(run.seconds),
@@ -187,10 +188,11 @@ HISTORY: tuple[tuple[str, str, bool], ...] = (
     ("penalty", "penalty", False),
     ("clean_accuracy", "batches, clean", True),
     ("attacked_accuracy", "batches, attacked", True),
-    ("curvature", "mean κ", False),
+    ("curvature", "steps, mean κ", False),
     ("validation_clean_accuracy", "validation, clean", True),
     ("validation_certified_accuracy", "validation, certified at ρ", True),
     ("validation_mean_radius", "validation, mean radius", False),
+    ("validation_curvature", "proved mean κ", False),
     ("seconds", "seconds", False),
 )
 """Key, heading, and whether it is a share."""

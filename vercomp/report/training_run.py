@@ -25,8 +25,8 @@ class Run:
         history: A row an epoch with any of ``epoch``, ``loss``, ``learning_rate``, ``radius``,
             ``penalty``, ``clean_accuracy``, ``attacked_accuracy``, ``curvature``, ``seconds``, and
             where the network was evaluated ``validation_clean_accuracy``,
-            ``validation_certified_accuracy`` (at ρ), ``validation_mean_radius``. Accuracies are
-            shares.
+            ``validation_certified_accuracy`` (at ρ), ``validation_mean_radius`` and
+            ``validation_curvature``, the mean κ over pairs. Accuracies are shares.
         radii: Epoch → (N,) certified radii of the validation split, 0 where misclassified.
         bounds: (K_lb, K_ub) of the selected network, the means of appendix H.1 of the paper.
         penalty: γ.
@@ -111,9 +111,14 @@ def certified_curve(
     return steps, above / max(len(ordered), 1)
 
 
+def is_sweep(runs: Sequence[Run]) -> bool:
+    """Whether γ tells runs apart."""
+    return len({run.penalty for run in runs}) == len(runs)
+
+
 def labels(runs: Sequence[Run]) -> list[str]:
-    """What tells runs apart: γ where no two share one, and their names otherwise."""
-    if len({run.penalty for run in runs}) == len(runs):
+    """What to call runs where they stand together: their γ if that tells them apart."""
+    if is_sweep(runs):
         return [f"γ = {number(run.penalty)}" for run in runs]
     return [run.name for run in runs]
 
