@@ -219,7 +219,7 @@ def _history_row(epoch: int, row: Row, selected: bool) -> Markup:
 
 def _cell(value: object, share: bool) -> str:
     """A number; what is none by now (a loss that diverged) is shown, not hidden."""
-    if isinstance(value, (int, float)) and not math.isfinite(value):
+    if isinstance(value, str) or (isinstance(value, float) and not math.isfinite(value)):
         return str(value)
     return percent(finite(value)) if share else number(finite(value))
 
