@@ -23,7 +23,7 @@ from vercomp.train.balls import (
     random_perturbations,
 )
 from vercomp.train.recipe import TARGETS
-from vercomp.train.targets import largest_competitor, margin, nearest_by_certificate
+from vercomp.train.targets import largest_competitor, margin, tangents
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -80,7 +80,7 @@ def curvature_attack(
         steps: Gradient evaluations.
         target: ``"largest"``: at every step the class t ≠ y of the largest logit; ``"runner-up"``:
             that class at x₀, kept; ``"certificate"``: where the attack begins, the class whose
-            certified margin is the smallest, kept (:func:`.targets.nearest_by_certificate`).
+            certified margin is the smallest, kept (:func:`.targets.tangents`).
         start: Perturbations to begin at, shaped like x; 0 by default.
         stride: The shortest step, by default 2ρ/steps; 0: majorisation alone, which is monotone for
             a target that is kept.
@@ -97,7 +97,7 @@ def curvature_attack(
     aimed = kept
     for step in range(steps if radius > 0.0 else 0):
         if step == 0 and target == "certificate":
-            kept, gradient = nearest_by_certificate(logits, x, y, radius, shift)
+            kept, gradient = tangents(logits, x, y, radius, shift).nearest()
             aimed = kept
         else:
             aimed, gradient = _steepest(logits, x + shift, y, kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,15 +29,35 @@ def largest_competitor(z: Tensor, y: Tensor) -> Tensor:
     return competitors(z, y).argmax(1)
 
 
-def nearest_by_certificate(
+class Tangents(NamedTuple):
+    """The margins z_y − z_t of K competitors, linearised at a point of a ball.
+
+    Args:
+        target: The competitors t, largest logit first, (B, K).
+        gradient: ∇(z_y − z_t) (B, K, *shape).
+        least: The least margin that the tangent has in the ball, (B, K).
+    """
+
+    target: Tensor
+    gradient: Tensor
+    least: Tensor
+
+    def nearest(self) -> tuple[Tensor, Tensor]:
+        """The target whose tangent falls lowest (B,), and its gradient (B, *shape)."""
+        column = self.least.argmin(1)
+        rows = torch.arange(len(column), device=column.device)
+        return self.target[rows, column], self.gradient[rows, column]
+
+
+def tangents(
     logits: Callable[[Tensor], Tensor],
     x: Tensor,
     y: Tensor,
     radius: float,
     shift: Tensor,
     candidates: int = CANDIDATES,
-) -> tuple[Tensor, Tensor]:
-    """The class whose margin falls lowest on the ball, as tangents have it, and its gradient.
+) -> Tangents:
+    """How low margins fall on the ball, as one gradient of each has it.
 
     The largest logit is not the nearest class: a margin may be small and flat, another one larger
     and steep. From f = z_y − z_t and g = ∇f at x₀ alone, the closed-form certificate says that no
@@ -52,20 +73,15 @@ def nearest_by_certificate(
         radius: ρ.
         shift: s (B, *shape): where the attack begins.
         candidates: The competitors of largest logit that are compared, a backward pass each.
-
-    Returns:
-        The targets (B,), and ∇(z_y − z_t) at x₀ + s for them (B, *shape).
     """
     with torch.enable_grad():
         point = (x + shift).detach().requires_grad_()
         z = logits(point)
         table = competitors(z, y).topk(min(candidates, z.shape[1] - 1), 1).indices
-        gradients, bounds = [], []
+        gradients, least = [], []
         for target in table.unbind(1):
             f = margin(z, y, target)
             (g,) = torch.autograd.grad(f.sum(), point, retain_graph=True)
             gradients.append(g)
-            bounds.append(f.detach() - dot(g, shift) - radius * lengths(g).flatten())
-    nearest = torch.stack(bounds, 1).argmin(1)
-    rows = torch.arange(len(x), device=x.device)
-    return table[rows, nearest], torch.stack(gradients)[nearest, rows]
+            least.append(f.detach() - dot(g, shift) - radius * lengths(g).flatten())
+    return Tangents(table, torch.stack(gradients, 1), torch.stack(least, 1))
