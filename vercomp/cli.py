@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from vercomp.commands.train_options import recipe_options
 from vercomp.errors import InternalError, VercompError
 
 FEATURES = ("certify", "attack", "hessian", "regularizer")
@@ -250,6 +251,31 @@ def certify(**options: Any) -> None:
 def attack(**options: Any) -> None:
     """Find the worst perturbation of each input in a ball, and prove how bad any can be."""
     from vercomp.commands.attack import run
+
+    run(**options)
+
+
+@cli.command()
+@model_options
+@needed_data_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the training; one there resumes.",
+)
+@recipe_options
+@limit_option
+@json_option
+def train(**options: Any) -> None:
+    """Train MODEL so that its certificates grow, and keep the network that has the best.
+
+    MODEL may also be an architecture for the data: mlp:1024,1024:softplus, or
+    convolutional:16x5s2,32x3s2:softplus:256 (channels x kernel s stride, then dense layers). A
+    package or an ONNX file is trained further. DATA is a training split (mnist:FOLDER:train); a
+    part of it is held out to select by. Several processes: torchrun -m vercomp train ...
+    """
+    from vercomp.commands.train import run
 
     run(**options)
 

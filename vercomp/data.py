@@ -71,7 +71,7 @@ def say(line: str) -> None:
 
 def load_data(
     text: str,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] | None,
     limit: int | None = None,
     *,
     classes: int | None = None,
@@ -83,7 +83,8 @@ def load_data(
         text: ``FILE.npz`` (arrays ``x`` and ``y``), ``digits``, ``mnist:FOLDER``,
             ``fashion-mnist:FOLDER`` or ``cifar10:FOLDER``; all but the first give the test split,
             or the training split where ``:train`` follows. Pixels are in [0, 1].
-        input_shape: Of one input. Inputs with as many elements are reshaped row-major.
+        input_shape: Of one input. Inputs with as many elements are reshaped row-major. None: as
+            the data has it, and pictures without channels get one.
         limit: Read the first so many rows only; what follows them is not looked at.
         classes: C; labels must lie in [0, C).
         tell: Receives the word said when inputs are reshaped.
@@ -115,8 +116,27 @@ def load_data(
         raise InputDataError("there is not a single input", location=where)
     y, images = y[:limit], images[:limit]
     _check_range(y, classes, where)
+    if input_shape is None:
+        input_shape = (1, *images.shape[1:]) if images.ndim == 3 else images.shape[1:]
     x = _reshape(_inputs(images, where), input_shape, where, tell)
     return Dataset(torch.from_numpy(x), torch.from_numpy(y), text)
+
+
+def training_split(text: str) -> str:
+    """DATA as training may read it: ``digits`` is its training split.
+
+    Raises:
+        UsageError: It is a test split. Numbers on what was trained on are worth nothing.
+    """
+    source, split = _split_of(text)
+    if text.endswith(".npz") or split == "train":
+        return text
+    if text == "digits":
+        return "digits:train"
+    raise UsageError(
+        f"DATA {text!r} is a test split, which must not be trained on",
+        remedy=f"Write {source}:train",
+    )
 
 
 def _split_of(text: str) -> tuple[str, str]:
@@ -126,7 +146,7 @@ def _split_of(text: str) -> tuple[str, str]:
     return text, "test"
 
 
-def _digits(split: str, input_shape: tuple[int, ...]) -> Arrays:
+def _digits(split: str, input_shape: tuple[int, ...] | None) -> Arrays:
     from sklearn.datasets import load_digits
 
     digits = load_digits()

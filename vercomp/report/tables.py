@@ -164,6 +164,35 @@ def attack_table(summary: Summary, title: str) -> RenderableType:
     )
 
 
+def training_table(summaries: Sequence[Summary], title: str) -> RenderableType:
+    """What trainings have come to, a row each, on the inputs that were held out."""
+    table = _table()
+    radius = number(summaries[0]["radius"])
+    table.add_column("penalty", justify="right")
+    for name in (
+        "epoch",
+        "clean",
+        f"certified at {radius}",
+        "mean radius",
+        "K_lb",
+        "K_ub",
+        "seconds",
+    ):
+        table.add_column(name, justify="right")
+    for row in summaries:
+        table.add_row(
+            number(row["penalty"]),
+            str(row["best_epoch"]),
+            percent(row["validation_clean_accuracy"]),
+            percent(row["validation_certified_accuracy"]),
+            number(row["validation_mean_radius"]),
+            number(row["curvature_lower_bound"]),
+            number(row["curvature_upper_bound"]),
+            f"{row['seconds']:.0f}",
+        )
+    return _titled(f"{title}: the selected network, on inputs held out", table)
+
+
 def round_radii(radii: NDArray[np.float64], count: int = 5) -> Sequence[float]:
     """About so many round radii that cover the finite positive ones."""
     positive = radii[np.isfinite(radii) & (radii > 0)]

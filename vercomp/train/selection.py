@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vercomp.distributed import Processes
 from vercomp.driver import CompiledNetwork, load_package
+from vercomp.train.evaluation import certified
 
 PACKAGE = "network"
 """The folder, within that of the training, of the network that is kept."""
@@ -76,16 +77,16 @@ class Selection:
         mine = slice(team.rank, None, team.size)
         x, y = self.x[mine], self.y[mine]
         blocks = [
-            network.certify(x[begin : begin + BLOCK], y[begin : begin + BLOCK])
+            certified(network, x[begin : begin + BLOCK], y[begin : begin + BLOCK], self.radius)
             for begin in range(0, len(y), BLOCK)
         ]
         radii = np.empty(len(self.y), dtype=np.float64)
         correct = np.empty(len(self.y), dtype=np.bool_)
-        found = torch.cat([block.radius for block in blocks])
-        right = torch.cat([block.prediction for block in blocks]) == y
+        found = torch.cat([block.radii for block in blocks])
+        right = torch.cat([block.correct for block in blocks])
         for rank, share in enumerate(team.gather((found.numpy(), right.numpy()))):
             radii[rank :: team.size], correct[rank :: team.size] = share
-        return np.where(correct, radii, 0.0), correct
+        return radii, correct
 
     def state(self) -> dict[str, Any]:
         """What is known, but for the network itself, which has a folder of its own."""

@@ -1,0 +1,77 @@
+"""The options of ``vercomp train``: one for every number of a recipe. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+import click
+
+from vercomp.train.recipe import METHODS, PRECISIONS, TARGETS, Recipe
+
+WORDS = {"method": METHODS, "target": TARGETS, "precision": PRECISIONS}
+TYPES = {"int": (int, "N"), "float": (float, "NUMBER")}
+HELP = {
+    "method": "The objective.",
+    "radius": "Of the l2 balls attacked, and of the certified accuracy that selects the network.",
+    "penalty": "Weight of the mean curvature bound; several, for a sweep: 0,0.005,0.01.",
+    "epochs": "Passes over the training data.",
+    "batch_size": "Inputs a step, over all processes.",
+    "learning_rate": "Of Adam, at its largest; rises at first and falls to 0 along a cosine.",
+    "weight_decay": "Of Adam, decoupled.",
+    "attack_steps": "Gradients an attack takes.",
+    "target": "Class that crt attacks: at every step the largest logit; the one with the smallest "
+    "certificate at the input; or the second largest there.",
+    "radius_ramp": "Share of the training over which the radius grows from 0.",
+    "penalty_ramp": "Share of the training over which the penalty grows from 0.",
+    "warm_start": "Attacks begin at the perturbation of an epoch ago.",
+    "exponent": "q of the generalised cross entropy; 0: cross entropy.",
+    "clean_weight": "Of the loss at the inputs themselves, beside that at attacked ones.",
+    "trades_beta": "Weight of the divergence in trades.",
+    "shift": "Augmentation: move images by up to N pixels.",
+    "averaging": "Decay of the moving average of the weights that is kept; 0: none.",
+    "validation": "Inputs held out to select by; a fifth of the data at most.",
+    "evaluate_every": "Epochs between certifications of those.",
+    "pairs_per_call": "Pairs of classes whose curvature bound a step evaluates.",
+    "precision": "Of float32 products in training; medium: bfloat16, often faster.",
+    "seed": "Of weights, split, order and attacks.",
+}
+
+Command = Callable[..., None]
+
+
+def recipe_options(command: Command) -> Command:
+    """A command with an option for every field of :class:`Recipe`, in its order."""
+    for field in reversed(fields(Recipe)):
+        command = _option(field)(command)
+    return command
+
+
+def _option(field: Field[Any]) -> Callable[[Command], Command]:
+    name = "--" + field.name.replace("_", "-")
+    default = field.default
+    assert default is not MISSING  # noqa: S101 - every number has one
+    settings: dict[str, Any] = {"default": default, "show_default": True, "help": HELP[field.name]}
+    if field.name == "penalty":
+        settings |= {"callback": _penalties, "metavar": "G[,G…]", "default": str(default)}
+    elif field.name in WORDS:
+        settings["type"] = click.Choice(WORDS[field.name])
+    elif field.type == "bool":
+        name = f"{name}/--no-{name.removeprefix('--')}"
+    else:
+        settings["type"], settings["metavar"] = TYPES[str(field.type)]
+        if field.name == "radius_ramp":
+            settings["show_default"] = "1/3"
+    return click.option(name, field.name, **settings)
+
+
+def _penalties(context: click.Context, option: click.Parameter, value: str) -> tuple[float, ...]:
+    """A callback: different numbers separated by commas; their range is the recipe's to check."""
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no list of numbers") from error
+    if len(set(numbers)) < len(numbers):
+        raise click.BadParameter(f"{value!r} has a number twice")
+    return numbers
