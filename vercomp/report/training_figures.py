@@ -107,7 +107,7 @@ def legend_above(axes: Axes, size: str = "medium") -> None:
 
 def log_axis(axes: Axes) -> None:
     """A logarithmic axis of numbers as people write them, about five of them."""
-    from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
+    from matplotlib.ticker import LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 
     class Plain(LogFormatterMathtext):
         """Powers of ten only where there would be many zeros."""
@@ -117,8 +117,11 @@ def log_axis(axes: Axes) -> None:
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    between = (1.0, 2.0, 5.0) if high < 40 * low else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=between, numticks=7))
+    if high < 8 * low:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    else:
+        between = (1.0, 2.0, 5.0) if high < 40 * low else (1.0,)
+        axes.yaxis.set_major_locator(LogLocator(subs=between, numticks=7))
     axes.yaxis.set_major_formatter(Plain())
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -147,12 +147,8 @@ def _section(section: Section, place: int) -> Markup:
         tag("h2", run.name),
         (tag("p", note) for note in notes),
         tag("div", (_figure(*item) for item in section.pictures.items()), class_="figures"),
-        tag(
-            "div",
-            _pairs("Recipe", run.recipe),
-            _pairs("Run", run.about) if run.about else "",
-            class_="tables",
-        ),
+        _listed("Recipe", run.recipe),
+        _listed("Run", run.about),
         _history(run),
         id=f"run-{place}",
     )
@@ -168,16 +164,17 @@ def _figure(name: str, content: bytes) -> Markup:
     )
 
 
-def _pairs(title: str, values: Mapping[str, object]) -> Markup:
-    rows = [
-        tag("tr", tag("th", str(key), scope="row"), tag("td", tag("code", _value(value))))
-        for key, value in values.items()
-    ]
-    return tag("table", tag("caption", title), tag("tbody", rows), class_="layers pairs")
+def _listed(title: str, values: Mapping[str, object]) -> Markup | str:
+    """Names and values, a value with all its digits."""
+    if not values:
+        return ""
+    each = (
+        tag("div", tag("dt", str(key)), tag("dd", _value(value))) for key, value in values.items()
+    )
+    return tag("div", tag("h3", title), tag("dl", each, class_="facts listed"))
 
 
 def _value(value: object) -> str:
-    """Every digit of it."""
     return "–" if value is None else str(value)
 
 
