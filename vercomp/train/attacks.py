@@ -36,7 +36,7 @@ _ASCENT = 2.5
 
 @dataclass(frozen=True)
 class Attacked:
-    """Where an attack ended.
+    """Where :func:`curvature_attack` ended.
 
     Args:
         point: Perturbed inputs (B, *shape), within the ball up to rounding, without a graph.
@@ -118,7 +118,7 @@ def projected_gradient(
     steps: int,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
-) -> Attacked:
+) -> Tensor:
     """PGD on the cross entropy (Madry et al., 2018) in the 2-norm: steps of 2.5 ρ/steps.
 
     Args:
@@ -129,6 +129,9 @@ def projected_gradient(
         steps: Gradient evaluations.
         start: Perturbations to begin at; by default random ones, uniform in the ball.
         generator: Of those.
+
+    Returns:
+        Perturbed inputs (B, *shape), within the ball up to rounding, without a graph.
     """
 
     def loss(point: Tensor) -> Tensor:
@@ -136,8 +139,7 @@ def projected_gradient(
 
     if start is None:
         start = random_perturbations(x, radius, generator)
-    point = _ascend(loss, x, start, radius, steps)
-    return Attacked(point, _largest(logits, point, y))
+    return _ascend(loss, x, start, radius, steps)
 
 
 def divergence_attack(
@@ -158,6 +160,9 @@ def divergence_attack(
         radius: ρ.
         steps: Gradient evaluations.
         generator: Of the start.
+
+    Returns:
+        Perturbed inputs (B, *shape), as of :func:`projected_gradient`.
     """
     with torch.no_grad():
         clean = logits(x).log_softmax(1)

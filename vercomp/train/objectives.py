@@ -94,16 +94,16 @@ def untouched(module: nn.Module) -> Iterator[None]:
     """Inside, forward passes may run in training mode; afterwards all buffers are what they were.
 
     An attack looks at the network many times a step, and running statistics must see each batch
-    once.
+    once. To be left before a graph is built that shall go backward: the buffers are written to.
     """
-    before = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers()]
+    # All are written back: batch norm's writes leave no trace in version counters.
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, version, content in before:
-                if buffer._version != version:
-                    buffer.copy_(content)
+            for buffer, content in before:
+                buffer.copy_(content)
 
 
 class Objective(ABC):
@@ -141,13 +141,6 @@ class Objective(ABC):
             bound: Tensor = self.regularizer()
         return value + penalty * bound if penalty else value, float(bound.detach())
 
-    def clean_correct(self, batch: Batch) -> int:
-        """An estimate of how many inputs are classified correctly, from every eighth."""
-        x, y = batch.x[::CLEAN_SHARE], batch.y[::CLEAN_SHARE]
-        with torch.no_grad(), untouched(self.inner):
-            count = _correct(self.inner(x), y)
-        return round(count * len(batch.y) / max(len(y), 1))
-
 
 class PlainTraining(Objective):
     """Cross entropy at the inputs; with a regulariser, plus γ·κ."""
@@ -166,22 +159,28 @@ class AdversarialTraining(Objective):
 
     def __call__(self, batch: Batch, now: Moment) -> Loss:
         """The loss at attacked inputs, beside ``clean_weight`` times that at the inputs."""
+        weight = self.recipe.clean_weight
         with untouched(self.inner):
             point = self.attack(batch, now)
-        weight, correct = self.recipe.clean_weight, None
+            correct = 0 if weight else self.clean_correct(batch)
         if weight:
             # One call for both: one synchronisation of gradients, one batch of statistics.
             clean, logits = self.model(torch.cat([batch.x, point])).chunk(2)
             correct = _correct(clean, batch.y)
+            value = weight * generalised_cross_entropy(clean, batch.y, now.exponent)
         else:
-            logits = self.model(point)
-        value = generalised_cross_entropy(logits, batch.y, now.exponent)
-        if weight:
-            value = value + weight * generalised_cross_entropy(clean, batch.y, now.exponent)
+            logits, value = self.model(point), point.new_zeros(())
+        value = value + generalised_cross_entropy(logits, batch.y, now.exponent)
         value, curvature = self.penalised(value, now.penalty)
-        if correct is None:
-            correct = self.clean_correct(batch)
         return Loss(value, point, correct, _correct(logits, batch.y), curvature)
+
+    def clean_correct(self, batch: Batch) -> int:
+        """An estimate of how many inputs are classified correctly, from every eighth or eight."""
+        stride = max(1, min(CLEAN_SHARE, len(batch.y) // CLEAN_SHARE))
+        y = batch.y[::stride]
+        with torch.no_grad():
+            count = _correct(self.inner(batch.x[::stride]), y)
+        return round(count * len(batch.y) / max(len(y), 1))
 
     def attack(self, batch: Batch, now: Moment) -> Tensor:
         """The points (B, *shape) that the loss is taken at."""
@@ -193,7 +192,7 @@ class AdversarialTraining(Objective):
             steps=self.recipe.attack_steps,
             start=batch.start,
             generator=batch.generator,
-        ).point
+        )
 
 
 class CurvatureTraining(AdversarialTraining):
