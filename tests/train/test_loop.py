@@ -23,12 +23,13 @@ from vercomp.errors import (
 )
 from vercomp.train import Recipe, Training, train
 from vercomp.train.architectures import architecture
+from vercomp.train.samples import split
 
 SHAPE = (1, 8, 8)
 SMALL = Recipe(epochs=4, batch_size=64, learning_rate=5e-3, evaluate_every=2, averaging=0.9)
 
 
-class Interrupted(Exception):
+class InterruptedTrainingError(Exception):
     """What stops a training from outside."""
 
 
@@ -52,7 +53,7 @@ def after(epoch: int) -> Any:
 
     def progress(row: Mapping[str, Any]) -> None:
         if row["epoch"] == epoch:
-            raise Interrupted
+            raise InterruptedTrainingError
 
     return progress
 
@@ -76,7 +77,7 @@ def test_resuming_ends_with_the_same_weights(
     whole_model, model = fresh(), fresh()
     whole = train(whole_model, digits, recipe, tmp_path / "whole", input_shape=SHAPE)
     folder = tmp_path / "interrupted"
-    with pytest.raises(Interrupted):  # after epoch 3, a checkpoint later than it was written
+    with pytest.raises(InterruptedTrainingError):  # an epoch after the last checkpoint
         train(model, digits, recipe, folder, input_shape=SHAPE, progress=after(3))
     model, seen = fresh(), []
     resumed = train(model, digits, recipe, folder, input_shape=SHAPE, progress=seen.append)
@@ -96,9 +97,7 @@ def test_resuming_ends_with_the_same_weights(
 
 def test_a_finished_training_is_not_trained_again(digits: Dataset, tmp_path: Path) -> None:
     first = train(fresh(), digits, SMALL, tmp_path / "run", input_shape=SHAPE)
-    again = train(
-        fresh(), digits, SMALL, tmp_path / "run", input_shape=SHAPE, progress=after(1)
-    )
+    again = train(fresh(), digits, SMALL, tmp_path / "run", input_shape=SHAPE, progress=after(1))
     assert same(first.network.network, again.network.network)
     assert first.history == again.history
 
@@ -117,8 +116,6 @@ def test_what_lies_in_the_folder(digits: Dataset, tmp_path: Path) -> None:
 
 
 def test_the_selected_network_is_certified_as_the_history_says(digits: Dataset) -> None:
-    from vercomp.train.samples import split
-
     result = train(fresh(), digits, SMALL, input_shape=SHAPE)
     rows = split(len(digits), SMALL)[1]
     found = result.network.certify(digits.x[rows], digits.y[rows])
@@ -156,7 +153,11 @@ def test_the_random_state_and_the_precision_stay(digits: Dataset) -> None:
 
 def test_dropout_and_batch_norm_train_and_are_certified_frozen(digits: Dataset) -> None:
     model = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.1),
+        nn.Flatten(),
+        nn.Linear(64, 16),
+        nn.BatchNorm1d(16),
+        nn.Tanh(),
+        nn.Dropout(0.1),
         nn.Linear(16, 10),
     )
     recipe = Recipe(**{**vars(SMALL), "epochs": 2})

@@ -77,7 +77,7 @@ class Recipe:
     trades_beta: float = 6.0
     shift: int = 0
     averaging: float = 0.0
-    validation: int = 5000
+    validation: int = 1000
     evaluate_every: int = 5
     pairs_per_call: int = 16
     precision: str = "highest"
@@ -91,6 +91,8 @@ class Recipe:
             value = getattr(self, field.name)
             if field.type == "int" and (isinstance(value, bool) or not isinstance(value, int)):
                 raise _wrong(field.name, value, "a whole number")
+            if field.type == "bool" and not isinstance(value, bool):
+                raise _wrong(field.name, value, "true or false")
             if field.type == "float" and not _is_finite(value):
                 raise _wrong(field.name, value, "a finite number")
         for names, low, high in (
