@@ -67,7 +67,8 @@ class Loss:
         correct: How many inputs are classified as their labels. Where the method has no need of the
             logits there, counted on every eighth input and scaled up.
         attacked_correct: How many are at ``point``.
-        curvature: The mean curvature bound κ; None without a regulariser.
+        curvature: The mean of the latest curvature bounds κ of all pairs; None without a
+            regulariser.
     """
 
     value: Tensor
@@ -129,7 +130,7 @@ class Objective(ABC):
         """The loss on a batch at a moment of the schedules."""
 
     def penalised(self, value: Tensor, penalty: float) -> tuple[Tensor, float | None]:
-        """value + γ·κ, κ the mean bound over the pairs of classes, and κ.
+        """value + γ·κ, κ the mean bound over the pairs of classes, and the latest κ of all pairs.
 
         Over all pairs, not over those of the batch's labels: processes that look at different
         inputs then look at the same pairs. With γ = 0 the bound is evaluated all the same, without
@@ -139,7 +140,9 @@ class Objective(ABC):
             return value, None
         with torch.set_grad_enabled(penalty != 0.0):
             bound: Tensor = self.regularizer()
-        return value + penalty * bound if penalty else value, float(bound.detach())
+        latest = self.regularizer.latest
+        mean = latest.sum() / (len(latest) * (len(latest) - 1))
+        return value + penalty * bound if penalty else value, float(mean)
 
 
 class PlainTraining(Objective):
