@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from vercomp.data import load_data
+from vercomp.data import load_data, training_split
 from vercomp.errors import InputDataError, UsageError
 
 
@@ -108,6 +108,23 @@ def test_limit_reads_the_first_rows_only(tmp_path: Path) -> None:
     arrays["x"][4] = np.nan
     data = load_data(save(tmp_path / "d.npz", **arrays), (2, 3), limit=3)
     assert len(data) == 3
+
+
+def test_the_training_split_is_never_the_test_split() -> None:
+    assert training_split("digits") == training_split("digits:train") == "digits:train"
+    assert training_split("mnist:data:train") == "mnist:data:train"
+    assert training_split("some.npz") == "some.npz"
+    for text in ("mnist:data", "cifar10:data:test", "digits:test"):
+        source = text.removesuffix(":test")
+        with pytest.raises(UsageError, match=f"is a test split.* Write {source}:train"):
+            training_split(text)
+
+
+def test_without_a_shape_the_data_has_its_own(tmp_path: Path) -> None:
+    assert load_data("digits", None).x.shape == (450, 1, 8, 8)  # pictures get a channel
+    for shape in ((3,), (2, 4, 4), (1, 4, 4)):
+        np.savez(tmp_path / "a.npz", x=np.zeros((5, *shape), np.float32), y=np.arange(5))
+        assert load_data(str(tmp_path / "a.npz"), None).x.shape == (5, *shape)
 
 
 def test_digits_splits() -> None:

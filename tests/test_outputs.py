@@ -205,3 +205,25 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
     (tmp_path / "b" / "run.json").write_text("{")
     with pytest.raises(OutputFolderError, match=r"its run\.json cannot be read"):
         RunFolder(tmp_path / "b", RUN, "certificates.npz")
+
+
+def test_a_run_may_have_folders_and_pictures_of_its_own(tmp_path: Path) -> None:
+    others = ("history.json", "network/", "penalty-*/", "*.png")
+
+    def again() -> None:
+        RunFolder(tmp_path, RUN, "checkpoint.pt", others)
+
+    again()
+    for name in ("history.json", "network/net.py", "network/runtime/dual.py", "a.png"):
+        write_atomically(tmp_path / name, b"")
+    for name in ("penalty-0.5/run.json", ".network.new-abc/net.py", ".network.old-x/net.py"):
+        write_atomically(tmp_path / name, b"")  # of a package that was being replaced
+    for name in (".checkpoint.pt.a1b2c3d4", ".radii.npz.a1b2c3d4"):
+        (tmp_path / name).write_bytes(b"half")
+    again()
+    for strange in ("networks/net.py", "penalty/run.json", "deep/a.png", ".other.new-x/net.py"):
+        write_atomically(tmp_path / strange, b"")
+        with pytest.raises(OutputFolderError, match=f"also holds '{strange}'"):
+            again()
+        (tmp_path / strange).unlink()
+    again()

@@ -107,7 +107,7 @@ def _start(
         network = architecture(model, shape, classes, seed)
         options |= {"input_shape": shape, "output": output, "name": re.sub(r"\W+", "_", model)}
     elif ":" in model and not Path(model).exists():
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # its weights may be drawn
             found = open_source(model, shape, output)
         data = load_data(source, found.input_shape, limit, tell=team.say)

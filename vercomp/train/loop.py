@@ -141,7 +141,7 @@ def train(
     run = _Run(stepper, selection, home)
     run.resume()
     title = name or type(model).__name__
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([like.device] if like.is_cuda else []):
         for epoch in range(len(run.history) + 1, recipe.epochs + 1):
             begin = time.perf_counter()
             row = stepper.epoch(epoch)
