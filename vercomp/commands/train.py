@@ -63,9 +63,9 @@ def run(
     **numbers: Any,
 ) -> None:
     """Train once for each penalty: a line an epoch, a report and a table at the end."""
-    recipes = [Recipe(penalty=value, **numbers) for value in penalty]
-    source = training_split(data)
     with processes() as team:
+        recipes = [Recipe(penalty=value, **numbers) for value in penalty]
+        source = training_split(data)
         check_json_path(json_path)
         seed = recipes[0].seed
         start = _start(model, source, (mean, std, input_shape, output), limit, seed, team)
