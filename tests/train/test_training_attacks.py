@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -48,6 +49,26 @@ def test_the_worst_points_of_quadratics(name: str, stride: float | None) -> None
     tolerance = 2e-3 if stride == 1e-3 else 1e-6
     assert torch.allclose(found, least, atol=tolerance)
     assert torch.allclose(problem.margin(found), problem.margin(least), atol=tolerance**1.5)
+
+
+@pytest.mark.parametrize("name", [name for name in QUADRATICS if name.endswith("curvature")])
+def test_the_error_shrinks_by_the_factor_that_is_promised(name: str) -> None:
+    problem, radius = QUADRATICS[name]
+    x, y = torch.zeros(1, 3, dtype=DOUBLE), torch.zeros(1, dtype=torch.long)
+    worst = problem.least(x[0], radius)
+    eta = problem.gradient(worst).norm() / radius
+    upper = problem.s.max().clamp_min(0.5)  # any M that is large enough
+    factor = (upper - problem.s.min()) / (upper + eta)
+    assert factor < 1
+    kappa = torch.full((2, 2), float(upper), dtype=DOUBLE)
+    errors = [
+        (
+            curvature_attack(problem, x, y, radius, kappa, steps=n, stride=0.0).point[0] - worst
+        ).norm()
+        for n in range(4, 12)
+    ]
+    for before, after in itertools.pairwise(errors):
+        assert after <= before * factor * 1.02 + 1e-9
 
 
 @pytest.mark.parametrize("seed", range(4))

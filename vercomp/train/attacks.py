@@ -66,8 +66,9 @@ def curvature_attack(
     stationary point of the problem: either ∇f = 0, or it lies on the sphere with
     x − x₀ = −ρ ∇f/‖∇f‖. Theorem 2's multiplier is there η = ‖∇f‖/ρ: where η ≥ κ, ∇²f ≽ −κ·I, the
     Lagrangian f + ½η(‖x − x₀‖² − ρ²) is convex and the fixed point is the worst point of the ball
-    (primal = dual). Convergence is linear with a factor of about M ρ/‖∇f‖ or less, so that networks
-    of small curvature need very few steps.
+    (primal = dual). Near it a step leaves (M + κ)/(M + η) of the error: I − ∇²f/M stretches by at
+    most 1 + κ/M, and the projection draws together by ρ/(ρ + ‖∇f‖/M). Networks of small curvature
+    need very few steps.
 
     Early in training M is so large that steps would be nothing: no step is shorter than ``stride``.
 
