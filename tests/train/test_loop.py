@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from vercomp.train import Recipe, Training, train
 from vercomp.train.architectures import architecture
 from vercomp.train.samples import split
 
+Finished = tuple[Path, Training]
 SHAPE = (1, 8, 8)
 SMALL = Recipe(epochs=4, batch_size=64, learning_rate=5e-3, evaluate_every=2, averaging=0.9)
 
@@ -37,6 +39,12 @@ class InterruptedTrainingError(Exception):
 def digits() -> Dataset:
     data = load_data("digits:train", SHAPE)
     return Dataset(data.x[:600], data.y[:600], data.name)
+
+
+@pytest.fixture(scope="module")
+def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return folder, train(fresh(), digits, SMALL, folder, input_shape=SHAPE)
 
 
 def fresh() -> nn.Module:
@@ -95,28 +103,30 @@ def test_resuming_ends_with_the_same_weights(
     assert timeless == [{**row, "seconds": 0} for row in whole.history]
 
 
-def test_a_finished_training_is_not_trained_again(digits: Dataset, tmp_path: Path) -> None:
-    first = train(fresh(), digits, SMALL, tmp_path / "run", input_shape=SHAPE)
-    again = train(fresh(), digits, SMALL, tmp_path / "run", input_shape=SHAPE, progress=after(1))
+def test_a_finished_training_is_not_trained_again(digits: Dataset, finished: Finished) -> None:
+    folder, first = finished
+    again = train(fresh(), digits, SMALL, folder, input_shape=SHAPE, progress=after(1))
     assert same(first.network.network, again.network.network)
     assert first.history == again.history
 
 
-def test_what_lies_in_the_folder(digits: Dataset, tmp_path: Path) -> None:
-    result = train(fresh(), digits, SMALL, tmp_path / "run", input_shape=SHAPE)
-    history = json.loads((tmp_path / "run" / "history.json").read_text())
+def test_what_lies_in_the_folder(finished: Finished) -> None:
+    folder, result = finished
+    history = json.loads((folder / "history.json").read_text())
     assert history == result.history
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert ["validation_certified_accuracy" in row for row in history] == [0, 1, 0, 1]
-    with np.load(tmp_path / "run" / "radii.npz") as radii:
+    with np.load(folder / "radii.npz") as radii:
         assert {int(name) for name in radii.files} == {2, 4} == result.radii.keys()
         assert all(np.array_equal(radii[str(e)], result.radii[e]) for e in (2, 4))
-    package = load_package(tmp_path / "run" / "network")
+    package = load_package(folder / "network")
     assert same(package.network, result.network.network)
 
 
-def test_the_selected_network_is_certified_as_the_history_says(digits: Dataset) -> None:
-    result = train(fresh(), digits, SMALL, input_shape=SHAPE)
+def test_the_selected_network_is_certified_as_the_history_says(
+    digits: Dataset, finished: Finished
+) -> None:
+    _, result = finished
     rows = split(len(digits), SMALL)[1]
     found = result.network.certify(digits.x[rows], digits.y[rows])
     row = result.history[result.best_epoch - 1]
@@ -202,9 +212,10 @@ def test_one_of_several_outputs_is_trained(digits: Dataset) -> None:
     assert one.history[0]["loss"] == pytest.approx(alone.history[0]["loss"], rel=1e-4)
 
 
-def test_a_package_is_trained_further(digits: Dataset) -> None:
-    first: Training = train(fresh(), digits, SMALL, input_shape=SHAPE)
-    again = train(first.network.network, digits, SMALL, input_shape=SHAPE, name="again")
+def test_a_package_is_trained_further(digits: Dataset, finished: Finished) -> None:
+    _, first = finished
+    start = copy.deepcopy(first.network.network)
+    again = train(start, digits, SMALL, input_shape=SHAPE, name="again")
     assert again.network.name == "again"
     assert again.history[0]["loss"] < first.history[0]["loss"]
 
