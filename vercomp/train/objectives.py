@@ -90,6 +90,11 @@ def generalised_cross_entropy(logits: Tensor, y: Tensor, exponent: float) -> Ten
     return (-torch.expm1(exponent * log_p) / exponent).mean()
 
 
+def right(logits: Tensor, y: Tensor) -> int:
+    """How many inputs are classified as their labels."""
+    return int((logits.detach().argmax(1) == y).sum())
+
+
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
     """Inside, forward passes may run in training mode; afterwards all buffers are what they were.
@@ -144,6 +149,17 @@ class Objective(ABC):
         mean = latest.sum() / (len(latest) * (len(latest) - 1))
         return value + penalty * bound if penalty else value, float(mean)
 
+    def clean_correct(self, batch: Batch) -> int:
+        """An estimate of how many inputs are classified correctly, from every eighth or eight.
+
+        To be asked for before the loss has a graph: see :func:`untouched`.
+        """
+        stride = max(1, min(CLEAN_SHARE, len(batch.y) // CLEAN_SHARE))
+        y = batch.y[::stride]
+        with torch.no_grad(), untouched(self.inner):
+            count = right(self.inner(batch.x[::stride]), y)
+        return round(count * len(batch.y) / max(len(y), 1))
+
 
 class PlainTraining(Objective):
     """Cross entropy at the inputs; with a regulariser, plus γ·κ."""
@@ -153,7 +169,7 @@ class PlainTraining(Objective):
         logits = self.model(batch.x)
         value = generalised_cross_entropy(logits, batch.y, now.exponent)
         value, curvature = self.penalised(value, now.penalty)
-        correct = _correct(logits, batch.y)
+        correct = right(logits, batch.y)
         return Loss(value, batch.x, correct, correct, curvature)
 
 
@@ -165,25 +181,17 @@ class AdversarialTraining(Objective):
         weight = self.recipe.clean_weight
         with untouched(self.inner):
             point = self.attack(batch, now)
-            correct = 0 if weight else self.clean_correct(batch)
         if weight:
             # One call for both: one synchronisation of gradients, one batch of statistics.
             clean, logits = self.model(torch.cat([batch.x, point])).chunk(2)
-            correct = _correct(clean, batch.y)
+            correct = right(clean, batch.y)
             value = weight * generalised_cross_entropy(clean, batch.y, now.exponent)
         else:
+            correct = self.clean_correct(batch)
             logits, value = self.model(point), point.new_zeros(())
         value = value + generalised_cross_entropy(logits, batch.y, now.exponent)
         value, curvature = self.penalised(value, now.penalty)
-        return Loss(value, point, correct, _correct(logits, batch.y), curvature)
-
-    def clean_correct(self, batch: Batch) -> int:
-        """An estimate of how many inputs are classified correctly, from every eighth or eight."""
-        stride = max(1, min(CLEAN_SHARE, len(batch.y) // CLEAN_SHARE))
-        y = batch.y[::stride]
-        with torch.no_grad():
-            count = _correct(self.inner(batch.x[::stride]), y)
-        return round(count * len(batch.y) / max(len(y), 1))
+        return Loss(value, point, correct, right(logits, batch.y), curvature)
 
     def attack(self, batch: Batch, now: Moment) -> Tensor:
         """The points (B, *shape) that the loss is taken at."""
@@ -237,7 +245,7 @@ class Trades(Objective):
         )
         value = generalised_cross_entropy(clean, batch.y, now.exponent)
         value = value + self.recipe.trades_beta * divergence
-        return Loss(value, point, _correct(clean, batch.y), _correct(attacked, batch.y), None)
+        return Loss(value, point, right(clean, batch.y), right(attacked, batch.y), None)
 
 
 _METHODS: dict[str, Callable[[Recipe, nn.Module, Regularizer | None], Objective]] = {
@@ -263,7 +271,3 @@ def objective(recipe: Recipe, model: nn.Module, regularizer: Regularizer | None)
             remedy="Pass vercomp.regularizer(model, input_shape=...)",
         )
     return _METHODS[recipe.method](recipe, model, regularizer)
-
-
-def _correct(logits: Tensor, y: Tensor) -> int:
-    return int((logits.detach().argmax(1) == y).sum())
