@@ -35,7 +35,7 @@ class Recipe:
         weight_decay: Of Adam, decoupled (Loshchilov and Hutter 2019).
         attack_steps: Gradient evaluations of an attack.
         target: The class an attack of ``crt`` aims at. ``largest``: at every step the largest
-            competitor; ``certificate``: the class with the smallest certificate at the input;
+            competitor; ``certificate``: the class whose tangent falls lowest where it begins, kept;
             ``runner-up``: the second largest logit there, kept (the paper's).
         radius_ramp: Share of the training over which the radius grows linearly from 0.
         penalty_ramp: The same for γ.

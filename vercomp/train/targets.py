@@ -11,7 +11,7 @@ from torch import Tensor
 from vercomp.train.balls import dot, lengths
 
 CANDIDATES = 4
-"""So many competitors, the largest, compete for the smallest certificate."""
+"""So many competitors, those of the largest logits, have their tangents compared."""
 
 
 def margin(z: Tensor, y: Tensor, target: Tensor) -> Tensor:
