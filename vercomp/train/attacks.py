@@ -81,7 +81,7 @@ def curvature_attack(
         steps: Gradient evaluations.
         target: ``"largest"``: at every step the class t ≠ y of the largest logit; ``"runner-up"``:
             that class at x₀, kept; ``"certificate"``: where the attack begins, the class whose
-            certified margin is the smallest, kept (:func:`.targets.tangents`).
+            tangent falls lowest on the ball, kept (:func:`.targets.tangents`).
         start: Perturbations to begin at, shaped like x; 0 by default.
         stride: The shortest step, by default 2ρ/steps; 0: majorisation alone, which is monotone for
             a target that is kept.
