@@ -55,3 +55,11 @@ def test_recipes_need_no_torch() -> None:
         "import sys; from vercomp.train import Recipe; Recipe(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_of_the_package() -> None:
+    import vercomp.train as package
+
+    assert [hasattr(package, name) for name in package.__all__] == [True] * 3
+    with pytest.raises(AttributeError, match=r"module 'vercomp\.train' has no attribute 'fit'"):
+        package.fit  # noqa: B018

@@ -89,8 +89,9 @@ def train(
     random state is left as it was.
 
     Args:
-        model: The network, on the device that it is to be trained on; trained in place. Afterwards
-            it has the weights of the last step, not those of the selected network.
+        model: The network, on the device that it is to be trained on; also a compiled package's
+            ``network``. Trained in place: afterwards it has the weights of the last step, not those
+            of the selected network.
         data: Inputs and labels to train on and to select by.
         recipe: Every number of the training.
         folder: Where the training keeps its state: one that is new, or of this very training, which
