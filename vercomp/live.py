@@ -96,18 +96,21 @@ class LiveProgram:
     def __init__(self, model: nn.Module, layout: Layout) -> None:
         self.model = model
         self.layout = layout
+        #: The module and attribute of every tensor of the model, by the tensor's name.
+        self.owners = {
+            ".".join((*([path] if path else []), name)): (module, name)
+            for path, module in model.named_modules(remove_duplicate=False)
+            for name in (*module._parameters, *module._buffers)
+        }
 
     @staticmethod
     def bound(arithmetic: Arithmetic, live: LiveProgram, c: Tensor) -> Bound:
         """The program on coefficient rows c (P, C)."""
         layout = live.layout
-        tensors = {
-            **dict(live.model.named_buffers(remove_duplicate=False)),
-            **dict(live.model.named_parameters(remove_duplicate=False)),
-        }
 
         def read(parameter: Parameter) -> Tensor:
-            return tensors.get(parameter.name, parameter.value).to(c)
+            owner = live.owners.get(parameter.name)
+            return (parameter.value if owner is None else getattr(*owner)).to(c)
 
         def operator(map_of: MapOf) -> Operator:
             node = layout.graph.node(map_of.node)

@@ -248,7 +248,7 @@ def evaluate(
         c: The coefficients.
         name: The name of a map in the result.
     """
-    values: dict[Value, Any] = {program.argument: c}
+    values: dict[str, Any] = {program.argument.name: c}
     bound = cache(operator)
 
     @cache
@@ -259,23 +259,25 @@ def evaluate(
         )
 
     def read(operand: Operand) -> Any:
+        if isinstance(operand, Value):
+            return values[operand.name]
         if isinstance(operand, MapOf):
             return bound(operand)
         if isinstance(operand, ProductOf | SideBySideOf):
             return composed(operand)
         if isinstance(operand, Number):
             return operand.value
-        return constant(operand) if isinstance(operand, ConstantOf) else values[operand]
+        return constant(operand)
 
     for block in program.blocks:
         for step in block.steps:
             arguments = [read(operand) for operand in step.operands]
             if step.operation in STATEFUL:
                 arguments.append(step.result.name)
-            values[step.result] = getattr(arithmetic, step.operation)(*arguments)
+            values[step.result.name] = getattr(arithmetic, step.operation)(*arguments)
     return Bound(
-        values[program.curvature],
-        values[program.lipschitz],
-        {name(map_of): values[value] for map_of, value in program.norms.items()},
-        {activation: values[value] for activation, value in program.shares.items()},
+        values[program.curvature.name],
+        values[program.lipschitz.name],
+        {name(map_of): values[value.name] for map_of, value in program.norms.items()},
+        {activation: values[value.name] for activation, value in program.shares.items()},
     )

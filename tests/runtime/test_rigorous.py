@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from operator import mul
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from vercomp.runtime.arithmetic import Arithmetic, Interval
 from vercomp.runtime.convolution import Convolution
-from vercomp.runtime.differentiable import Differentiable
+from vercomp.runtime.differentiable import Around, Differentiable
 from vercomp.runtime.monomials import Diagonal, Monomial
 from vercomp.runtime.norms import norm2
 from vercomp.runtime.operators import Dense, Operator, Product
@@ -237,28 +238,43 @@ def test_rounding_up_and_down() -> None:
     assert float(down(values[:1])) == math.nextafter(1.0, 0.0)
 
 
+#: Of every sign, with and without zero, symmetric and not, of one number.
+RANGES = [(-0.1, 1.1), (0.0, 1.0), (0.2, 0.9), (-0.7, -0.1), (-0.7, 0.0), (-0.4, 0.4)]
+RANGES += [(1.0, 1.0), (0.0, 0.0), (-0.8, 0.3)]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_two_arithmetics_compute_the_same(seed: int) -> None:
     """Rigorous minus rounding is Differentiable: one program, two evaluations."""
     live: Arithmetic = Differentiable(random(seed, 1), first_steps=500)
     matrix, c = random(seed + 20, 5, 4), random(seed + 30, 3, 5)
     lower = random(seed + 40, 3, 4)
-    interval = Interval(lower, lower + random(seed + 50, 3, 4).abs())
-    other = Interval(c, c + 0.5)
+    upper = lower + random(seed + 50, 3, 4).abs()
     operator = Dense(matrix)
 
-    def results(ops: Arithmetic) -> list[Tensor]:
+    def around(lower: Tensor, upper: Tensor) -> Around:
+        return Around(0.5 * (lower + upper), 0.5 * (upper - lower))
+
+    def ends(interval: Interval | Around) -> tuple[Tensor, Tensor]:
+        if isinstance(interval, Interval):
+            return interval.lower, interval.upper
+        return interval.middle - interval.radius, interval.middle + interval.radius
+
+    def results(ops: Arithmetic, made: Callable[[Tensor, Tensor], Any]) -> list[Tensor]:
+        interval, other = made(lower, upper), made(c, c + 0.5)
         q = ops.concavity(interval, (-0.3, 0.7))
         adjoint = ops.adjoint(operator, other)
-        through = ops.through(ops.join(adjoint, interval), (-0.1, 1.1))
+        joined = ops.join(adjoint, interval)
         narrow = ops.adjoint(operator, ops.exactly(c))
         norm = ops.norm2(operator, "norm")
         weighted = ops.weighted_norm2_squared(operator, c.abs(), "weighted")
         return [
             q,
-            *adjoint,
-            *through,
-            *narrow,
+            *ends(adjoint),
+            *(end for slope in RANGES for end in ends(ops.through(joined, slope))),
+            *(end for slope in RANGES for end in ends(ops.through(narrow, slope))),
+            *(ops.concavity(each, second) for each in (joined, narrow) for second in RANGES),
+            *ends(narrow),
             norm,
             weighted,
             ops.add(weighted, ops.row_max(q)),
@@ -267,7 +283,7 @@ def test_the_two_arithmetics_compute_the_same(seed: int) -> None:
             ops.zeros(c),
         ]
 
-    for rigorous, differentiable in zip(results(OPS), results(live), strict=True):
+    for rigorous, differentiable in zip(results(OPS, Interval), results(live, around), strict=True):
         assert torch.allclose(rigorous, differentiable, rtol=1e-7, atol=1e-12)
 
 

@@ -3,13 +3,14 @@
 A bound program is evaluated in two arithmetics: :class:`~.rigorous.Rigorous` gives upper bounds
 that hold in real arithmetic, :class:`~.differentiable.Differentiable` gives the same quantities as
 functions of live parameters. What is called a *bound* here is a nonnegative number, or one for each
-of P coefficient rows; an *interval* is a pair of (P, n) tensors; *weights* are (P, n), nonnegative.
+of P coefficient rows; an *interval* is a pair of (P, n) tensors, in the form that suits the
+arithmetic; *weights* are (P, n), nonnegative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -83,26 +84,26 @@ class Arithmetic(Protocol):
         """max_j q_j for each row of the weights."""
         ...
 
-    def row_norm(self, interval: Interval) -> Tensor:
+    def row_norm(self, interval: Any) -> Tensor:
         """The largest ‖F‖₂ of each row of an interval."""
         ...
 
-    def exactly(self, c: Tensor) -> Interval:
+    def exactly(self, c: Tensor) -> Any:
         """The coefficients c themselves, as an interval of width zero."""
         ...
 
-    def join(self, a: Interval, b: Interval) -> Interval:
+    def join(self, a: Any, b: Any) -> Any:
         """a + b of intervals: two paths to the same node."""
         ...
 
-    def adjoint(self, operator: Operator, interval: Interval) -> Interval:
+    def adjoint(self, operator: Operator, interval: Any) -> Any:
         """Aᵀ F, by |A|ᵀ on the radius of the interval."""
         ...
 
-    def through(self, interval: Interval, slope: Range) -> Interval:
+    def through(self, interval: Any, slope: Range) -> Any:
         """F ⊙ σ′ over the range of σ′."""
         ...
 
-    def concavity(self, interval: Interval, second: Range) -> Tensor:
+    def concavity(self, interval: Any, second: Range) -> Tensor:
         """Weights q = max(0, −min F σ″): how far below zero F ⊙ σ″ can fall."""
         ...

@@ -9,17 +9,24 @@ step, v ← Aᵀ(q ⊙ A v) normalised, without gradient. From below, so never a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .arithmetic import Interval
+from .dense_adjoint import adjoint_around
 from .elementwise import Range
-from .operators import Operator
+from .operators import Dense, Operator
 
 _TINY = 1e-30
 _SINGLE = torch.float32.itemsize
+
+
+class Around(NamedTuple):
+    """Entrywise bounds |F − mid| ≤ rad, each of shape (P, n); a number where F is mid itself."""
+
+    middle: Tensor
+    radius: Tensor | float
 
 
 class Differentiable(nn.Module):
@@ -40,6 +47,7 @@ class Differentiable(nn.Module):
         self.steps = steps
         self.first_steps = first_steps
         self.rows: Tensor | None = None
+        self._starts: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
         # In a tuple, so that it does not become a parameter of this module.
         self._like = (like,)
 
@@ -60,8 +68,7 @@ class Differentiable(nn.Module):
 
     def norm2(self, operator: Operator, site: str) -> Tensor:
         """‖A v‖ at the current right singular vector v."""
-        ones = torch.ones(1, operator.shape[0], dtype=self.dtype, device=self.device)
-        return self._rayleigh(operator, ones, site)[0].clamp_min(_TINY).sqrt()
+        return self._rayleigh(operator, None, site)[0].clamp_min(_TINY).sqrt()
 
     def weighted_norm2_squared(self, operator: Operator, weights: Tensor, site: str) -> Tensor:
         """Σ_j q_j (A v)_j² at the current vectors v, one a row of the weights."""
@@ -99,54 +106,64 @@ class Differentiable(nn.Module):
         """max_j q_j."""
         return weights.amax(1)
 
-    def row_norm(self, interval: Interval) -> Tensor:
-        """√Σ max(|lower|, |upper|)², with a finite derivative at zero."""
-        size = torch.maximum(interval.lower.abs(), interval.upper.abs())
+    def row_norm(self, interval: Around) -> Tensor:
+        """√Σ (|mid| + rad)², with a finite derivative at zero."""
+        size = interval.middle.abs() + interval.radius
         return size.square().sum(1).clamp_min(_TINY).sqrt()
 
-    def exactly(self, c: Tensor) -> Interval:
-        """[c, c]."""
-        return Interval(c, c)
+    def exactly(self, c: Tensor) -> Around:
+        """c ± 0."""
+        return Around(c, 0.0)
 
-    def join(self, a: Interval, b: Interval) -> Interval:
+    def join(self, a: Around, b: Around) -> Around:
         """a + b."""
-        return Interval(a.lower + b.lower, a.upper + b.upper)
+        return Around(a.middle + b.middle, a.radius + b.radius)
 
-    def adjoint(self, operator: Operator, interval: Interval) -> Interval:
+    def adjoint(self, operator: Operator, interval: Around) -> Around:
         """Aᵀ mid ± |A|ᵀ rad."""
-        middle = 0.5 * (interval.lower + interval.upper)
-        center = operator.adjoint(middle)
-        if interval.lower is interval.upper:
-            return Interval(center, center)
-        spread = operator.abs_adjoint(0.5 * (interval.upper - interval.lower))
-        return Interval(center - spread, center + spread)
+        middle, radius = interval
+        if not isinstance(radius, Tensor):
+            return Around(operator.adjoint(middle), 0.0)
+        if isinstance(operator, Dense):
+            return Around(*adjoint_around(operator.matrix, middle, radius))
+        return Around(operator.adjoint(middle), operator.abs_adjoint(radius))
 
-    def through(self, interval: Interval, slope: Range) -> Interval:
-        """The products of the end points."""
-        corners = torch.stack([end * value for end in interval for value in slope])
-        return Interval(corners.amin(0), corners.amax(0))
+    def through(self, interval: Around, slope: Range) -> Around:
+        """F ⊙ [g_L, g_U]: the least and the largest of the products."""
+        low, high = slope
+        if not isinstance(interval.radius, Tensor):
+            scaled = 0.5 * (high - low) * interval.middle
+            middle = scaled if low == 0.0 else 0.5 * (high + low) * interval.middle
+            return Around(middle, scaled.abs())
+        lower, upper = -_depth(interval, slope), _depth(interval, (-high, -low))
+        return Around(0.5 * (upper + lower), 0.5 * (upper - lower))
 
-    def concavity(self, interval: Interval, second: Range) -> Tensor:
+    def concavity(self, interval: Around, second: Range) -> Tensor:
         """max(0, −min F σ″)."""
-        corners = torch.stack([-end * value for end in interval for value in second])
-        return corners.amax(0).clamp_min(0.0)
+        depth = _depth(interval, second)
+        return depth if second[0] < 0.0 < second[1] else depth.clamp_min(0.0)
 
     def _rayleigh(
-        self, operator: Operator, weights: Tensor, site: str, rows: Tensor | None = None
+        self,
+        operator: Operator,
+        weights: Tensor | None,
+        site: str,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Σ_j q_j (A v)_j² at stored vectors v, which move on."""
+        """Σ_j q_j (A v)_j² at stored vectors v, which move on; one vector where q is left out."""
         stored = self._buffers.get(site)
-        steps = self.steps
-        if stored is None or (rows is None and stored.shape[0] != len(weights)):
-            stored = self._start(operator.shape[1]).repeat(len(weights), 1)
+        steps, count = self.steps, 1 if weights is None else len(weights)
+        if stored is None or (rows is None and stored.shape[0] != count):
+            stored = self._start(operator.shape[1]).repeat(count, 1)
             self.register_buffer(site, stored)
             steps = self.first_steps
         vectors = stored.clone() if rows is None else stored[rows]
         with torch.no_grad():
             for _ in range(steps - 1):
-                vectors = self._step(operator, weights * operator.apply(vectors))
+                image = operator.apply(vectors)
+                vectors = self._step(operator, image if weights is None else weights * image)
         image = operator.apply(vectors)
-        weighted = weights * image
+        weighted = image if weights is None else weights * image
         if steps:
             with torch.no_grad():
                 moved = self._step(operator, weighted)
@@ -162,10 +179,32 @@ class Differentiable(nn.Module):
 
     def _start(self, length: int) -> Tensor:
         """A fixed dense start: equal runs are equal, and no random state is touched."""
-        phase = torch.arange(1, length + 1, dtype=self.dtype, device=self.device)
-        start: Tensor = 1.0 + (phase * 2.0**0.5).sin()
-        unit: Tensor = start / start.norm()
-        return unit[None]
+        key = (length, self.dtype, self.device)
+        if key not in self._starts:
+            phase = torch.arange(1, length + 1, dtype=self.dtype, device=self.device)
+            start = 1.0 + (phase * 2.0**0.5).sin()
+            self._starts[key] = (start / start.norm())[None]
+        return self._starts[key]
+
+
+def _depth(interval: Around, other: Range) -> Tensor:
+    """−min F s over |F − mid| ≤ rad and L ≤ s ≤ U; not negative where L < 0 < U.
+
+    U meets the lower end of F where it is positive and the upper end elsewhere, L the upper end
+    where it is negative and the lower end elsewhere; the other two products are never less.
+    """
+    middle, radius = interval
+    low, high = other
+    if low == -high:
+        return high * (middle.abs() + radius)
+    products = [
+        value * ((middle - radius) if below else (middle + radius))
+        for value, below in ((-high, high > 0.0), (-low, low >= 0.0))
+        if value != 0.0
+    ]
+    if not products:
+        return torch.zeros_like(middle)
+    return torch.maximum(*products) if len(products) == 2 else products[0].clamp_min(0.0)
 
 
 class _Converted:

@@ -86,35 +86,62 @@ class Regularizer(nn.Module):
 
     def pairs(self) -> Tensor:
         """κ for every ordered pair of classes, (C, C); zero on the diagonal."""
-        return self._matrix(self._evaluate(None), None)
+        self._follow()
+        return self._put(torch.zeros_like(self.latest), self._evaluate(None), None)
 
     def forward(self, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
         """The mean κ over pairs (y_i, t_i); over all targets, or all pairs, where left out."""
         self._follow()
-        count = len(self._y)
-        chosen = count if self.pairs_per_call is None else min(self.pairs_per_call, count)
-        with torch.no_grad():
-            weights = self._weights(y, t)
-            if not self.training or chosen == count:
-                rows = None
-            else:
-                rows, weights = self._turn(weights, chosen)
-        return (self._evaluate(rows) * weights).sum()
-
-    def _weights(self, y: Tensor | None, t: Tensor | None) -> Tensor:
-        """The share of each row's pair in the mean that is asked for."""
         if y is None:
-            return self._c.new_full((len(self._y),), 1.0 / len(self._y))
+            return self._evaluate(self._next(self._chosen)).mean()
+        with torch.no_grad():
+            shares = self._shares(y, t)
+        return self.weighted(shares)
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """Σ w[y, t] κ[y, t], for weights (C, C) that are not negative, without gradient.
+
+        With the gradient of some loss in κ as weights, it gives that loss its gradient in the
+        network's parameters.
+        """
+        self._follow()
+        with torch.no_grad():
+            if self.symmetric:
+                weights = weights + weights.mT
+            weights = weights[self._y, self._t]
+            rows = None
+            if self._chosen < len(weights):
+                rows, weights = self._turn(weights, self._chosen)
+        return torch.dot(self._evaluate(rows), weights)
+
+    @property
+    def _chosen(self) -> int:
+        """How many pairs a call evaluates."""
+        count = len(self._y)
+        if self.pairs_per_call is None or not self.training:
+            return count
+        return min(self.pairs_per_call, count)
+
+    def _shares(self, y: Tensor, t: Tensor | None) -> Tensor:
+        """The share of each pair in the mean that is asked for, (C, C)."""
         y = y.reshape(-1)
         shares = torch.zeros_like(self.latest)
-        one = shares.new_full((), 1.0 / len(y))
         if t is None:
-            shares.index_put_((y,), one / (self.classes - 1), accumulate=True)
+            share = shares.new_full((), 1.0 / (len(y) * (self.classes - 1)))
+            shares.index_put_((y,), share, accumulate=True)
         else:
-            shares.index_put_((y, t.reshape(-1)), one, accumulate=True)
-        if self.symmetric:
-            shares = shares + shares.mT
-        return shares[self._y, self._t]
+            share = shares.new_full((), 1.0 / len(y))
+            shares.index_put_((y, t.reshape(-1)), share, accumulate=True)
+        return shares
+
+    def _next(self, chosen: int) -> Tensor | None:
+        """The rows whose turn it is when all are asked for; None for all at once."""
+        if chosen == len(self._y):
+            return None
+        places = torch.arange(chosen, device=self.position.device)
+        rows = (places + self.position) % len(self._y)
+        self.position.add_(chosen)
+        return rows
 
     def _turn(self, weights: Tensor, chosen: int) -> tuple[Tensor, Tensor]:
         """The rows whose turn it is, and what they weigh. Shapes do not depend on values."""
@@ -128,7 +155,6 @@ class Regularizer(nn.Module):
 
     def _evaluate(self, rows: Tensor | None) -> Tensor:
         """κ of some rows, or of all; kept in ``latest``."""
-        self._follow()
         program, parameters = self._source
         c = self._c if rows is None else self._c[rows]
         self.arithmetic.rows = rows
@@ -137,14 +163,14 @@ class Regularizer(nn.Module):
             bound = program(operations, self.arithmetic.converted(parameters), c)
             curvature: Tensor = operations.value(bound.curvature)
         with torch.no_grad():
-            self.latest.copy_(self._matrix(curvature.detach(), rows))
+            self._put(self.latest, curvature.detach(), rows)
         return curvature
 
-    def _matrix(self, curvature: Tensor, rows: Tensor | None) -> Tensor:
-        """``latest`` with the κ of some rows in their places."""
+    def _put(self, matrix: Tensor, curvature: Tensor, rows: Tensor | None) -> Tensor:
+        """Write the κ of some rows, or of all, in their places."""
         y, t = (self._y, self._t) if rows is None else (self._y[rows], self._t[rows])
-        matrix = self.latest.index_put((y, t), curvature)
-        return matrix.index_put((t, y), curvature) if self.symmetric else matrix
+        matrix.index_put_((y, t), curvature)
+        return matrix.index_put_((t, y), curvature) if self.symmetric else matrix
 
     def _follow(self) -> None:
         """Go where the parameters have gone."""
