@@ -18,12 +18,12 @@ import vercomp
 from vercomp.data import load_data
 from vercomp.errors import UsageError
 from vercomp.runtime.regularizer import Regularizer
+from vercomp.train.methods import objective
 from vercomp.train.objectives import (
     Batch,
     Loss,
     Moment,
     generalised_cross_entropy,
-    objective,
     untouched,
 )
 from vercomp.train.recipe import METHODS, Recipe
@@ -149,7 +149,7 @@ def test_without_penalty_the_bound_is_still_followed(method: str) -> None:
 
 def test_methods_that_need_the_bound_say_so() -> None:
     model = network()
-    for method in ("penalty", "crt"):
+    for method in ("penalty", "crt", "dual"):
         with pytest.raises(UsageError, match=f"method '{method}' needs a regulariser"):
             objective(Recipe(method=method), model, None)
 
@@ -243,7 +243,7 @@ def test_every_method_learns_digits(method: str) -> None:
     x, y = digits.x[:300].float(), digits.y[:300]
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.Softplus(), nn.Linear(32, 10))
-    reg = vercomp.regularizer(model, (64,)) if method in ("penalty", "crt") else None
+    reg = vercomp.regularizer(model, (64,)) if Recipe(method=method).bounded else None
     step = objective(Recipe(method=method, attack_steps=2, target="certificate"), model, reg)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []

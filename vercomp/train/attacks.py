@@ -21,6 +21,7 @@ from vercomp.train.balls import (
     project,
     random_directions,
     random_perturbations,
+    slack,
 )
 from vercomp.train.recipe import TARGETS
 from vercomp.train.targets import largest_competitor, margin, tangents
@@ -91,8 +92,61 @@ def curvature_attack(
     """
     if target not in TARGETS:
         raise UsageError(f"no attack target {target!r}", remedy=f"Known: {', '.join(TARGETS)}")
-    curvature = curvature.detach().to(x)
     shortest = 2.0 * radius / max(steps, 1) if stride is None else stride
+    return _majorised(logits, x, y, radius, curvature, steps, target, start, shortest=shortest)
+
+
+def dual_attack(
+    logits: Logits,
+    x: Tensor,
+    y: Tensor,
+    radius: float,
+    curvature: Tensor,
+    *,
+    steps: int,
+    target: str = "largest",
+    start: Tensor | None = None,
+) -> Attacked:
+    """The points of least certified margin, where Theorem 2's dual value is attained.
+
+    With ∇²f ≽ −κ·I, L = f − ½κ(ρ² − ‖x − x₀‖²) ≤ f on the ball is convex, of curvature κ + M at
+    most, so that projected steps of length 1/(κ + M) decrease it and lead to its minimum
+    (:mod:`vercomp.train.dual`).
+
+    Args:
+        logits: The network, (B, *shape) to (B, C).
+        x: Inputs x₀ (B, *shape), float32 or float64.
+        y: Labels (B,).
+        radius: ρ.
+        curvature: κ (C, C), as for :func:`curvature_attack`.
+        steps: Gradient evaluations.
+        target: Likewise; ``"largest"`` is at every step the class of the least certified margin.
+        start: Perturbations to begin at, shaped like x; 0 by default.
+
+    Raises:
+        UsageError: Another word for ``target``.
+    """
+    return _majorised(logits, x, y, radius, curvature, steps, target, start, dual=True)
+
+
+def _majorised(
+    logits: Logits,
+    x: Tensor,
+    y: Tensor,
+    radius: float,
+    curvature: Tensor,
+    steps: int,
+    target: str,
+    start: Tensor | None,
+    *,
+    dual: bool = False,
+    shortest: float = 0.0,
+) -> Attacked:
+    """Projected gradient steps of length 1/curvature from above, on f or on its dual."""
+    if target not in TARGETS:
+        raise UsageError(f"no attack target {target!r}", remedy=f"Known: {', '.join(TARGETS)}")
+    curvature = curvature.detach().to(x)
+    below = curvature if dual else torch.zeros_like(curvature)
     shift = torch.zeros_like(x) if start is None else project(start.to(x), radius)
     kept = _largest(logits, x, y) if target == "runner-up" else None
     aimed = kept
@@ -101,9 +155,12 @@ def curvature_attack(
             kept, gradient = tangents(logits, x, y, radius, shift).nearest()
             aimed = kept
         else:
-            aimed, gradient = _steepest(logits, x + shift, y, kept)
+            raised = below[y] * slack(shift, radius)[:, None] if dual else 0.0
+            aimed, gradient = _steepest(logits, x + shift, y, kept, raised)
+        shape = lengths(shift).shape
+        gradient = gradient + below[y, aimed].reshape(shape) * shift
         steepness = lengths(gradient)
-        bound = curvature[aimed, y].reshape(steepness.shape).clamp_min(1e-30)
+        bound = (curvature[aimed, y] + below[y, aimed]).reshape(shape).clamp_min(1e-30)
         length = (steepness / bound).clamp(max=_LONGEST * radius).clamp_min(shortest)
         shift = project(shift - length * directions(gradient), radius)
     point = x.detach() + shift
@@ -189,13 +246,13 @@ def _ascend(
 
 
 def _steepest(
-    logits: Logits, point: Tensor, y: Tensor, kept: Tensor | None
+    logits: Logits, point: Tensor, y: Tensor, kept: Tensor | None, raised: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    """Targets, those kept or else the largest competitors, and ∇(z_y − z_t) at a point."""
+    """Targets, those kept or else the largest logits once raised, and ∇(z_y − z_t) at a point."""
     with torch.enable_grad():
         point = point.detach().requires_grad_()
         z = logits(point)
-        target = largest_competitor(z, y) if kept is None else kept
+        target = largest_competitor(z + raised, y) if kept is None else kept
         (gradient,) = torch.autograd.grad(margin(z, y, target).sum(), point)
     return target, gradient
 

@@ -11,7 +11,7 @@ _TINY = 1e-30
 
 def lengths(perturbation: Tensor) -> Tensor:
     """2-norms of the rows of (B, *shape), with as many axes, so that they broadcast."""
-    flat = perturbation.flatten(1).norm(dim=1)
+    flat: Tensor = perturbation.flatten(1).norm(dim=1)
     return flat.reshape(-1, *(1,) * (perturbation.ndim - 1))
 
 
@@ -23,6 +23,11 @@ def dot(v: Tensor, w: Tensor) -> Tensor:
 def project(perturbation: Tensor, radius: float | Tensor) -> Tensor:
     """The nearest points of the ball around 0: v · min(1, ρ/‖v‖)."""
     return perturbation * (radius / lengths(perturbation).clamp_min(_TINY)).clamp(max=1.0)
+
+
+def slack(perturbation: Tensor, radius: float) -> Tensor:
+    """½(ρ² − ‖v‖²), not below 0, (B,)."""
+    return 0.5 * (radius**2 - lengths(perturbation).flatten().square()).clamp_min(0.0)
 
 
 def directions(v: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vercomp.errors import UsageError
 from vercomp.train.attacks import curvature_attack, divergence_attack, projected_gradient
 
 if TYPE_CHECKING:
@@ -246,28 +245,3 @@ class Trades(Objective):
         value = generalised_cross_entropy(clean, batch.y, now.exponent)
         value = value + self.recipe.trades_beta * divergence
         return Loss(value, point, right(clean, batch.y), right(attacked, batch.y), None)
-
-
-_METHODS: dict[str, Callable[[Recipe, nn.Module, Regularizer | None], Objective]] = {
-    "plain": lambda recipe, model, _: PlainTraining(recipe, model, None),
-    "penalty": PlainTraining,
-    "pgd": lambda recipe, model, _: AdversarialTraining(recipe, model, None),
-    "trades": lambda recipe, model, _: Trades(recipe, model, None),
-    "crt": CurvatureTraining,
-}
-
-
-def objective(recipe: Recipe, model: nn.Module, regularizer: Regularizer | None) -> Objective:
-    """The objective of a recipe's method.
-
-    Raises:
-        UsageError: An unknown method; ``penalty`` or ``crt`` without a regulariser.
-    """
-    if recipe.method not in _METHODS:
-        raise UsageError(f"no method {recipe.method!r}", remedy=f"Known: {', '.join(_METHODS)}")
-    if recipe.method in ("penalty", "crt") and regularizer is None:
-        raise UsageError(
-            f"method {recipe.method!r} needs a regulariser",
-            remedy="Pass vercomp.regularizer(model, input_shape=...)",
-        )
-    return _METHODS[recipe.method](recipe, model, regularizer)

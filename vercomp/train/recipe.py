@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from vercomp.errors import UsageError
 
-METHODS = ("plain", "penalty", "pgd", "trades", "crt")
+METHODS = ("plain", "penalty", "pgd", "trades", "crt", "dual")
 TARGETS = ("largest", "certificate", "runner-up")
 PRECISIONS = ("highest", "high", "medium")
 
@@ -26,17 +26,18 @@ class Recipe:
         method: ``plain``: cross entropy; ``penalty``: with the curvature bound; ``pgd``: at points
             of projected gradient ascent (Madry et al. 2018); ``trades``: Zhang et al. 2019;
             ``crt``: at worst points found by Theorem 2, with the curvature bound (Singla and Feizi
-            2020, section 6).
+            2020, section 6); ``dual``: CRT with certified margins in the place of attacked ones
+            (:mod:`vercomp.train.dual`).
         radius: ρ, of the balls of attacks, and of the certified accuracy that selects the network.
-        penalty: γ, of the mean curvature bound, in ``penalty`` and ``crt``.
+        penalty: γ, of the mean curvature bound, in ``penalty``, ``crt`` and ``dual``.
         epochs: Passes over the training data.
         batch_size: Inputs a step, over all processes together.
         learning_rate: Of Adam; rises over the first steps and falls to zero along a cosine.
         weight_decay: Of Adam, decoupled (Loshchilov and Hutter 2019).
         attack_steps: Gradient evaluations of an attack.
-        target: The class an attack of ``crt`` aims at. ``largest``: at every step the largest
-            competitor; ``certificate``: the class whose tangent falls lowest where it begins, kept;
-            ``runner-up``: the second largest logit there, kept (the paper's).
+        target: The class an attack of ``crt`` or ``dual`` aims at. ``largest``: at every step the
+            largest competitor; ``certificate``: the class whose tangent falls lowest where it
+            begins, kept; ``runner-up``: the second largest logit there, kept (the paper's).
         radius_ramp: Share of the training over which the radius grows linearly from 0.
         penalty_ramp: The same for γ.
         warm_start: Attacks begin at the perturbation found for that input an epoch ago.
@@ -115,7 +116,7 @@ class Recipe:
     @property
     def bounded(self) -> bool:
         """Whether the curvature bound is evaluated at every step, as a penalty or for attacks."""
-        return self.method in ("penalty", "crt")
+        return self.method in ("penalty", "crt", "dual")
 
 
 def _is_finite(value: object) -> bool:

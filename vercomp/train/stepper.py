@@ -17,7 +17,8 @@ from vercomp.distributed import Processes
 from vercomp.errors import DivergenceError
 from vercomp.runtime.regularizer import Regularizer
 from vercomp.train.logits import Logits
-from vercomp.train.objectives import Batch, objective
+from vercomp.train.methods import objective
+from vercomp.train.objectives import Batch
 from vercomp.train.recipe import Recipe
 from vercomp.train.samples import ATTACKS, LAYERS, Order, Sample, generator, number, shifted
 from vercomp.train.schedules import learning_rate, moment
@@ -66,7 +67,7 @@ class Stepper:
         )
         self.average = averaged(model, recipe.averaging) if recipe.averaging else None
         self.perturbations: Tensor | None = None
-        if recipe.warm_start and recipe.method in ("pgd", "crt"):
+        if recipe.warm_start and recipe.method in ("pgd", "crt", "dual"):
             self.perturbations = torch.zeros_like(x, dtype=KEPT)
 
     @property
