@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache, reduce
+from functools import reduce
 from operator import matmul
 from typing import Any
 
@@ -249,22 +249,24 @@ def evaluate(
         name: The name of a map in the result.
     """
     values: dict[str, Any] = {program.argument.name: c}
-    bound = cache(operator)
+    made: dict[Operand, Operator] = {}
 
-    @cache
-    def composed(operand: ProductOf | SideBySideOf) -> Operator:
-        operators = tuple(bound(map_of) for map_of in operand.maps)
-        return (
-            reduce(matmul, operators) if isinstance(operand, ProductOf) else SideBySide(operators)
-        )
+    def bound(operand: MapOf | ProductOf | SideBySideOf) -> Operator:
+        """The operator of an operand, once."""
+        if operand not in made:
+            if isinstance(operand, MapOf):
+                made[operand] = operator(operand)
+            else:
+                parts = tuple(bound(map_of) for map_of in operand.maps)
+                together = isinstance(operand, SideBySideOf)
+                made[operand] = SideBySide(parts) if together else reduce(matmul, parts)
+        return made[operand]
 
     def read(operand: Operand) -> Any:
         if isinstance(operand, Value):
             return values[operand.name]
-        if isinstance(operand, MapOf):
+        if isinstance(operand, MapOf | ProductOf | SideBySideOf):
             return bound(operand)
-        if isinstance(operand, ProductOf | SideBySideOf):
-            return composed(operand)
         if isinstance(operand, Number):
             return operand.value
         return constant(operand)
