@@ -15,7 +15,9 @@ from torchrun import torchrun
 
 from vercomp import cli
 from vercomp.commands import train as command
+from vercomp.data import load_data
 from vercomp.driver import load_package
+from vercomp.errors import UsageError
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx"
 BRIEF = ("--epochs", 4, "--batch-size", 64, "--learning-rate", 0.005, "--evaluate-every", 2)
@@ -68,6 +70,24 @@ def test_a_training_ends_with_a_package_that_certifies(run: Run, tmp_path: Path)
     code, text, _ = run("certify", out / "network", "--data", "digits", "--limit", 50)
     assert code == 0
     assert text.startswith("mlp_16_softplus: l2 certificates on digits")
+
+
+def test_an_architecture_standardises_its_data_unless_told_otherwise(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[Any, Any]] = []
+
+    def train(*arguments: Any, **options: Any) -> Any:
+        told.append((options["mean"], options["std"]))
+        raise UsageError("that was all")
+
+    monkeypatch.setattr(command, "train", train)
+    for number, more in enumerate([(), ("--mean", 0.5, "--std", 0.25), ("--std", 0.25)]):
+        run("train", "mlp:8:tanh", "--data", "digits", "--out", tmp_path / str(number), *more)
+    pixels = load_data("digits:train", (64,)).x.double()
+    expected = pytest.approx((pixels.mean().item(), pixels.std(correction=0).item()), abs=1e-4)
+    assert told[0] == expected
+    assert told[1:] == [(0.5, 0.25), (None, 0.25)]
 
 
 def test_a_sweep_has_a_folder_a_penalty_and_a_report_over_all(run: Run, tmp_path: Path) -> None:

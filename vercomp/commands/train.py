@@ -106,6 +106,8 @@ def _start(
         shape, classes = tuple(data.x.shape[1:]), max(int(data.y.max()) + 1, 2)
         network = architecture(model, shape, classes, seed)
         options |= {"input_shape": shape, "output": output, "name": re.sub(r"\W+", "_", model)}
+        if mean is None and std is None:
+            options |= _standardisation(data)
     elif ":" in model and not Path(model).exists():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # its weights may be drawn
@@ -122,6 +124,15 @@ def _start(
         network = package.network
         options = {"input_shape": shape, "name": package.name}  # the normalisation is inside
     return Start(network, data, options)
+
+
+def _standardisation(data: Dataset) -> dict[str, float]:
+    """A mean and a standard deviation for networks of ours: training is several times faster.
+
+    Attacks and certificates are in the units of the data all the same.
+    """
+    deviation = float(data.x.double().std(correction=0))
+    return {"mean": round(float(data.x.double().mean()), 4), "std": round(deviation, 4) or 1.0}
 
 
 def _one(
