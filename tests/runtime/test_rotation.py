@@ -69,6 +69,14 @@ def test_means_are_over_the_pairs_asked_for(asked: str) -> None:
     assert int(few.position) == 0
 
 
+@pytest.mark.parametrize("activations", [("softplus", "gelu"), ("tanh", "sigmoid")])
+def test_any_weights(activations: tuple[str, str]) -> None:
+    every = held(example(activations), None)
+    weights = torch.rand(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = (every.pairs().detach() * weights).sum()
+    assert every.weighted(weights).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
 def test_only_the_pairs_whose_turn_it_is_move() -> None:
     emitted = example()
     regularizer: Regularizer = emitted.module.regularizer(emitted.network, 5)
