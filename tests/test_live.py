@@ -38,7 +38,7 @@ class Residual(nn.Module):
 
 def regularizer(model: nn.Module) -> Regularizer:
     """Its power iterations have converged, to three digits or so."""
-    found = vercomp.regularizer(model, input_shape=(1, 4, 4))
+    found = vercomp.regularizer(model, input_shape=(1, 4, 4), every=1)
     found.arithmetic.steps = 60
     with torch.no_grad():
         found.pairs()
@@ -59,7 +59,7 @@ def test_gradients_reach_a_weight_by_every_way_by_which_it_is_read(name: str) ->
     At a singular pair the derivative of the norm is that of the Rayleigh quotient there.
     """
     network = model()
-    live = vercomp.regularizer(network, input_shape=(1, 4, 4))
+    live = vercomp.regularizer(network, input_shape=(1, 4, 4), every=1)
     live.arithmetic.steps = 0
     live(Y, T).backward()
     parameter = network.get_parameter(name)
@@ -82,7 +82,7 @@ def test_gradients_reach_a_scale_that_nothing_takes_up() -> None:
     assert norm.running_var is not None
     norm.running_var.uniform_(0.5, 2.0)
     network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), norm, nn.Tanh(), nn.Linear(4, 2)).double()
-    found = vercomp.regularizer(network.eval(), input_shape=(4,))
+    found = vercomp.regularizer(network.eval(), input_shape=(4,), every=1)
     found.arithmetic.steps = 200
     found().backward()
     assert norm.weight.grad is not None

@@ -37,7 +37,7 @@ def gradients(network: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 def same(network: nn.Module) -> Regularizer:
     """A fresh regulariser: two of them give equal values."""
-    return vercomp.regularizer(network, (4,), pairs_per_call=2)
+    return vercomp.regularizer(network, (4,), pairs_per_call=2, every=1)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -82,7 +82,7 @@ def share(rank: int, file: str, results: Path) -> None:
     """One of two processes: the gradient of its half of the batch, averaged by torch."""
     distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=2)
     network = model()
-    regularizer = vercomp.regularizer(network, (4,), pairs_per_call=None)
+    regularizer = vercomp.regularizer(network, (4,), pairs_per_call=None, every=1)
     parallel = DistributedDataParallel(network)
     for _ in range(2):
         x, y = X[rank::2], Y[rank::2]
@@ -99,7 +99,7 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     network = model()
-    regularizer = vercomp.regularizer(network, (4,), pairs_per_call=None)
+    regularizer = vercomp.regularizer(network, (4,), pairs_per_call=None, every=1)
     for _ in range(2):
         loss = F.cross_entropy(network(X), Y) + 0.1 * regularizer(Y) + 0.1 * regularizer()
         expected = gradients(network, loss)
@@ -149,7 +149,7 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype, emitted: bool
             module = sys.modules[type(network).__module__]
             found: Regularizer = module.regularizer(network, None)
             return found
-        return vercomp.regularizer(network, (4,), pairs_per_call=None)
+        return vercomp.regularizer(network, (4,), pairs_per_call=None, every=1)
 
     half, single = made(network)(Y), made(twin)(Y)
     assert half.dtype == torch.float32
@@ -207,7 +207,7 @@ for name in ("vercomp", "passes", "onnx"):
 import torch
 from package import load, regularizer
 network = load()
-reg = regularizer(network, pairs_per_call=2)
+reg = regularizer(network, pairs_per_call=2, every=1)
 optimizer = torch.optim.Adam(network.parameters(), 1e-2)
 first = reg.eval()().item()
 reg.train()

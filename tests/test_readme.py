@@ -69,6 +69,22 @@ def test_the_emitted_code_is_what_is_emitted() -> None:
     assert (net.certify(x, net.network(x).argmax(1)).radius > 0).all()
 
 
+def test_the_training_loop_trains() -> None:
+    loop = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[3]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(32, 64, generator=generator)
+    names: dict[str, Any] = {
+        "vercomp": vercomp,
+        "torch": torch,
+        "nn": torch.nn,
+        "cross_entropy": torch.nn.functional.cross_entropy,
+        "batches": [(x, x[:, :10].argmax(1))] * 30,
+        "gamma": 0.01,
+    }
+    exec(loop, names)  # noqa: S102
+    assert names["loss"] < 0.8 * torch.tensor(10.0).log()
+
+
 def test_it_begins_with_the_two_commands() -> None:
     commands = re.findall(r"^make \S+", TEXT, flags=re.MULTILINE)
     assert commands[:2] == ["make demo", "make test"]

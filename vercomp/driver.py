@@ -110,7 +110,7 @@ class CompiledNetwork:
         """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""
         return self.network.curvature()
 
-    def regularizer(self, pairs_per_call: int | None = 16) -> Regularizer:
+    def regularizer(self, pairs_per_call: int | None = 16, every: int = 2) -> Regularizer:
         """The curvature bound as a loss term over :attr:`network`'s live parameters.
 
         See :class:`vercomp.runtime.regularizer.Regularizer`.
@@ -129,7 +129,7 @@ class CompiledNetwork:
                 node=self.name,
                 remedy="Regularise the model that its weights were computed from",
             ) from error
-        made: Regularizer = self.module.regularizer(self.network, pairs_per_call)
+        made: Regularizer = self.module.regularizer(self.network, pairs_per_call, every)
         return made
 
     def analysis(self) -> Analysis:

@@ -31,6 +31,7 @@ def regularizer(
     std: Sequence[float] | float | None = None,
     output: str | int | None = None,
     pairs_per_call: int | None = 16,
+    every: int = 2,
 ) -> Regularizer:
     """The curvature bound of a model, over the model's own live parameters.
 
@@ -46,6 +47,8 @@ def regularizer(
         output: Which result the logits are, as for :func:`vercomp.compile`.
         pairs_per_call: Pairs of classes that one call evaluates in training mode, in rotation;
             all where None.
+        every: One call in so many evaluates anything in training mode, with so many times the
+            gradient: the mean over steps is the same, at a fraction of the cost.
 
     Raises:
         UnsupportedError: The model computes a weight from its parameters (a mask, a weight norm):
@@ -75,6 +78,7 @@ def regularizer(
         layout.graph.classes,
         like,
         pairs_per_call,
+        every,
         symmetric=layout.symmetric,
     )
 

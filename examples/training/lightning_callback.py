@@ -43,7 +43,7 @@ class CurvaturePenalty(Callback):
         network: Attribute of the LightningModule that holds the network ("encoder.head" for one
             further in); None: the LightningModule itself is called with a batch.
         options: As for :func:`vercomp.regularizer`: ``mean``, ``std``, ``output``,
-            ``pairs_per_call``.
+            ``pairs_per_call``, ``every``.
     """
 
     def __init__(
@@ -79,8 +79,10 @@ class CurvaturePenalty(Callback):
         moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         with torch.enable_grad():
             penalty = self.gamma * self.regularizer()
-        # Not penalty.backward(): that would start another all-reduce.
-        gradients = torch.autograd.grad(penalty, moved, allow_unused=True)
+        gradients: Sequence[Tensor | None] = [None] * len(moved)
+        if penalty.requires_grad:  # not at every call, see ``every`` of vercomp.regularizer
+            # Not penalty.backward(): that would start another all-reduce.
+            gradients = torch.autograd.grad(penalty, moved, allow_unused=True)
         for parameter, gradient in zip(moved, gradients, strict=True):
             if gradient is None:
                 continue

@@ -23,7 +23,7 @@ def example(activations: tuple[str, str] = ("softplus", "gelu")) -> Emitted:
 
 def held(emitted: Emitted, pairs_per_call: int | None) -> Regularizer:
     """Its vectors have converged and stay where they are."""
-    found: Regularizer = emitted.module.regularizer(emitted.network, pairs_per_call)
+    found: Regularizer = emitted.module.regularizer(emitted.network, pairs_per_call, every=1)
     found.arithmetic.steps = 800
     with torch.no_grad():
         found.pairs()
@@ -79,7 +79,7 @@ def test_any_weights(activations: tuple[str, str]) -> None:
 
 def test_only_the_pairs_whose_turn_it_is_move() -> None:
     emitted = example()
-    regularizer: Regularizer = emitted.module.regularizer(emitted.network, 5)
+    regularizer: Regularizer = emitted.module.regularizer(emitted.network, 5, every=1)
     before, vectors = regularizer.latest.clone(), copy.deepcopy(regularizer.arithmetic.state_dict())
     value = regularizer()
     changed = regularizer.latest != before
@@ -124,10 +124,10 @@ def test_latest_is_refreshed_and_detached() -> None:
 @pytest.mark.parametrize("asked", CALLS)
 def test_a_checkpoint_continues_bit_for_bit(asked: str) -> None:
     emitted = example()
-    first: Regularizer = emitted.module.regularizer(emitted.network, 5)
+    first: Regularizer = emitted.module.regularizer(emitted.network, 5, every=1)
     for _ in range(7):
         first(*CALLS[asked])
-    second: Regularizer = emitted.module.regularizer(emitted.network, 5)
+    second: Regularizer = emitted.module.regularizer(emitted.network, 5, every=1)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for _ in range(5):
         assert torch.equal(second(*CALLS[asked]), first(*CALLS[asked]))
@@ -146,7 +146,7 @@ def test_symmetric_second_derivatives_make_the_bound_symmetric(
     matrix = ordered.pairs().detach()
     symmetric = activations == ("tanh", "sigmoid")
     assert torch.allclose(matrix, matrix.mT, rtol=1e-9) == symmetric
-    halved: Regularizer = emitted.module.regularizer(network, None)
+    halved: Regularizer = emitted.module.regularizer(network, None, every=1)
     assert halved.symmetric == symmetric
     assert len(halved._y) == (6 if symmetric else 12)
     halved.arithmetic.steps = 800
@@ -157,10 +157,10 @@ def test_symmetric_second_derivatives_make_the_bound_symmetric(
 
 def test_several_calls_before_one_backward_and_several_backwards() -> None:
     emitted = example()
-    regularizer: Regularizer = emitted.module.regularizer(emitted.network, 5)
+    regularizer: Regularizer = emitted.module.regularizer(emitted.network, 5, every=1)
     twin = copy.deepcopy(regularizer.state_dict())
     together = gradients(emitted, regularizer() + regularizer(Y) + regularizer(Y, T))
-    other: Regularizer = emitted.module.regularizer(emitted.network, 5)
+    other: Regularizer = emitted.module.regularizer(emitted.network, 5, every=1)
     other.load_state_dict(twin)
     apart = [gradients(emitted, other(*arguments)) for arguments in CALLS.values()]
     for found, parts in zip(together, zip(*apart, strict=True), strict=True):
@@ -199,3 +199,37 @@ def test_classes_that_do_not_exist_are_refused() -> None:
     regularizer = held(example(), 3)
     with pytest.raises(IndexError):
         regularizer(torch.tensor([0]), torch.tensor([4]))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_one_call_in_three_has_the_gradient_of_three(name: str) -> None:
+    """The others say what is known, at no cost; the mean of gradients is that of every call."""
+    emitted, arguments = example(), CALLS[name]
+    lazy: Regularizer = emitted.module.regularizer(emitted.network, None, every=3)
+    busy: Regularizer = emitted.module.regularizer(emitted.network, None, every=1)
+    for _ in range(2):
+        first = lazy(*arguments)
+        expected = gradients(emitted, busy(*arguments))
+        for found, wanted in zip(gradients(emitted, first), expected, strict=True):
+            torch.testing.assert_close(found, 3.0 * wanted)
+        before = lazy.latest.clone()
+        for _ in range(2):
+            known = lazy(*arguments)
+            assert not known.requires_grad
+            assert known.item() == pytest.approx(first.item(), rel=1e-12)
+        assert torch.equal(lazy.latest, before)
+    lazy.eval()
+    assert all(lazy(*arguments).requires_grad for _ in range(3))
+
+
+def test_whose_turn_it_is_to_rest_is_saved() -> None:
+    emitted = example()
+    first: Regularizer = emitted.module.regularizer(emitted.network, 5)  # every second call
+    assert first().requires_grad
+    second: Regularizer = emitted.module.regularizer(emitted.network, 5)
+    second.load_state_dict(first.state_dict())
+    for _ in range(4):
+        assert first().item() == second().item()
+        assert torch.equal(first.latest, second.latest)
+    with pytest.raises(ValueError, match="every is 0: at least 1"):
+        emitted.module.regularizer(emitted.network, every=0)

@@ -45,7 +45,9 @@ def test_every_step_raises_the_certified_margins_loss() -> None:
     model = network(scale=2.0)
     x, _ = samples(16)
     y = model(x).argmax(1)
-    curvature = vercomp.regularizer(model, (6,), pairs_per_call=None).eval().pairs().detach()
+    curvature = (
+        vercomp.regularizer(model, (6,), pairs_per_call=None, every=1).eval().pairs().detach()
+    )
 
     def value(steps: int) -> torch.Tensor:
         found = dual_attack(model, x, y, 1.0, curvature, steps=steps, target="runner-up")
@@ -78,7 +80,7 @@ def test_the_loss_is_the_cross_entropy_of_certified_margins_and_has_their_gradie
     """The gradient in κ, too, which a regulariser evaluates pair by pair."""
     model = network(scale=2.0)
     x, y = samples(16)
-    reg = vercomp.regularizer(model, (6,), pairs_per_call=None)
+    reg = vercomp.regularizer(model, (6,), pairs_per_call=None, every=1)
     for _ in range(300):
         reg.pairs()
     recipe = Recipe(method="dual", attack_steps=4)
@@ -109,7 +111,7 @@ def test_pairs_taken_in_turn_have_the_same_gradient_in_the_mean() -> None:
     batch = Batch(x, y, None, torch.Generator())
     gradients = []
     for pairs, calls in ((None, 1), (4, 144)):
-        reg = vercomp.regularizer(model, (6,), pairs_per_call=pairs)
+        reg = vercomp.regularizer(model, (6,), pairs_per_call=pairs, every=1)
         for _ in range(300):
             reg.pairs()
         step = objective(Recipe(method="dual", attack_steps=4), model, reg)

@@ -38,7 +38,7 @@ def batch(x: Tensor, y: Tensor, start: Tensor | None = None) -> Batch:
 def example(seed: int = 0) -> tuple[nn.Module, Regularizer, Tensor, Tensor]:
     model = network(seed)
     x, y = samples(16)
-    return model, vercomp.regularizer(model, (6,), pairs_per_call=None), x, y
+    return model, vercomp.regularizer(model, (6,), pairs_per_call=None, every=1), x, y
 
 
 def call(

@@ -1,6 +1,7 @@
-"""Intervals sent back through a matrix, with its gradient made in one tensor of its size.
+"""Intervals sent back through a matrix, with its gradient made in one new tensor of its size.
 
-For large matrices each further one costs as much as a product with a few rows.
+The system hands out memory of that size page by page, which takes longer than a product with a few
+rows: |W| and sign(W), which are needed for a moment, are made in the same place again and again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+class Scratch:
+    """A place for a tensor that is needed for a moment: one for each shape, type and device."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[torch.Size, torch.dtype, torch.device], Tensor] = {}
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """Memory for a tensor of the same kind, holding anything."""
+        key = (tensor.shape, tensor.dtype, tensor.device)
+        if key not in self._places:
+            self._places[key] = torch.empty_like(tensor, requires_grad=False)
+        return self._places[key]
+
+
 class AdjointAround(torch.autograd.Function):
     """(Wᵀ mid, |W|ᵀ rad) for a matrix W (m, n) and rows mid, rad (P, m).
 
@@ -20,14 +35,17 @@ class AdjointAround(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(matrix: Tensor, middle: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        matrix: Tensor, middle: Tensor, radius: Tensor, scratch: Scratch
+    ) -> tuple[Tensor, Tensor]:
         """Both products."""
-        return middle @ matrix, radius @ matrix.abs()
+        return middle @ matrix, radius @ torch.abs(matrix, out=scratch.like(matrix))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the products were of; |W| is made again, which costs less than keeping it."""
-        ctx.save_for_backward(*inputs)
+        *tensors, ctx.scratch = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     @once_differentiable
@@ -35,16 +53,12 @@ class AdjointAround(torch.autograd.Function):
         """The gradients of W, mid and rad."""
         matrix, middle, radius = ctx.saved_tensors
         of_matrix = of_middle = of_radius = None
+        place = ctx.scratch.like(matrix)
         if ctx.needs_input_grad[0]:
-            of_matrix = (radius.mT @ spread).mul_(matrix.sgn()).addmm_(middle.mT, center)
+            sign = torch.sgn(matrix, out=place)
+            of_matrix = (radius.mT @ spread).mul_(sign).addmm_(middle.mT, center)
         if ctx.needs_input_grad[1]:
             of_middle = center @ matrix.mT
         if ctx.needs_input_grad[2]:
-            of_radius = spread @ matrix.abs().mT
-        return of_matrix, of_middle, of_radius
-
-
-def adjoint_around(matrix: Tensor, middle: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    """(Wᵀ mid, |W|ᵀ rad), with gradients."""
-    center, spread = AdjointAround.apply(matrix, middle, radius)  # type: ignore[no-untyped-call]
-    return center, spread
+            of_radius = spread @ torch.abs(matrix, out=place).mT
+        return of_matrix, of_middle, of_radius, None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .dense_adjoint import adjoint_around
+from .dense_adjoint import AdjointAround, Scratch
 from .elementwise import Range
 from .operators import Dense, Operator
 
@@ -47,6 +47,7 @@ class Differentiable(nn.Module):
         self.steps = steps
         self.first_steps = first_steps
         self.rows: Tensor | None = None
+        self._scratch = Scratch()
         self._starts: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
         # In a tuple, so that it does not become a parameter of this module.
         self._like = (like,)
@@ -125,7 +126,8 @@ class Differentiable(nn.Module):
         if not isinstance(radius, Tensor):
             return Around(operator.adjoint(middle), 0.0)
         if isinstance(operator, Dense):
-            return Around(*adjoint_around(operator.matrix, middle, radius))
+            found = AdjointAround.apply(operator.matrix, middle, radius, self._scratch)  # type: ignore[no-untyped-call]
+            return Around(*found)
         return Around(operator.adjoint(middle), operator.abs_adjoint(radius))
 
     def through(self, interval: Around, slope: Range) -> Around:

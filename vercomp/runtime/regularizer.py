@@ -33,6 +33,10 @@ class Regularizer(nn.Module):
     calls with the same pairs run through them. Vectors of pairs that are not evaluated stay. In
     evaluation mode, and in :meth:`pairs`, all pairs are evaluated.
 
+    With ``every`` = k, one call in k evaluates anything in training mode, and has k times the
+    gradient; the others return what is known from the calls before, without gradient. The mean over
+    k calls is the same, the cost a k-th (lazy regularisation: Karras et al., 2020).
+
     It computes in the parameters' type, also under autocast, and in float32 where that is half
     precision.
 
@@ -42,6 +46,7 @@ class Regularizer(nn.Module):
         classes: C.
         like: A parameter; its type and device are followed wherever its module is moved.
         pairs_per_call: Pairs evaluated by one call in training mode; all where None.
+        every: One call in so many evaluates them.
         symmetric: Whether every σ″ has a symmetric range, [−h, h]. The program on −c is then the
             mirror image of that on c, κ[t, y] = κ[y, t], and one of the two is evaluated.
 
@@ -62,13 +67,17 @@ class Regularizer(nn.Module):
         classes: int,
         like: Tensor,
         pairs_per_call: int | None = 16,
+        every: int = 1,
         *,
         symmetric: bool = False,
     ) -> None:
         super().__init__()
         if pairs_per_call is not None and pairs_per_call < 1:
             raise ValueError(f"pairs_per_call is {pairs_per_call}: at least 1, or None for all")
+        if every < 1:
+            raise ValueError(f"every is {every}: at least 1")
         self.arithmetic = Differentiable(like)
+        self.every, self._calls = every, 0
         self.classes = classes
         self.pairs_per_call = pairs_per_call
         self.symmetric = symmetric
@@ -92,11 +101,13 @@ class Regularizer(nn.Module):
     def forward(self, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
         """The mean κ over pairs (y_i, t_i); over all targets, or all pairs, where left out."""
         self._follow()
-        if y is None:
-            return self._evaluate(self._next(self._chosen)).mean()
         with torch.no_grad():
             shares = self._shares(y, t)
-        return self.weighted(shares)
+        if self._rests():
+            return (shares * self.latest).sum()
+        if y is None:
+            return self._scaled(self._evaluate(self._next(self._chosen)).mean())
+        return self._scaled(self._sum(shares))
 
     def weighted(self, weights: Tensor) -> Tensor:
         """Σ w[y, t] κ[y, t], for weights (C, C) that are not negative, without gradient.
@@ -105,6 +116,33 @@ class Regularizer(nn.Module):
         network's parameters.
         """
         self._follow()
+        if self._rests():
+            return (weights * self.latest).sum()
+        return self._scaled(self._sum(weights))
+
+    def get_extra_state(self) -> Tensor:
+        """How many calls there were: it is saved with the buffers, but never on a GPU."""
+        return torch.tensor(self._calls)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from there."""
+        self._calls = int(state)
+
+    def _rests(self) -> bool:
+        """Whether this call evaluates nothing; counts it."""
+        if not self.training or self.every == 1:
+            return False
+        self._calls += 1
+        return (self._calls - 1) % self.every != 0
+
+    def _scaled(self, value: Tensor) -> Tensor:
+        """The same value, with the gradient of the calls that rest as well."""
+        if self.every == 1 or not self.training:
+            return value
+        return value + (self.every - 1) * (value - value.detach())
+
+    def _sum(self, weights: Tensor) -> Tensor:
+        """Σ w[y, t] κ[y, t], of the pairs whose turn it is."""
         with torch.no_grad():
             if self.symmetric:
                 weights = weights + weights.mT
@@ -122,8 +160,10 @@ class Regularizer(nn.Module):
             return count
         return min(self.pairs_per_call, count)
 
-    def _shares(self, y: Tensor, t: Tensor | None) -> Tensor:
+    def _shares(self, y: Tensor | None, t: Tensor | None) -> Tensor:
         """The share of each pair in the mean that is asked for, (C, C)."""
+        if y is None:
+            return torch.full_like(self.latest, 1.0 / (self.classes * (self.classes - 1)))
         y = y.reshape(-1)
         shares = torch.zeros_like(self.latest)
         if t is None:

@@ -131,6 +131,7 @@ def train(
             std=std,
             output=output,
             pairs_per_call=recipe.pairs_per_call,
+            every=1,  # an attack costs more, and takes its steps from the bound
         )
     logits = Logits(model, mean, std, output, like, len(shape))
     home = None if folder is None else Path(folder)

@@ -324,9 +324,15 @@ def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor
 }
 
 _REGULARIZER = '''\
-def regularizer(network: Network, pairs_per_call: int | None = 16) -> Regularizer:
+def regularizer(network: Network, pairs_per_call: int | None = 16, every: int = 2) -> Regularizer:
     """The curvature bound as a term of a training loss, over the network's live parameters."""
     return Regularizer(
-        curvature, network, network.classes, trainable(network), pairs_per_call, symmetric={}
+        curvature,
+        network,
+        network.classes,
+        trainable(network),
+        pairs_per_call,
+        every,
+        symmetric={},
     )
 '''
