@@ -4,10 +4,10 @@ Usage: python -m benchmarks.regularizer [--repetitions 40] [--threads N] [--quic
 
 A plain step is zero_grad, forward, cross entropy, backward and Adam, on random inputs, of L × 1024
 networks on 784 inputs at batch 256 and of a small convolutional one. The other columns add
-0.01 · reg(y): as it comes (16 pairs of classes at every second call), over the model's own parameters
-(live) and over the compiled package's; at every call; and with all 90 pairs at every call. Two steps
-are timed together, and kinds alternate, so that other work on the machine meets them equally; the
-figures are medians, and the ratios those of the medians.
+0.01 · reg(y): as it comes (16 pairs of classes at every second call), over the model's own
+parameters (live) and over the compiled package's; at every call; and with all 90 pairs at every
+call. Two steps are timed together, and kinds alternate, so that other work on the machine meets
+them equally; the figures are medians, and the ratios those of the medians.
 """
 
 from __future__ import annotations
