@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vercomp import outputs
 from vercomp.data import Dataset, load_data
 from vercomp.driver import load_package
 from vercomp.errors import (
@@ -22,9 +23,10 @@ from vercomp.errors import (
     UnsupportedError,
     UsageError,
 )
-from vercomp.train import Recipe, Training, train
+from vercomp.train import Recipe, Training, checkpoint, loop, train
 from vercomp.train.architectures import architecture
 from vercomp.train.samples import split
+from vercomp.train.selection import Selection
 
 Finished = tuple[Path, Training]
 SHAPE = (1, 8, 8)
@@ -101,6 +103,40 @@ def test_resuming_ends_with_the_same_weights(
         ).read_bytes()
     timeless = [{**row, "seconds": 0} for row in resumed.history]
     assert timeless == [{**row, "seconds": 0} for row in whole.history]
+
+
+@pytest.mark.parametrize("killed_before", ["checkpoint.pt", "history.json", "radii.npz"])
+def test_a_kill_between_two_files_leaves_no_contradiction(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: str
+) -> None:
+    """Also where what is done again comes out worse, on another machine, say."""
+    folder, recipe = tmp_path / "run", Recipe(**{**vars(SMALL), "epochs": 2, "evaluate_every": 1})
+    writes, write = [], outputs.write_atomically
+
+    def dying(path: Path | str, content: bytes) -> None:
+        writes.append(Path(path).name)
+        if writes.count(killed_before) == recipe.epochs:
+            raise InterruptedTrainingError
+        write(path, content)
+
+    for module in (checkpoint, loop):
+        monkeypatch.setattr(module, "write_atomically", dying)
+    with pytest.raises(InterruptedTrainingError):
+        train(fresh(), digits, recipe, folder, input_shape=SHAPE)
+    monkeypatch.undo()
+
+    def worse(self: Selection, network: object) -> tuple[Any, Any]:
+        return np.zeros(len(self.y)), np.zeros(len(self.y), dtype=bool)
+
+    monkeypatch.setattr(Selection, "_certify", worse)
+    result = train(fresh(), digits, recipe, folder, input_shape=SHAPE)
+    rows = split(len(digits), recipe)[1]
+    found = load_package(folder / "network").certify(digits.x[rows], digits.y[rows])
+    radii = found.radius.where(found.prediction == digits.y[rows], 0.0).numpy()
+    assert np.array_equal(radii, result.radii[result.best_epoch])
+    assert json.loads((folder / "history.json").read_text()) == result.history
+    with np.load(folder / "radii.npz") as written:
+        assert {int(name) for name in written.files} == result.radii.keys() == {1, 2}
 
 
 def test_a_finished_training_is_not_trained_again(digits: Dataset, finished: Finished) -> None:

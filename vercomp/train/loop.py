@@ -179,6 +179,7 @@ class _Run:
             self.stepper.load(state["stepper"])
             self.selection.load(state["selection"])
             self.history = state["history"]
+            self._publish()  # a kill may have come between these files and the checkpoint
 
     def keep(self, *, soon: bool) -> None:
         """Write the state down; soon: only if the last time was a while ago."""
@@ -188,13 +189,19 @@ class _Run:
             return
         parts = {"stepper": self.stepper.state(), "selection": self.selection.state()}
         checkpoint.write(self.folder, {**parts, "history": self.history})
+        self._publish()
+        self._kept = time.monotonic()
+
+    def _publish(self) -> None:
+        """Write what others read of the checkpoint: the history, and the radii of every epoch."""
+        if self.folder is None or not self.stepper.processes.main:
+            return
         history = json.dumps(plain(self.history), indent=1, allow_nan=False)
         write_atomically(self.folder / HISTORY, history.encode() + b"\n")
         buffer = io.BytesIO()
         radii = {str(epoch): found for epoch, found in self.selection.radii.items()}
         np.savez(buffer, **radii)  # type: ignore[arg-type]
         write_atomically(self.folder / RADII, buffer.getvalue())
-        self._kept = time.monotonic()
 
 
 def _analysed(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vercomp.distributed import Processes
 from vercomp.driver import CompiledNetwork, load_package
+from vercomp.outputs import write_package
 from vercomp.train.evaluation import certified
 
 PACKAGE = "network"
@@ -44,6 +45,7 @@ class Selection:
         self.best_epoch = 0
         self._score = (-1.0, -1.0)
         self._network: CompiledNetwork | None = None
+        self._files: Mapping[str, bytes] = {}
 
     @property
     def network(self) -> CompiledNetwork:
@@ -60,7 +62,8 @@ class Selection:
         clean = float(correct.mean())
         share = float((correct & (radii > self.radius)).mean())
         if (share, clean) > self._score:
-            self._score, self.best_epoch, self._network = (share, clean), epoch, network
+            self._score, self.best_epoch = (share, clean), epoch
+            self._network, self._files = network, network.files
             if self.folder is not None and self.processes.main:
                 network.save(self.folder / PACKAGE)
         pairs = network.network.classes * (network.network.classes - 1)
@@ -89,13 +92,33 @@ class Selection:
         return radii, correct
 
     def state(self) -> dict[str, Any]:
-        """What is known, but for the network itself, which has a folder of its own."""
+        """What is known, and the files of the best network.
+
+        These lie in a folder of their own as well, but a run may have been killed after it had
+        replaced them and before it said so; one that resumes elsewhere may find another one best.
+        """
         radii = {epoch: torch.from_numpy(values) for epoch, values in self.radii.items()}
-        return {"radii": radii, "best_epoch": self.best_epoch, "score": self._score}
+        files = {name: _tensor(content) for name, content in self._files.items()}
+        return {
+            "radii": radii,
+            "best_epoch": self.best_epoch,
+            "score": self._score,
+            "files": files,
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state; the folder holds its network afterwards."""
         self.radii = {epoch: values.numpy() for epoch, values in state["radii"].items()}
         self.best_epoch = state["best_epoch"]
         certified_share, clean = state["score"]
         self._score = (certified_share, clean)
+        self._files = {
+            name: content.numpy().tobytes() for name, content in state.get("files", {}).items()
+        }
+        if self._files and self.folder is not None and self.processes.main:
+            write_package(self.folder / PACKAGE, self._files)
+        self.processes.wait()
+
+
+def _tensor(content: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(bytearray(content), dtype=np.uint8))
