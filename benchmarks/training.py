@@ -58,6 +58,10 @@ ROWS = (
         for setting in ("mnist-1.58", "fashion-mnist-1.58", "fashion-mnist-0.5", "mnist-0.5")
         for layers in (2, 3, 4)
     ),
+    *(
+        f"mnist-0.5-{layers}x1024-sigmoid-penalty-{penalty}"
+        for layers, penalty in ((2, 0.03), (3, 0.05), (4, 0.07))
+    ),
     *(f"mnist-0.5-2x1024-sigmoid-{training}" for training in ("pgd", "trades")),
     *(
         f"mnist-0.5-{layers}x1024-sigmoid-crt-{penalty}"
@@ -106,6 +110,8 @@ def row(name: str) -> Row:
         "validation": 2000,
         "precision": "medium",
     }
+    if method == "penalty":
+        options |= {"epochs": 15, "evaluate_every": 15}
     if method in ("crt", "dual"):
         options |= {"epochs": 15, "learning_rate": 3e-3 if layers == "2" else 2e-3}
         options["evaluate_every"] = 15
