@@ -263,6 +263,19 @@ def test_shapes_and_axes():
     merged(Model(), (3, 4))
 
 
+def test_constants_go_to_the_device_and_the_type_of_the_input():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+            self.register_buffer("mean", torch.full((4,), 0.1, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.fc(torch.tanh(x.to(self.fc.weight) - self.mean.to(x)).to(x.device))
+
+    merged(Model(), (4,))
+
+
 def test_a_layer_on_one_vector_for_each_input():
     class Model(nn.Module):
         def __init__(self):

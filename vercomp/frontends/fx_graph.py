@@ -251,6 +251,14 @@ class Translator:
     def _constant(self, node: fx.Node, name: str, args: dict[str, Any]) -> Any:
         """An operator over constants only: computed now, without losing whose tensor it is."""
         first = args.get("self", args.get("input"))
+        if (
+            node.target is torch.ops.aten.to.device
+            and isinstance(first, Constant)
+            and first.value.is_floating_point()
+            and args["dtype"].is_floating_point
+        ):
+            # y.to(x) is traced with the type that x has just now; rounding to it is none of y's.
+            return first
         exact = {key: doubled(value) for key, value in args.items()}
         try:
             result = self._runner(node, args, [])()
@@ -292,7 +300,11 @@ class Translator:
                 argument.has_default_value() or not argument.kwarg_only
             ):
                 given[argument.name] = argument.default_value
-        return {key: self._resolve(value) for key, value in given.items() if key != "device"}
+        # All is computed where the constants lie, wherever the source has it.
+        device = given.pop("device", None)
+        if device is not None and any(a.name == "device" and not a.kwarg_only for a in schema):
+            given["device"] = torch.device("cpu")  # of x.to(y), which cannot do without one
+        return {key: self._resolve(value) for key, value in given.items()}
 
     def _resolve(self, value: Any) -> Any:
         if isinstance(value, fx.Node):
