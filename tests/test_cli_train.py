@@ -156,7 +156,8 @@ def test_a_callable_is_called_with_the_seed(run: Run, tmp_path: Path) -> None:
 
 def test_a_file_and_a_package_are_trained_further(run: Run, tmp_path: Path) -> None:
     options = (*SMALL, "--epochs", 1, "--learning-rate", 1e-4, "--json", "-")
-    code, text, said = run("train", DIGITS, *options, "--out", tmp_path / "file")
+    outside = ("--mean", 0.01, "--std", 1.1)  # inside of the package
+    code, text, said = run("train", DIGITS, *options, *outside, "--out", tmp_path / "file")
     assert code == 0, said
     first = json.loads(text)
     assert first["validation_clean_accuracy"] > 0.9  # it could do that before
@@ -181,6 +182,10 @@ def test_a_file_and_a_package_are_trained_further(run: Run, tmp_path: Path) -> N
         (("mlp:8:tanh", "--data", "digits", "--penalty", "1,x"), "'1,x' is no list of numbers"),
         (("mlp:8:tanh", "--data", "digits", "--penalty", "1,1.0"), "has a number twice"),
         (("mlp:8:tanh", "--data", "digits", "--method", "sgd"), "'sgd' is not one of"),
+        (
+            ("mlp:8:tanh", "--data", "digits", "--method", "pgd", "--penalty", "0,1"),
+            "method 'pgd' has no penalty, and cannot be swept over several",
+        ),
         (
             ("mlp:8:tanh", "--data", "digits", "--limit", 100),
             "batch of 256 is more than the 80 inputs that are left to train on (20 are held out)",

@@ -268,6 +268,9 @@ def test_refusals_come_before_the_first_step(digits: Dataset) -> None:
     few = architecture("mlp:4:tanh", SHAPE, 3)
     with pytest.raises(InputDataError, match="label 9, but the model has 3 classes"):
         train(few, digits, SMALL, input_shape=SHAPE, progress=never)
+    flat, moved = Dataset(digits.x.flatten(1), digits.y, "flat"), Recipe(shift=1, batch_size=64)
+    with pytest.raises(UsageError, match=r"shift moves images, and the inputs have shape \(64,\)"):
+        train(nn.Linear(64, 10), flat, moved, input_shape=(64,), progress=never)
     frozen = fresh().requires_grad_(False)
     with pytest.raises(UsageError, match="no parameter that can be trained"):
         train(frozen, digits, SMALL, input_shape=SHAPE, progress=never)

@@ -18,7 +18,10 @@ from vercomp.train import Recipe
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"method": "sgd"}, "method must be one of plain, penalty, pgd, trades, crt, not 'sgd'"),
+        (
+            {"method": "sgd"},
+            "method must be one of plain, penalty, pgd, trades, crt, dual, not 'sgd'",
+        ),
         ({"target": "all"}, "target must be one of largest, certificate, runner-up"),
         ({"precision": "low"}, "precision must be one of highest, high, medium"),
         ({"radius": 0.0}, "radius must be positive, not 0.0"),

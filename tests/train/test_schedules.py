@@ -34,3 +34,9 @@ def test_radius_and_exponent_grow_together_and_the_penalty_by_itself() -> None:
     assert (now.radius, now.exponent, now.penalty) == pytest.approx((1.0, 0.2, 0.025))
     last = moment(recipe, 99, 100)
     assert (last.radius, last.exponent, last.penalty) == pytest.approx((2.0, 0.4, 0.099))
+
+
+@pytest.mark.parametrize("method", ["plain", "pgd", "trades"])
+def test_methods_without_a_bound_have_no_penalty(method: str) -> None:
+    recipe = Recipe(method=method, penalty=0.1)
+    assert (recipe.gamma, moment(recipe, 5, 10).penalty) == (0.0, 0.0)

@@ -18,6 +18,7 @@ from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
 from vercomp.data import Dataset, load_data, training_split
 from vercomp.distributed import Processes, processes
+from vercomp.errors import UsageError
 from vercomp.outputs import RunFolder, write_atomically
 from vercomp.report.summaries import plain, to_json
 from vercomp.report.tables import percent, training_table
@@ -65,6 +66,11 @@ def run(
     """Train once for each penalty: a line an epoch, a report and a table at the end."""
     with processes() as team:
         recipes = [Recipe(penalty=value, **numbers) for value in penalty]
+        if len(recipes) > 1 and not recipes[0].bounded:
+            raise UsageError(
+                f"method {recipes[0].method!r} has no penalty, and cannot be swept over several",
+                remedy="Give one --penalty, or a method with one: penalty, crt, dual",
+            )
         source = training_split(data)
         check_json_path(json_path)
         seed = recipes[0].seed
@@ -142,7 +148,7 @@ def _one(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     held_out = split(len(start.data), recipe)[1]
     team.say(
-        f"training {model} by {recipe.method}, penalty {recipe.penalty:g}, on "
+        f"training {model} by {recipe.method}, penalty {recipe.gamma:g}, on "
         f"{len(start.data) - len(held_out)} inputs; {len(held_out)} are held out"
     )
     result = train(
@@ -158,12 +164,12 @@ def _one(
         x, y = start.data.x[held_out], start.data.y[held_out]
         bounds = _bounds(result, x, y) if team.main else None
     run = Run(
-        name=f"penalty {recipe.penalty:g}",
+        name=f"penalty {recipe.gamma:g}",
         recipe=asdict(recipe),
         history=result.history,
         radii=result.radii,
         bounds=bounds,
-        penalty=recipe.penalty,
+        penalty=recipe.gamma,
         selected=result.best_epoch,
         about={"model": model, "data": start.data.name, "vercomp": version("vercomp")},
     )
@@ -213,7 +219,7 @@ def _summary(
         "data": data,
         "method": recipe.method,
         "radius": recipe.radius,
-        "penalty": recipe.penalty,
+        "penalty": recipe.gamma,
         "epochs": recipe.epochs,
         "seed": recipe.seed,
         "best_epoch": result.best_epoch,

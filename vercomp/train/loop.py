@@ -120,6 +120,8 @@ def train(
     like = next(model.parameters(), None)
     if like is None or not any(parameter.requires_grad for parameter in model.parameters()):
         raise UsageError("the model has no parameter that can be trained")
+    if recipe.shift and len(shape) < 2:
+        raise UsageError(f"shift moves images, and the inputs have shape {shape}")
     training, validation = split(len(data), recipe)
     x, y = data.x.to(like), data.y.to(like.device)
     bound = None

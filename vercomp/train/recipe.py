@@ -118,6 +118,11 @@ class Recipe:
         """Whether the curvature bound is evaluated at every step, as a penalty or for attacks."""
         return self.method in ("penalty", "crt", "dual")
 
+    @property
+    def gamma(self) -> float:
+        """γ as the method applies it: the penalty, or 0 without a bound."""
+        return self.penalty if self.bounded else 0.0
+
 
 def _is_finite(value: object) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -31,6 +31,6 @@ def moment(recipe: Recipe, step: int, steps: int) -> Moment:
     grown = ramp(step, steps, recipe.radius_ramp)
     return Moment(
         radius=recipe.radius * grown,
-        penalty=recipe.penalty * ramp(step, steps, recipe.penalty_ramp),
+        penalty=recipe.gamma * ramp(step, steps, recipe.penalty_ramp),
         exponent=recipe.exponent * grown,
     )
