@@ -55,6 +55,18 @@ def test_autocast_does_not_reach_it(device: str) -> None:
         assert torch.equal(found, expected[name])
 
 
+def test_it_may_go_backward_within_autocast() -> None:
+    """Which torch advises against: its own products are then in half precision."""
+    network = model()
+    first, second = same(network), same(network)
+    expected = gradients(network, first(Y))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = gradients(network, second(Y))
+    for name, gradient in found.items():
+        assert gradient.dtype == torch.float32
+        torch.testing.assert_close(gradient, expected[name], rtol=0.05, atol=1e-3)
+
+
 # torch's tracing of functions with a backward of their own instantiates them, and warns of it.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

@@ -50,7 +50,12 @@ class AdjointAround(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, center: Tensor, spread: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of W, mid and rad."""
+        """The gradients of W, mid and rad, in their own type also where autocast is on."""
+        with torch.autocast(center.device.type, enabled=False):
+            return AdjointAround._gradients(ctx, center, spread)
+
+    @staticmethod
+    def _gradients(ctx: Any, center: Tensor, spread: Tensor) -> tuple[Tensor | None, ...]:
         matrix, middle, radius = ctx.saved_tensors
         of_matrix = of_middle = of_radius = None
         place = ctx.scratch.like(matrix)
