@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from graphs import Emitted, chain, emit
 from torch import Tensor
+from torch.fx import GraphModule
 
 from vercomp.runtime.regularizer import Regularizer, trainable
 
@@ -233,3 +236,22 @@ def test_whose_turn_it_is_to_rest_is_saved() -> None:
         assert torch.equal(first.latest, second.latest)
     with pytest.raises(ValueError, match="every is 0: at least 1"):
         emitted.module.regularizer(emitted.network, every=0)
+
+
+# torch's tracing of functions with a backward of their own instantiates them, and warns of it.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiled_it_is_traced_once_for_calls_that_rest_and_once_for_others() -> None:
+    """Not at every call: torch.compile gives up after eight."""
+    traces = 0
+
+    def backend(graph: GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        nonlocal traces
+        traces += 1
+        return graph
+
+    compiled = torch.compile(
+        example().module.regularizer(example().network, 5), backend=backend, fullgraph=True
+    )
+    for _ in range(10):
+        compiled()
+    assert traces == 2

@@ -77,7 +77,7 @@ class Regularizer(nn.Module):
         if every < 1:
             raise ValueError(f"every is {every}: at least 1")
         self.arithmetic = Differentiable(like)
-        self.every, self._calls = every, 0
+        self.every, self._phase = every, 0
         self.classes = classes
         self.pairs_per_call = pairs_per_call
         self.symmetric = symmetric
@@ -121,19 +121,23 @@ class Regularizer(nn.Module):
         return self._scaled(self._sum(weights))
 
     def get_extra_state(self) -> Tensor:
-        """How many calls there were: it is saved with the buffers, but never on a GPU."""
-        return torch.tensor(self._calls)
+        """Where among ``every`` calls the next one is: saved with the buffers, never on a GPU."""
+        return torch.tensor(self._phase)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Go on from there."""
-        self._calls = int(state)
+        self._phase = int(state) % self.every
 
     def _rests(self) -> bool:
-        """Whether this call evaluates nothing; counts it."""
+        """Whether this call evaluates nothing; counts it.
+
+        Modulo ``every``: torch.compile compiles this anew for every value that the count takes.
+        """
         if not self.training or self.every == 1:
             return False
-        self._calls += 1
-        return (self._calls - 1) % self.every != 0
+        rests = self._phase != 0
+        self._phase = (self._phase + 1) % self.every
+        return rests
 
     def _scaled(self, value: Tensor) -> Tensor:
         """The same value, with the gradient of the calls that rest as well."""
