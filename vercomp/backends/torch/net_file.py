@@ -88,21 +88,22 @@ def net_text(layout: Layout, features: tuple[str, ...]) -> str:
                 section(layout, body)
     body.blank(2)
     body.lines(_LOAD)
-    for feature in features:
-        if feature in _WRAPPERS:
-            body.blank(2)
-            body.lines(_WRAPPERS[feature])
+    wrappers = [_WRAPPERS[feature] for feature in features if feature in _WRAPPERS]
+    for lines in [_OWN, *wrappers] if wrappers else []:
+        body.blank(2)
+        body.lines(lines)
     if "regularizer" in features:
         body.blank(2)
         body.lines(_REGULARIZER.format(layout.symmetric))
     constants = Writer()
     _picks(layout, constants)
     text = f"{constants.text()}\n\n{body.text()}" if layout.picks else body.text()
-    return f"{_header(layout)}\n{_imports(text, features)}\n\n{text}"
+    return f"{_header(layout, features)}\n{_imports(text, features)}\n\n{text}"
 
 
-def _header(layout: Layout) -> str:
+def _header(layout: Layout, features: tuple[str, ...]) -> str:
     writer = Writer()
+    ready = "certify" if "certify" in features else "use"
     shape = "×".join(map(str, layout.graph.input.shape))
     writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.graph.classes} logits.')
     writer.blank()
@@ -120,7 +121,7 @@ def _header(layout: Layout) -> str:
     writer.blank()
     writer.lines(
         "Forward pass in plain torch; bounds of curvature and of rounding as programs over the\n"
-        "same parameters. ``load()`` gives the network with its weights, ready to certify.\n"
+        f"same parameters. ``load()`` gives the network with its weights, ready to {ready}.\n"
         '"""'
     )
     return writer.text()
@@ -293,12 +294,13 @@ _LOAD = '''\
 def load(folder: str | Path | None = None) -> Network:
     """The network with the weights and bounds in ``folder`` (this package's own by default)."""
     return load_network(Network(), Path(folder) if folder is not None else Path(__file__).parent)
+'''
 
-
+_OWN = """\
 @cache
 def _own() -> Network:
     return load()
-'''
+"""
 
 _WRAPPERS: Mapping[str, str] = {
     "certify": '''\

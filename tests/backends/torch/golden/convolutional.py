@@ -9,7 +9,7 @@
     fc = affine(act3)  [3]
 
 Forward pass in plain torch; bounds of curvature and of rounding as programs over the
-same parameters. ``load()`` gives the network with its weights, ready to certify.
+same parameters. ``load()`` gives the network with its weights, ready to use.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
     layer2 = affine(a1, a0)  [2]
 
 Forward pass in plain torch; bounds of curvature and of rounding as programs over the
-same parameters. ``load()`` gives the network with its weights, ready to certify.
+same parameters. ``load()`` gives the network with its weights, ready to use.
 """
 
 from __future__ import annotations
