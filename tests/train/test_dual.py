@@ -120,3 +120,19 @@ def test_pairs_taken_in_turn_have_the_same_gradient_in_the_mean() -> None:
             (step(batch, Moment(1.0, 0.05, 0.0)).value / calls).backward()
         gradients.append(model[0].weight.grad.clone())
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_without_penalty_every_bound_is_followed_all_the_same() -> None:
+    """Also of pairs that no input is near: κ of the attack's steps is theirs."""
+    model = network(scale=2.0).float()
+    curvature = vercomp.regularizer(model, (6,), pairs_per_call=3, every=1)
+    x, y = (part[:1] for part in samples(1))
+    training = objective(Recipe(method="dual", attack_steps=1), model, curvature)
+    with torch.no_grad():
+        model[2].weight.mul_(2.0)
+    before = curvature.latest.clone()
+    batch = Batch(x.float(), y, None, torch.Generator())
+    for _ in range(4):  # of twelve pairs
+        training(batch, Moment(radius=0.1, penalty=0.0, exponent=0.0))
+    grown = curvature.latest > 1.5 * before
+    assert grown.sum() == 12

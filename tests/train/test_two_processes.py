@@ -34,6 +34,45 @@ checkpoint.write = dying
 cli.main(sys.argv[1:])
 """
 
+COMPARED = """
+import sys, torch
+from vercomp import cli
+from vercomp.train import loop
+keep = loop._Run.keep
+def compared(run, *, soon):
+    stepper = run.stepper
+    mine = {**stepper.model.state_dict(), **stepper.regularizer.state_dict()}
+    for name, first in stepper.processes.same(mine).items():
+        assert torch.equal(mine[name], first), name
+    keep(run, soon=soon)
+loop._Run.keep = compared
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--penalty", "0", "--target", "certificate")])
+def test_certified_margins_of_two_processes_are_those_of_one(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """They bound the same pairs of classes, by what the inputs of both weigh, at all times."""
+    alone, shared, script = tmp_path / "alone", tmp_path / "shared", tmp_path / "training.py"
+    options = [*OPTIONS, "--method", "dual", *more]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*options, "--out", str(alone)])
+    assert ended.value.code == 0
+    script.write_text(COMPARED)
+    done = torchrun(script, *options, "--out", shared)
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        torch.load(folder / "checkpoint.pt", weights_only=True)["stepper"]
+        for folder in (alone, shared)
+    )
+    assert int(two["regularizer"]["position"]) == int(one["regularizer"]["position"]) > 0
+    for part in ("model", "regularizer"):
+        for name, tensor in one[part].items():
+            torch.testing.assert_close(two[part][name], tensor, atol=1e-4, rtol=1e-4)
+
 
 @pytest.mark.slow
 def test_two_processes_killed_and_resumed_train_the_network_of_one(

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     from vercomp.runtime.regularizer import Regularizer
 
 
+_LEAST = 1e-9
+"""A penalty that all pairs have at least: κ is followed also where no input has use for it yet.
+
+Which inputs those are would otherwise be for rounding to say, and κ might grow unseen.
+"""
+
+
 class DualTraining(Objective):
     """Cross entropy of certified margins, plus γ·κ.
 
@@ -84,4 +91,5 @@ class DualTraining(Objective):
             dist.all_reduce(weights)
             weights /= dist.get_world_size()
         classes = len(latest)
-        return weights + penalty / (classes * (classes - 1)) * (1.0 - torch.eye(classes).to(latest))
+        share = max(penalty, _LEAST) / (classes * (classes - 1))
+        return weights + share * (1.0 - torch.eye(classes).to(latest))
