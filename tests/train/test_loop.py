@@ -268,6 +268,12 @@ def test_refusals_come_before_the_first_step(digits: Dataset) -> None:
     few = architecture("mlp:4:tanh", SHAPE, 3)
     with pytest.raises(InputDataError, match="label 9, but the model has 3 classes"):
         train(few, digits, SMALL, input_shape=SHAPE, progress=never)
+    below = Dataset(digits.x, digits.y - 1, "below")
+    with pytest.raises(InputDataError, match="label -1, but the model has 10 classes"):
+        train(fresh(), below, SMALL, input_shape=SHAPE, progress=never)
+    unknown = Dataset(digits.x / digits.x, digits.y, "unknown")  # 0/0
+    with pytest.raises(InputDataError, match="inputs hold NaN or infinity"):
+        train(fresh(), unknown, SMALL, input_shape=SHAPE, progress=never)
     flat, moved = Dataset(digits.x.flatten(1), digits.y, "flat"), Recipe(shift=1, batch_size=64)
     with pytest.raises(UsageError, match=r"shift moves images, and the inputs have shape \(64,\)"):
         train(nn.Linear(64, 10), flat, moved, input_shape=(64,), progress=never)

@@ -223,12 +223,15 @@ def _check(data: Dataset, shape: tuple[int, ...], layout: Layout) -> None:
             f"inputs have shape {tuple(data.x.shape[1:])}, the model takes {shape}",
             location=data.name,
         )
+    if not data.x.isfinite().all():
+        raise InputDataError("inputs hold NaN or infinity", location=data.name)
     classes = layout.graph.classes
-    if int(data.y.max()) >= classes:
-        raise InputDataError(
-            f"there is a label {int(data.y.max())}, but the model has {classes} classes",
-            location=data.name,
-        )
+    for label in (int(data.y.max()), int(data.y.min())):
+        if not 0 <= label < classes:
+            raise InputDataError(
+                f"there is a label {label}, but the model has {classes} classes",
+                location=data.name,
+            )
 
 
 def _description(layout: Layout, data: Dataset, recipe: Recipe) -> dict[str, Any]:
