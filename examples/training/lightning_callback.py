@@ -79,10 +79,8 @@ class CurvaturePenalty(Callback):
         moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         with torch.enable_grad():
             penalty = self.gamma * self.regularizer()
-        gradients: Sequence[Tensor | None] = [None] * len(moved)
-        if penalty.requires_grad:  # not at every call, see ``every`` of vercomp.regularizer
-            # Not penalty.backward(): that would start another all-reduce.
-            gradients = torch.autograd.grad(penalty, moved, allow_unused=True)
+        # Not penalty.backward(): that would start another all-reduce.
+        gradients = torch.autograd.grad(penalty, moved, allow_unused=True)
         for parameter, gradient in zip(moved, gradients, strict=True):
             if gradient is None:
                 continue

@@ -52,7 +52,7 @@ def test_gradients_are_those_of_the_rigorous_bound(seed: int) -> None:
     """Central differences of the proved bound, in float64, along random directions."""
     emitted = emit(chain(seed, [4, 6, 3], ["silu"]))
     network = emitted.network.double()
-    regularizer = emitted.module.regularizer(network)
+    regularizer = emitted.module.regularizer(network, every=1)
     converged(regularizer, 2000)
     y, t = torch.tensor([0, 2]), torch.tensor([1, 0])
     regularizer(y, t).backward()
@@ -127,7 +127,7 @@ def test_equal_runs_are_equal_and_touch_no_random_state() -> None:
 
 def test_without_gradients_and_with_frozen_parameters() -> None:
     emitted = example()
-    regularizer = emitted.module.regularizer(emitted.network)
+    regularizer = emitted.module.regularizer(emitted.network, every=1)
     with torch.no_grad():
         assert not regularizer().requires_grad
     first, *others = emitted.network.parameters()

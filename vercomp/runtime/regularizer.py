@@ -34,8 +34,9 @@ class Regularizer(nn.Module):
     evaluation mode, and in :meth:`pairs`, all pairs are evaluated.
 
     With ``every`` = k, one call in k evaluates anything in training mode, and has k times the
-    gradient; the others return what is known from the calls before, without gradient. The mean over
-    k calls is the same, the cost a k-th (lazy regularisation: Karras et al., 2020).
+    gradient; the others return what is known from the calls before, and going backward from there
+    leaves the weights' gradients as they are. The mean over k calls is the same, the cost a k-th
+    (lazy regularisation: Karras et al., 2020).
 
     It computes in the parameters' type, also under autocast, and in float32 where that is half
     precision.
@@ -104,7 +105,7 @@ class Regularizer(nn.Module):
         with torch.no_grad():
             shares = self._shares(y, t)
         if self._rests():
-            return (shares * self.latest).sum()
+            return _constant((shares * self.latest).sum())
         if y is None:
             return self._scaled(self._evaluate(self._next(self._chosen)).mean())
         return self._scaled(self._sum(shares))
@@ -117,7 +118,7 @@ class Regularizer(nn.Module):
         """
         self._follow()
         if self._rests():
-            return (weights * self.latest).sum()
+            return _constant((weights * self.latest).sum())
         return self._scaled(self._sum(weights))
 
     def get_extra_state(self) -> Tensor:
@@ -235,6 +236,16 @@ def trainable(network: nn.Module) -> Tensor:
     if widest is None:
         raise ValueError("the network has no parameters that training could change")
     return widest
+
+
+def _constant(value: Tensor) -> Tensor:
+    """The same value; a loop that goes backward from it alone may, and nothing comes of it.
+
+    While torch.compile traces, it is without gradient: a leaf must not leave a compiled region.
+    """
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        value.requires_grad_()
+    return value
 
 
 def _in_circular_order(classes: int, symmetric: bool) -> tuple[Tensor, Tensor]:
