@@ -108,3 +108,9 @@ def test_frozen_parameters_stay() -> None:
     again.epoch(1)
     assert torch.equal(made.model[1].weight, frozen)
     assert not torch.equal(made.model[3].weight, head)
+
+
+@pytest.mark.parametrize("method", ["plain", "penalty", "pgd", "crt"])
+def test_only_what_was_attacked_has_an_accuracy_under_attack(method: str) -> None:
+    row = stepper(Recipe(batch_size=8, method=method)).epoch(1)
+    assert (row["attacked_accuracy"] is None) == (method in ("plain", "penalty"))

@@ -192,8 +192,9 @@ def line(row: Mapping[str, Any], recipe: Recipe) -> str:
     parts = [
         f"loss {row['loss']:.4f}",
         f"clean {percent(row['clean_accuracy'])}",
-        f"attacked {percent(row['attacked_accuracy'])}",
     ]
+    if row["attacked_accuracy"] is not None:
+        parts.append(f"attacked {percent(row['attacked_accuracy'])}")
     if row["curvature"] is not None:
         parts.append(f"curvature {row['curvature']:.3g}")
     if "validation_certified_accuracy" in row:

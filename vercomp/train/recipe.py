@@ -119,6 +119,11 @@ class Recipe:
         return self.method in ("penalty", "crt", "dual")
 
     @property
+    def attacked(self) -> bool:
+        """Whether the inputs of a step are attacked."""
+        return self.method not in ("plain", "penalty")
+
+    @property
     def gamma(self) -> float:
         """γ as the method applies it: the penalty, or 0 without a bound."""
         return self.penalty if self.bounded else 0.0

@@ -108,7 +108,7 @@ class Stepper:
             "radius": last.radius,
             "penalty": last.penalty,
             "clean_accuracy": correct / inputs,
-            "attacked_accuracy": attacked / inputs,
+            "attacked_accuracy": attacked / inputs if recipe.attacked else None,
             "curvature": curvature / batches if recipe.bounded else None,
             "seconds": time.perf_counter() - begin,
         }
