@@ -118,6 +118,8 @@ def test_the_training_split_is_never_the_test_split() -> None:
         source = text.removesuffix(":test")
         with pytest.raises(UsageError, match=f"is a test split.* Write {source}:train"):
             training_split(text)
+    with pytest.raises(UsageError, match="DATA 'digits:tran' is none of these"):
+        load_data(training_split("digits:tran"), (64,))
 
 
 def test_without_a_shape_the_data_has_its_own(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ Arrays = tuple[NDArray[np.generic], NDArray[np.generic]]
 
 DIGITS_TEST = 450  # the last 450 of the 1,797 digits are the test split
 IMAGES_MAGIC, LABELS_MAGIC = 0x0803, 0x0801  # unsigned bytes in three, in one dimension
+IDX_KINDS = ("mnist", "fashion-mnist")
+FOLDER_KINDS = (*IDX_KINDS, "cifar10")
 SPLITS = {"train": "train", "test": "t10k"}
 FORMS = "a .npz file, digits, mnist:FOLDER, fashion-mnist:FOLDER or cifar10:FOLDER"
 CIFAR_SHAPE, CIFAR_CLASSES = (3, 32, 32), 10
@@ -99,7 +101,7 @@ def load_data(
     kind, colon, folder = source.partition(":")
     if source == "digits":
         images, labels = _digits(split, input_shape)
-    elif colon and kind in ("mnist", "fashion-mnist"):
+    elif colon and kind in IDX_KINDS:
         images, labels = _idx_pair(kind, folder, split)
     elif colon and kind == "cifar10":
         images, labels = _cifar(folder, split, limit)
@@ -133,6 +135,8 @@ def training_split(text: str) -> str:
         return text
     if text == "digits":
         return "digits:train"
+    if source != "digits" and source.partition(":")[0] not in FOLDER_KINDS:
+        return text  # of no kind: that is for load_data to say
     raise UsageError(
         f"DATA {text!r} is a test split, which must not be trained on",
         remedy=f"Write {source}:train",
