@@ -51,7 +51,9 @@ cli.main(sys.argv[1:])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), ("--penalty", "0", "--target", "certificate")])
+@pytest.mark.parametrize(
+    "more", [(), ("--penalty", "0", "--target", "certificate", "--validation", "1")]
+)
 def test_certified_margins_of_two_processes_are_those_of_one(
     tmp_path: Path, more: tuple[str, ...]
 ) -> None:

@@ -85,8 +85,9 @@ class Selection:
         ]
         radii = np.empty(len(self.y), dtype=np.float64)
         correct = np.empty(len(self.y), dtype=np.bool_)
-        found = torch.cat([block.radii for block in blocks])
-        right = torch.cat([block.correct for block in blocks])
+        # Of very few inputs a process may have none.
+        found = torch.cat([torch.empty(0, dtype=torch.float64), *(b.radii for b in blocks)])
+        right = torch.cat([torch.empty(0, dtype=torch.bool), *(b.correct for b in blocks)])
         for rank, share in enumerate(team.gather((found.numpy(), right.numpy()))):
             radii[rank :: team.size], correct[rank :: team.size] = share
         return radii, correct
