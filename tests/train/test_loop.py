@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vercomp import outputs
 from vercomp.data import Dataset, load_data
+from vercomp.distributed import Processes
 from vercomp.driver import load_package
 from vercomp.errors import (
     DivergenceError,
@@ -280,6 +281,16 @@ def test_refusals_come_before_the_first_step(digits: Dataset) -> None:
     frozen = fresh().requires_grad_(False)
     with pytest.raises(UsageError, match="no parameter that can be trained"):
         train(frozen, digits, SMALL, input_shape=SHAPE, progress=never)
+
+
+def test_a_batch_that_cannot_be_shared_out_leaves_no_folder(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="cannot be shared out evenly to 3 processes"):
+        train(
+            fresh(), digits, SMALL, tmp_path / "run", input_shape=SHAPE, processes=Processes(0, 3)
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_divergence_says_where_and_keeps_the_checkpoint(digits: Dataset, tmp_path: Path) -> None:

@@ -136,11 +136,11 @@ def train(
             every=1,  # an attack costs more, and takes its steps from the bound
         )
     logits = Logits(model, mean, std, output, like, len(shape))
+    stepper = Stepper(model, logits, bound, x[training], y[training], recipe, processes)
     home = None if folder is None else Path(folder)
     if home is not None and processes.main:
         RunFolder(home, _description(layout, data, recipe), checkpoint.CHECKPOINT, FILES)
     processes.wait()
-    stepper = Stepper(model, logits, bound, x[training], y[training], recipe, processes)
     selection = Selection(data.x[validation], data.y[validation], recipe.radius, home, processes)
     run = _Run(stepper, selection, home)
     run.resume()
