@@ -233,3 +233,15 @@ assert reg.eval()().item() < 0.8 * first
 """
     command = [sys.executable, "-W", "ignore", "-c", code]
     subprocess.run(command, check=True, cwd=tmp_path, timeout=120)
+
+
+def test_it_may_be_built_within_autocast() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    outside = vercomp.regularizer(network, (4,)).pairs()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(vercomp.regularizer(network, (4,)).pairs(), outside)
+        compiled = vercomp.compile(network, (4,))
+    assert torch.equal(
+        compiled.network.curvature()[0], vercomp.compile(network, (4,)).curvature()[0]
+    )

@@ -268,7 +268,10 @@ def translate(
                 remedy="Pass input_shape=(1, 28, 28), without the batch dimension",
             )
         shape = None if input_shape is None else _sizes(input_shape)
-        translation = from_torch(model, shape, table, output)
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            translation = from_torch(model, shape, table, output)  # as it is, wherever it is called
+            validate(translation)
+            return translation
     validate(translation)
     return translation
 
