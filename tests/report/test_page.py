@@ -6,18 +6,18 @@ import base64
 import hashlib
 import re
 from html import unescape
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from html_reader import Reader
 from torch import nn
 
 import vercomp
 from vercomp.report.analysis import ActivationNode, AffineNode, Analysis, InputNode, MapTerm
 from vercomp.report.cards import cards, shortened
 from vercomp.report.heat import heat_table
-from vercomp.report.markup import VOID, clean, join, tag
+from vercomp.report.markup import clean, join, tag
 from vercomp.report.page import Found, is_report, report_page
 from vercomp.report.tables import number, percent
 
@@ -28,37 +28,6 @@ MANIFEST = {
     "source": {"kind": "torch", "sha256": "0" * 64},
     "versions": {"vercomp": "0.1.0", "torch": "2.8.0"},
 }
-
-
-class Reader(HTMLParser):
-    """Checks that elements nest, and keeps what the tests ask about."""
-
-    def __init__(self, page: bytes) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(page.decode())
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((name, dict(attributes)))
-        if name not in VOID:
-            self.open.append(name)
-
-    def handle_endtag(self, name: str) -> None:
-        assert self.open.pop() == name
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return "".join(self.words)
-
-    def named(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for found, attributes in self.elements if found == name]
 
 
 def analysis(name: str = "fc", classes: int = 3) -> Analysis:

@@ -6,15 +6,14 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
+from html_reader import Reader
 from PIL import Image
 
 from vercomp.report.epochs_figure import epochs_picture
-from vercomp.report.markup import VOID
 from vercomp.report.page import is_report
 from vercomp.report.sweep_figures import bounds_picture, sweep_picture, trade_off_picture
 from vercomp.report.training import Run, training_report
@@ -23,33 +22,6 @@ from vercomp.report.training_run import certified_curve, finite, in_order, label
 
 INF, NAN = float("inf"), float("nan")
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)> $\\frac{ \u6f22 \x1b[31m"
-
-
-class Reader(HTMLParser):
-    """Checks that elements nest, and keeps what the tests ask about."""
-
-    def __init__(self, page: bytes) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.cells: list[str] = []
-        self.feed(page.decode())
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((name, dict(attributes)))
-        if name not in VOID:
-            self.open.append(name)
-
-    def handle_endtag(self, name: str) -> None:
-        assert self.open.pop() == name
-
-    def handle_data(self, data: str) -> None:
-        self.cells.append(data)
-
-    def named(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for found, attributes in self.elements if found == name]
 
 
 def row(epoch: int, **values: Any) -> dict[str, Any]:
@@ -168,15 +140,15 @@ def test_every_run_epoch_and_number_of_the_recipe_is_shown() -> None:
     files = training_report(runs)
     reader = Reader(files["report.html"])
     for found in runs:
-        assert found.name in reader.cells
+        assert found.name in reader.words
         for key, value in found.recipe.items():
-            assert key in reader.cells
-            assert str(value) in reader.cells
-    first = reader.cells.index("2 trainings")
-    assert reader.cells.index("penalty-0", first) < reader.cells.index("penalty-0.02", first)
+            assert key in reader.words
+            assert str(value) in reader.words
+    first = reader.words.index("2 trainings")
+    assert reader.words.index("penalty-0", first) < reader.words.index("penalty-0.02", first)
     assert [a["id"] for a in reader.named("section")] == ["run-1", "run-2"]
-    assert reader.cells.count("vercomp train mlp:32:softplus") == 2
-    assert reader.cells.count("50.00 %") == 4  # in the table over all runs and in the history
+    assert reader.words.count("vercomp train mlp:32:softplus") == 2
+    assert reader.words.count("50.00 %") == 4  # in the table over all runs and in the history
     page = files["report.html"].decode()
     rows = re.findall(r'<tr( class="selected")?><th scope="row" class="number">(\d+)</th>', page)
     assert [int(epoch) for _, epoch in rows] == [1, 2, 3, 4] * 2
@@ -199,7 +171,7 @@ def test_names_from_outside_are_inert() -> None:
     for _, attributes in reader.elements:
         assert not any(key.startswith("on") for key in attributes)
         assert str(attributes.get("href", "#")).startswith("#")
-    assert any("<script>alert('1')</script>" in cell for cell in reader.cells)  # said, not done
+    assert any("<script>alert('1')</script>" in cell for cell in reader.words)  # said, not done
 
 
 def test_letters_without_a_picture_are_replaced() -> None:
@@ -216,10 +188,10 @@ def test_the_same_runs_give_the_same_bytes() -> None:
 def test_nothing_known_is_said() -> None:
     files = training_report([Run("nothing", {}, [])])
     assert list(files) == ["report.html"]
-    assert "No epoch has ended yet." in Reader(files["report.html"]).cells
+    assert "No epoch has ended yet." in Reader(files["report.html"]).words
     begun = Reader(training_report([Run("begun", {"epochs": 9}, [row(1)])])["report.html"])
-    assert "No network was evaluated yet." in begun.cells
-    assert "1 of 9" in begun.cells
+    assert "No network was evaluated yet." in begun.words
+    assert "1 of 9" in begun.words
 
 
 def test_what_has_no_values_has_no_picture() -> None:
@@ -244,11 +216,11 @@ def test_networks_that_certify_nothing_or_everything() -> None:
     everything = run(0.1, history=[evaluated(1, 1.0, 1.0)], radii={1: np.full(3, INF)})
     files = training_report([nothing, everything])
     assert len(files) == 1 + 3 + 2 + 2
-    assert Reader(files["report.html"]).cells.count("100.00 %") == 4
+    assert Reader(files["report.html"]).words.count("100.00 %") == 4
 
 
 def test_a_loss_that_diverged_is_shown() -> None:
     page = training_report([run(history=[row(1, loss=NAN), row(2, loss="inf")])])["report.html"]
-    cells = Reader(page).cells
+    cells = Reader(page).words
     assert "nan" in cells
     assert "inf" in cells

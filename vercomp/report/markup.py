@@ -35,6 +35,19 @@ def tag(name: str, /, *children: Child, **attributes: object) -> Markup:
     return Markup(f"<{name}{written}>{join(*children)}</{name}>")
 
 
+def head(title: str, policy: str, style: Markup) -> Markup:
+    """The head of a page that is one file: its title, what it may load, how it looks."""
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width"),
+        tag("meta", name="generator", content="vercomp"),
+        tag("title", title),
+        tag("style", style),
+    )
+
+
 def join(*children: Child) -> Markup:
     """Children one after the other."""
     return Markup("".join(_text(part) for child in children for part in _each(child)))

@@ -20,7 +20,7 @@ from vercomp.report.analysis import ActivationNode, AffineNode, Analysis, LayerR
 from vercomp.report.cards import interval, shape_text
 from vercomp.report.drawing import anchors, graph_svg
 from vercomp.report.heat import heat_table
-from vercomp.report.markup import Markup, join, tag
+from vercomp.report.markup import Markup, head, join, tag
 from vercomp.report.tables import number, percent
 
 SEAL = "<!-- vercomp report, SHA-256 of what stands above: "
@@ -58,15 +58,7 @@ def report_page(
     kappa = -analysis.curvature[0].numpy()
     style, script = _asset("page.css"), _asset("page.js")
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src '{_digest(script)}'"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width"),
-        tag("meta", name="generator", content="vercomp"),
-        tag("title", f"{name}: curvature"),
-        tag("style", style),
-    )
+    begin = head(f"{name}: curvature", policy, style)
     body = tag(
         "body",
         _header(analysis, manifest, parameters, kappa),
@@ -79,7 +71,7 @@ def report_page(
         _footer(manifest),
         tag("script", script),
     )
-    page = "<!DOCTYPE html>\n" + tag("html", head, "\n", body, lang="en") + "\n"
+    page = "<!DOCTYPE html>\n" + tag("html", begin, "\n", body, lang="en") + "\n"
     return sealed(page.encode())
 
 

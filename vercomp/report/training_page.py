@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from vercomp.report.markup import Markup, tag
+from vercomp.report.markup import Markup, head, tag
 from vercomp.report.page import sealed
 from vercomp.report.tables import number, percent
 from vercomp.report.training_run import Row, Run, finite
@@ -49,15 +49,7 @@ def training_page(sections: Sequence[Section], pictures: Mapping[str, bytes]) ->
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} trainings"
     style = Markup("".join(_asset(name) for name in STYLES))
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width"),
-        tag("meta", name="generator", content="vercomp"),
-        tag("title", f"{title}: training"),
-        tag("style", style),
-    )
+    begin = head(f"{title}: training", policy, style)
     body = tag(
         "body",
         tag("header", tag("p", "vercomp train", class_="kicker"), tag("h1", title)),
@@ -69,7 +61,7 @@ def training_page(sections: Sequence[Section], pictures: Mapping[str, bytes]) ->
         ),
         _footer(),
     )
-    page = "<!DOCTYPE html>\n" + tag("html", head, "\n", body, lang="en") + "\n"
+    page = "<!DOCTYPE html>\n" + tag("html", begin, "\n", body, lang="en") + "\n"
     return sealed(page.encode())
 
 
