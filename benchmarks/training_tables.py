@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from benchmarks.published import CIFAR, FASHION, MNIST, PUBLISHED, Published
+from vercomp.train.recipe import METHODS
 
 DASH = "–"
 TITLES = {MNIST: "MNIST", FASHION: "Fashion-MNIST", CIFAR: "CIFAR-10"}
-METHODS = ("plain", "penalty", "pgd", "trades", "crt")
 RUNNER_UP = "runner-up only"
+PENALISED = ("penalty", "crt", "dual")
 
 
 class Result(TypedDict, total=False):
@@ -47,7 +48,7 @@ def counterpart(result: Result, column: str) -> Published | None:
     """The published row of the same network, training and radius that has a value in a column.
 
     Of several the one of the last table, which has most columns. Training with γ = 0 and without
-    attacks is plain training, whatever a table calls it.
+    attacks is plain training, whatever a table calls it; ``dual`` stands beside CRT.
     """
     for row in reversed(PUBLISHED):
         same_network = (row.layers, row.activation) == (result.get("layers"), result["activation"])
@@ -246,12 +247,14 @@ def _setting_of(result: Result) -> tuple[str, float]:
 
 
 def _kind(method: str, penalty: float | None) -> tuple[str, float]:
-    return ("plain" if method == "penalty" and not penalty else method), penalty or 0.0
+    if method == "penalty" and not penalty:
+        return "plain", 0.0
+    return ("crt" if method == "dual" else method), penalty or 0.0
 
 
 def _penalty(result: Result) -> float:
     """γ, of trainings that have one."""
-    return result.get("penalty", 0.0) if result["method"] in ("penalty", "crt") else 0.0
+    return result.get("penalty", 0.0) if result["method"] in PENALISED else 0.0
 
 
 def _ordered(results: Iterable[Result]) -> list[Result]:
@@ -266,7 +269,7 @@ def _ordered(results: Iterable[Result]) -> list[Result]:
 
 def _names(result: Result) -> tuple[str, str]:
     method, penalty = result["method"], _penalty(result)
-    training = f"{method}, γ = {penalty:g}" if method in ("penalty", "crt") else method
+    training = f"{method}, γ = {penalty:g}" if method in PENALISED else method
     return f"{result['name']} {result['activation']}", training
 
 
