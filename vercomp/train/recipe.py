@@ -43,7 +43,8 @@ class Recipe:
         warm_start: Attacks begin at the perturbation found for that input an epoch ago.
         exponent: q of the generalised cross entropy (1 − p^q)/q (Zhang and Sabuncu 2018), grown
             along with the radius; 0: cross entropy.
-        clean_weight: Of the loss at the inputs themselves, beside that at attacked ones.
+        clean_weight: Of the loss at the inputs themselves, beside that at attacked ones, in ``pgd``
+            and ``crt``.
         trades_beta: β of TRADES.
         shift: Augmentation: random shifts of images by up to so many pixels.
         averaging: Decay of an exponential moving average of the weights, which is then what is
