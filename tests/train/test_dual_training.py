@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from training_problems import Quadratic, network, samples
 
 import vercomp
-from tests.train.training_problems import Quadratic, network, samples
 from vercomp.train.attacks import curvature_attack, dual_attack
 from vercomp.train.balls import slack
 from vercomp.train.methods import objective
