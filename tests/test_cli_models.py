@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import vercomp
-from vercomp import cli
 from vercomp.report.page import is_report
 
 DIGITS = str(Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx")
@@ -93,22 +92,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A command, in a folder that holds the models above."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "cli_models", raising=False)
     (tmp_path / "cli_models.py").write_text(MODELS)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit_:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        code = exit_.value.code
-        assert isinstance(code, int)
-        return code, captured.out, captured.err
-
-    return call
+    return run
 
 
 # ── analyze --html ───────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torchrun import torchrun
 
-from vercomp import cli
 from vercomp.commands import train as command
 from vercomp.data import load_data
 from vercomp.driver import load_package
@@ -23,19 +22,6 @@ DIGITS = Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx"
 BRIEF = ("--epochs", 4, "--batch-size", 64, "--learning-rate", 0.005, "--evaluate-every", 2)
 SMALL = ("--data", "digits", "--limit", 400, *BRIEF)
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit_:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        code = exit_.value.code
-        assert isinstance(code, int)
-        return code, captured.out, captured.err
-
-    return call
 
 
 def weights(folder: Path) -> bytes:

@@ -11,6 +11,9 @@ min_x f(x) + ½η(‖x − x₀‖² − ρ²). Where it is attained on the sphe
 certified margin is the attacked one. Where it is not, ½κ(ρ² − ‖x̂ − x₀‖²) is what the certificate
 loses to the curvature; as a part of the loss it lowers κ for those pairs of classes, and as much,
 as inputs need it. By the envelope theorem the gradient is that of f and of κ at a fixed x̂.
+
+In training κ is the regulariser's, which comes from below, and x̂ is a few steps away from the
+minimum: these margins steer, and are no certificates.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from vercomp.train.objectives import (
     Moment,
     Objective,
     generalised_cross_entropy,
+    mean_bound,
     right,
     untouched,
 )
@@ -77,7 +81,7 @@ class DualTraining(Objective):
         value = generalised_cross_entropy(certified, y, now.exponent)
         (slope,) = torch.autograd.grad(value, lost, retain_graph=True)
         bound = regularizer.weighted(self._weights(y, found.target, slope * room, now.penalty))
-        mean = float(regularizer.latest.sum()) / (len(regularizer.latest) ** 2 - logits.shape[1])
+        mean = mean_bound(regularizer.latest)
         # The value of the loss has κ in it already; from the bound it takes the gradient.
         value = value + (bound - bound.detach()) + now.penalty * mean
         return Loss(value, found.point, clean, right(logits, y), mean)

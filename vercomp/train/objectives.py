@@ -94,6 +94,11 @@ def right(logits: Tensor, y: Tensor) -> int:
     return int((logits.detach().argmax(1) == y).sum())
 
 
+def mean_bound(curvature: Tensor) -> float:
+    """The mean κ of the pairs of different classes, of κ (C, C) with a zero diagonal."""
+    return float(curvature.sum()) / (len(curvature) * (len(curvature) - 1))
+
+
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
     """Inside, forward passes may run in training mode; afterwards all buffers are what they were.
@@ -144,9 +149,8 @@ class Objective(ABC):
             return value, None
         with torch.set_grad_enabled(penalty != 0.0):
             bound: Tensor = self.regularizer()
-        latest = self.regularizer.latest
-        mean = latest.sum() / (len(latest) * (len(latest) - 1))
-        return value + penalty * bound if penalty else value, float(mean)
+        mean = mean_bound(self.regularizer.latest)
+        return value + penalty * bound if penalty else value, mean
 
     def clean_correct(self, batch: Batch) -> int:
         """An estimate of how many inputs are classified correctly, from every eighth or eight.
