@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 import vercomp
-from vercomp.runtime.cuts import cut_radius, screening_cut
-from vercomp.runtime.dual import DualSolution, solve_dual
+from vercomp.core.methods.cuts import cut_radius, screening_cut
+from vercomp.core.methods.dual import DualSolution, solve_dual
 
 from .algorithm1 import algorithm1
 from .boundary_attack import pgd_distance

@@ -7,15 +7,15 @@ from torch import Tensor
 
 from passes.activation_constants import ActivationConstantsPass
 from passes.curvature import Curvature
+from vercomp.core.arithmetic.operations import Arithmetic, Bound
+from vercomp.core.arithmetic.rigorous import Rigorous
+from vercomp.core.maps.operators import Operator
 from vercomp.facts import CONSTANTS, CURVATURE
 from vercomp.ir.graph import Affine, Graph
 from vercomp.ir.reference import evaluate, stored_as
 from vercomp.pass_manager import State, run_passes
 from vercomp.program import ConstantOf, MapOf, Program
 from vercomp.program import evaluate as run_program
-from vercomp.runtime.arithmetic import Arithmetic, Bound
-from vercomp.runtime.operators import Operator
-from vercomp.runtime.rigorous import Rigorous
 
 DOUBLE = stored_as(torch.float64)
 

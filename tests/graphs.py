@@ -18,6 +18,7 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
 from vercomp.backends.torch.package import FEATURES, Package
 from vercomp.backends.torch.rules import BUILTIN_RULES
+from vercomp.core.network import VerifiedNetwork
 from vercomp.facts import CONSTANTS, CURVATURE
 from vercomp.ir.activation import Activation
 from vercomp.ir.axis_maps import AlongAxis, Total
@@ -41,7 +42,6 @@ from vercomp.ir.reference import evaluate, stored_as
 from vercomp.ir.rewrite import rewired
 from vercomp.ir.selections import Expand, Pad
 from vercomp.pass_manager import State, run_passes
-from vercomp.runtime.network import VerifiedNetwork
 
 
 def activation(name: str, **parameters: float) -> Activation:

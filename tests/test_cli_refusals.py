@@ -215,7 +215,7 @@ def test_options_that_a_package_has_inside(fails: Fails, package: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("changed", ["net.py", "runtime/dual.py", "runtime/norms.py"])
+@pytest.mark.parametrize("changed", ["net.py", "core/methods/dual.py", "core/norms/bounds.py"])
 def test_a_package_whose_code_has_changed(
     fails: Fails, package: Path, tmp_path: Path, changed: str
 ) -> None:

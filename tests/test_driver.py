@@ -175,7 +175,7 @@ def test_same_model_same_bytes_in_fresh_processes(tmp_path: Path) -> None:
 def test_features() -> None:
     net = vercomp.compile(small(), input_shape=(4,), emit=("hessian", "certify"))
     assert net.manifest["emit"] == ["certify", "hessian"]
-    assert "runtime/attack.py" not in net.files
+    assert "core/methods/attack.py" not in net.files
     with pytest.raises(UsageError) as caught:
         net.attack(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long), 0.1)
     assert str(caught.value) == (

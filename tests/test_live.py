@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import vercomp
+from vercomp.core.regularizer import Regularizer
 from vercomp.errors import UnsupportedError
-from vercomp.runtime.regularizer import Regularizer
 
 Y, T = torch.tensor([0, 2, 1]), torch.tensor([1, 0, 2])
 

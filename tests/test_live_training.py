@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import vercomp
+from vercomp.core.regularizer import Regularizer
 from vercomp.errors import UnsupportedError
-from vercomp.runtime.regularizer import Regularizer
 
 X = torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from vercomp.core.network import VerifiedNetwork
 from vercomp.names import identifier, identifiers
-from vercomp.runtime.network import VerifiedNetwork
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ REMEDY = "Give another folder, or remove this one yourself"
 
 
 def package(text: str = "one") -> dict[str, bytes]:
-    files = {"__init__.py": text.encode(), "runtime/dual.py": b"pass\n"}
+    files = {"__init__.py": text.encode(), "core/dual.py": b"pass\n"}
     table = {name: sha256(content) for name, content in files.items()}
     return {**files, "manifest.json": json.dumps({"files": table}).encode()}
 
@@ -74,10 +74,10 @@ def spoil(folder: Path, how: str) -> str:
         (folder / "notes.txt").write_bytes(b"mine")
         return "the package there also holds 'notes.txt'"
     if how == "lost":
-        (folder / "runtime" / "dual.py").unlink()
-        return "the package there has lost 'runtime/dual.py'"
+        (folder / "core" / "dual.py").unlink()
+        return "the package there has lost 'core/dual.py'"
     if how == "foreign":
-        for name in ("manifest.json", "__init__.py", "runtime/dual.py"):
+        for name in ("manifest.json", "__init__.py", "core/dual.py"):
             (folder / name).unlink()
         for number in range(5):
             (folder / f"thesis-{number}.tex").write_bytes(b"years of work")
@@ -214,7 +214,7 @@ def test_a_run_may_have_folders_and_pictures_of_its_own(tmp_path: Path) -> None:
         RunFolder(tmp_path, RUN, "checkpoint.pt", others)
 
     again()
-    for name in ("history.json", "network/net.py", "network/runtime/dual.py", "a.png"):
+    for name in ("history.json", "network/net.py", "network/core/dual.py", "a.png"):
         write_atomically(tmp_path / name, b"")
     for name in ("penalty-0.5/run.json", ".network.new-abc/net.py", ".network.old-x/net.py"):
         write_atomically(tmp_path / name, b"")  # of a package that was being replaced

@@ -6,6 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from vercomp.core.arithmetic.differentiable import Differentiable
+from vercomp.core.arithmetic.operations import Arithmetic, Bound
+from vercomp.core.arithmetic.rigorous import Rigorous
+from vercomp.core.maps.operators import Dense
 from vercomp.errors import InternalError
 from vercomp.program import (
     SIGNATURES,
@@ -20,10 +24,6 @@ from vercomp.program import (
     SideBySideOf,
 )
 from vercomp.program import evaluate as run
-from vercomp.runtime.arithmetic import Arithmetic, Bound
-from vercomp.runtime.differentiable import Differentiable
-from vercomp.runtime.operators import Dense
-from vercomp.runtime.rigorous import Rigorous
 
 MAP = MapOf("fc", 0)
 WEIGHT = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)

@@ -134,7 +134,7 @@ def test_the_random_graphs_meet_everything() -> None:
 
 MUTATIONS = {
     "norms that are not upper bounds": (
-        "runtime/norms.py",
+        "core/norms/bounds.py",
         """
 _honest = norm2, weighted_norm2_squared
 
@@ -148,7 +148,7 @@ def weighted_norm2_squared(*arguments, **options):
 """,
     ),
     "the runner-up as the only target": (
-        "runtime/inputs.py",
+        "core/inputs.py",
         """
 _every = target_table
 
@@ -158,7 +158,7 @@ def target_table(network, y, logits, targets):
 """,
     ),
     "a dual without residual correction": (
-        "runtime/cuts.py",
+        "core/methods/cuts.py",
         """
 def rigorous_cut(linearization, x, x0, kappa):
     # φ(x̂) at η = 1/κ as if x̂ were its minimiser.

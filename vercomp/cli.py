@@ -314,7 +314,7 @@ def _is_refusal(error: Exception) -> bool:
         return False
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     module = str(frame.f_globals.get("__name__", ""))
-    return module.startswith("vercomp") and ".runtime." in module
+    return module.startswith("vercomp") and ".core." in module
 
 
 def _ours(error: Exception) -> int:

@@ -24,6 +24,9 @@ from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
 from vercomp.backends.torch.package import FEATURES, Package, check_features
+from vercomp.core.network import VerifiedNetwork
+from vercomp.core.regularizer import Regularizer, trainable
+from vercomp.core.storage import fill, fill_weights
 from vercomp.errors import (
     ModelFileError,
     UnboundedCurvatureError,
@@ -40,13 +43,10 @@ from vercomp.outputs import write_package
 from vercomp.pass_manager import State, run_passes
 from vercomp.registry import Options, Registry, registry
 from vercomp.report.analysis import Analysis, analysis_of
-from vercomp.runtime.network import VerifiedNetwork
-from vercomp.runtime.regularizer import Regularizer, trainable
-from vercomp.runtime.storage import fill, fill_weights
 
 if TYPE_CHECKING:
-    from vercomp.runtime.attack import Attacks
-    from vercomp.runtime.certify import Certificates
+    from vercomp.core.methods.attack import Attacks
+    from vercomp.core.methods.certify import Certificates
 
 Model = "nn.Module | ExportedProgram | str | Path"
 
@@ -113,7 +113,7 @@ class CompiledNetwork:
     def regularizer(self, pairs_per_call: int | None = 16, every: int = 2) -> Regularizer:
         """The curvature bound as a loss term over :attr:`network`'s live parameters.
 
-        See :class:`vercomp.runtime.regularizer.Regularizer`.
+        See :class:`vercomp.core.regularizer.Regularizer`.
 
         Raises:
             UsageError: The package was compiled without it.

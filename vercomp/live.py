@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vercomp.backends.torch.layout import Layout
+from vercomp.core.arithmetic.operations import Arithmetic, Bound
+from vercomp.core.functions import Range
+from vercomp.core.maps.operators import Operator
+from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.driver import analyse, translate
 from vercomp.errors import UnsupportedError
 from vercomp.ir.graph import Affine, Graph
 from vercomp.ir.linear_maps import Parameter
 from vercomp.program import ConstantOf, MapOf, evaluate
 from vercomp.registry import Options, registry
-from vercomp.runtime.arithmetic import Arithmetic, Bound
-from vercomp.runtime.elementwise import Range
-from vercomp.runtime.operators import Operator
-from vercomp.runtime.regularizer import Regularizer, trainable
 
 
 def regularizer(
@@ -36,7 +36,7 @@ def regularizer(
     """The curvature bound of a model, over the model's own live parameters.
 
     ``loss = cross_entropy(model(x), y) + gamma * reg(y, t)``: see
-    :class:`vercomp.runtime.regularizer.Regularizer`, also for what a value is worth: it converges
+    :class:`vercomp.core.regularizer.Regularizer`, also for what a value is worth: it converges
     to the bound from below, where the certificate's is proved from above.
 
     Args:

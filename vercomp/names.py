@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from vercomp.runtime.network import VerifiedNetwork
+from vercomp.core.network import VerifiedNetwork
 
 _OURS = (
     "A B D F H P activation attack b biases bounds c certify chain classes curvature dot exact "

@@ -3,7 +3,7 @@
 A program is a small typed SSA graph over the network's linear maps, its activations' constants and
 P coefficient rows c (row y minus row t, say). It is evaluated rigorously for certificates and
 differentiably for training, and printed as source; all three call the operations of
-:class:`vercomp.runtime.arithmetic.Arithmetic`.
+:class:`vercomp.core.arithmetic.operations.Arithmetic`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 from torch import Tensor
 
+from vercomp.core.arithmetic.operations import Arithmetic, Bound
+from vercomp.core.functions import Range
+from vercomp.core.maps.operators import Operator
+from vercomp.core.maps.sums import SideBySide
 from vercomp.errors import InternalError
-from vercomp.runtime.arithmetic import Arithmetic, Bound
-from vercomp.runtime.elementwise import Range
-from vercomp.runtime.operators import Operator
-from vercomp.runtime.sums import SideBySide
 
 
 class Kind(Enum):

@@ -20,8 +20,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 import vercomp
+from vercomp.core.regularizer import Regularizer
 from vercomp.data import load_data
-from vercomp.runtime.regularizer import Regularizer
 
 
 class CurvaturePenalty(Callback):

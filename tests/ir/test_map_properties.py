@@ -7,9 +7,9 @@ import torch
 from maps import MapCase, map_cases
 from torch import Tensor
 
-from vercomp.runtime.norms import norm2, weighted_norm2_squared
-from vercomp.runtime.operators import Operator, Product
-from vercomp.runtime.sums import Sum
+from vercomp.core.maps.operators import Operator, Product
+from vercomp.core.maps.sums import Sum
+from vercomp.core.norms.bounds import norm2, weighted_norm2_squared
 
 CASES = map_cases()
 

@@ -7,6 +7,7 @@ import torch
 
 from passes.merge_affine import AFFINE_CHAINS_MERGED, MergeAffine
 from vercomp.activations import BUILTIN
+from vercomp.core.maps.monomials import Monomial
 from vercomp.ir.axis_maps import AlongAxis
 from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution, Window
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node, Offset, Term
@@ -16,7 +17,6 @@ from vercomp.ir.reference import evaluate
 from vercomp.ir.rewrite import concatenated_axis
 from vercomp.ir.selections import Pad, Slice
 from vercomp.pass_manager import State, run_passes
-from vercomp.runtime.monomials import Monomial
 
 TANH = BUILTIN.build("tanh")
 IMAGE: Shape = (2, 4, 4)

@@ -7,6 +7,7 @@ import torch
 
 from passes.merge_affine import MergeAffine
 from passes.normalize_input import NormalizeInput
+from vercomp.core.maps.convolution import Convolution as ConvolutionOperator
 from vercomp.errors import UsageError
 from vercomp.ir.convolutions import Convolution, Window
 from vercomp.ir.graph import Affine, Graph, Input, Term
@@ -14,7 +15,6 @@ from vercomp.ir.linear_maps import Dense, Parameter, Reshape, compose
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate, stored
 from vercomp.pass_manager import State, run_passes
-from vercomp.runtime.convolution import Convolution as ConvolutionOperator
 
 W = Parameter("W", torch.randn(2, 12, dtype=torch.float64))
 FC = Affine("fc", (2,), (Term(compose(Dense(W), Reshape((3, 2, 2), (12,))), "x"),))

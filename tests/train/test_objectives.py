@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from training_problems import network, samples
 
 import vercomp
+from vercomp.core.regularizer import Regularizer
 from vercomp.data import load_data
 from vercomp.errors import UsageError
-from vercomp.runtime.regularizer import Regularizer
 from vercomp.train.methods import objective
 from vercomp.train.objectives import (
     Batch,

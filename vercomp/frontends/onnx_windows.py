@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 
+from vercomp.core.maps.convolution import Pads
 from vercomp.frontends import algebra, shaping, windows
 from vercomp.frontends.onnx_call import MIXES, Call, RefusalError, Result, Rule, or_reason
 from vercomp.frontends.onnx_shapes import apart, relabelled
 from vercomp.frontends.values import Constant, Signal
 from vercomp.ir.convolutions import Window
-from vercomp.runtime.convolution import Pads
 
 KERNEL = "its kernel is not constant"
 PIECEWISE = "max pooling is piecewise linear: it has no curvature"

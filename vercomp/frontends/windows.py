@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from vercomp.core.maps.convolution import Pads
 from vercomp.frontends import algebra
 from vercomp.frontends.broadcasting import MIXES, channel_offset, mapped
 from vercomp.frontends.builder import Builder
@@ -19,7 +20,6 @@ from vercomp.ir.axis_maps import AlongAxis, Total
 from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution, Window
 from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Scale, Shape, compose
 from vercomp.ir.selections import Pad
-from vercomp.runtime.convolution import Pads
 
 DIMENSIONS = "only convolutions in one to three dimensions are supported"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vercomp.core.maps.axes import AlongAxis as AlongAxisOperator
+from vercomp.core.maps.axes import AxesSum
+from vercomp.core.maps.operators import Operator
 from vercomp.ir.linear_maps import LinearMap, Parameter, Read, Shape
-from vercomp.runtime.axes import AlongAxis as AlongAxisOperator
-from vercomp.runtime.axes import AxesSum
-from vercomp.runtime.operators import Operator
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from vercomp.core.maps.convolution import Convolution as ConvolutionOperator
+from vercomp.core.maps.convolution import Pads
+from vercomp.core.maps.operators import Operator
+from vercomp.core.maps.sums import Transposed
 from vercomp.ir.linear_maps import LinearMap, Parameter, Read, Shape
 from vercomp.ir.selections import Pad
-from vercomp.runtime.convolution import Convolution as ConvolutionOperator
-from vercomp.runtime.convolution import Pads
-from vercomp.runtime.operators import Operator
-from vercomp.runtime.sums import Transposed
 
 
 @dataclass(frozen=True)

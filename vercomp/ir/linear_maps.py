@@ -1,7 +1,7 @@
 """Linear maps as symbols: immutable data over parameters, the A of an affine node.
 
 A map says what shape it takes and gives, which parameters it reads, and how it becomes an
-:mod:`operator <vercomp.runtime.operators>` once those have values: the operator applies it, its
+:mod:`operator <vercomp.core.maps.operators>` once those have values: the operator applies it, its
 adjoint and its entrywise absolute value, and bounds its norm. So a merge of maps stays symbolic
 over the source's parameters, and every analysis is written once for all of them.
 """
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vercomp.runtime.monomials import Diagonal, Monomial
-from vercomp.runtime.operators import Dense as DenseOperator
-from vercomp.runtime.operators import Operator
-from vercomp.runtime.sums import Sum as SumOperator
+from vercomp.core.maps.monomials import Diagonal, Monomial
+from vercomp.core.maps.operators import Dense as DenseOperator
+from vercomp.core.maps.operators import Operator
+from vercomp.core.maps.sums import Sum as SumOperator
 
 Shape = tuple[int, ...]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vercomp.core.maps.monomials import Diagonal
+from vercomp.core.maps.operators import Operator
 from vercomp.ir.linear_maps import LinearMap, Parameter, Read, Shape
-from vercomp.runtime.monomials import Diagonal
-from vercomp.runtime.operators import Operator
 
 
 @dataclass(frozen=True)

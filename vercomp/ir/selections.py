@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vercomp.core.maps.convolution import Pads
+from vercomp.core.maps.monomials import Monomial
+from vercomp.core.maps.operators import Operator
 from vercomp.ir.linear_maps import LinearMap, Read, Shape
-from vercomp.runtime.convolution import Pads
-from vercomp.runtime.monomials import Monomial
-from vercomp.runtime.operators import Operator
 
 
 @dataclass(frozen=True)

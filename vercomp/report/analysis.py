@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vercomp.runtime.network import Bounds
+    from vercomp.core.network import Bounds
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from vercomp.train.objectives import (
 )
 
 if TYPE_CHECKING:
-    from vercomp.runtime.regularizer import Regularizer
+    from vercomp.core.regularizer import Regularizer
 
 
 _LEAST = 1e-9

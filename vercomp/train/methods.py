@@ -18,7 +18,7 @@ from vercomp.train.objectives import (
 )
 
 if TYPE_CHECKING:
-    from vercomp.runtime.regularizer import Regularizer
+    from vercomp.core.regularizer import Regularizer
     from vercomp.train.recipe import Recipe
 
 _METHODS: dict[str, Callable[[Recipe, nn.Module, Regularizer | None], Objective]] = {

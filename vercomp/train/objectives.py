@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vercomp.train.attacks import curvature_attack, divergence_attack, projected_gradient
 
 if TYPE_CHECKING:
-    from vercomp.runtime.regularizer import Regularizer
+    from vercomp.core.regularizer import Regularizer
     from vercomp.train.recipe import Recipe
 
 CLEAN_SHARE = 8

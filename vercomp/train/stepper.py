@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from vercomp.core.regularizer import Regularizer
 from vercomp.distributed import Processes
 from vercomp.errors import DivergenceError
-from vercomp.runtime.regularizer import Regularizer
 from vercomp.train.logits import Logits
 from vercomp.train.methods import objective
 from vercomp.train.objectives import Batch

@@ -42,7 +42,8 @@ def test_a_package_holds_what_its_features_need_and_imports_only_torch(
     assert set(made.module.__all__) == wanted
     assert all(hasattr(made.module, name) for name in wanted)
     for feature in FEATURES:
-        present = f"runtime/{feature}.py" in made.package.files
+        folder = "core" if feature == "regularizer" else "core/methods"
+        present = f"{folder}/{feature}.py" in made.package.files
         assert present == (feature in features and feature != "hessian")
     third_party = set()
     for path, content in made.package.files.items():
@@ -59,14 +60,13 @@ def test_a_package_holds_what_its_features_need_and_imports_only_torch(
     assert third_party - set(sys.stdlib_module_names) == {"torch", "safetensors"}
 
 
-def test_runtime_files_are_verbatim() -> None:
+def test_core_files_are_verbatim() -> None:
     made = emit(chain(0, [3, 4, 3], ["tanh"]))
-    root = Path(packages.__file__).parents[2] / "runtime"
-    copied = [path for path in made.package.files if path.startswith("runtime/")]
+    root = Path(packages.__file__).parents[2]
+    copied = [path for path in made.package.files if path.startswith("core/")]
     assert len(copied) > 10
     for path in copied:
-        if path != "runtime/__init__.py":
-            assert made.package.files[path] == (root / Path(path).name).read_bytes()
+        assert made.package.files[path] == (root / path).read_bytes()
 
 
 def test_weights_are_safetensors_without_metadata() -> None:

@@ -30,25 +30,25 @@ EXPORTS: Mapping[str, tuple[str, ...]] = {
 
 
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "axes": ("AlongAxis", "AxesSum"),
-    "convolution": ("Convolution",),
-    "elementwise": ("Elementwise",),
+    "domains.rounding": ("Rounded", "Summand"),
+    "functions": ("Elementwise",),
     "hessians": ("margin_coefficients", "quadratic"),
-    "monomials": ("Diagonal", "Monomial"),
-    "operators": ("Dense",),
-    "rounding": ("Rounded", "Summand"),
-    "sums": ("SideBySide", "Sum", "Transposed"),
+    "maps.axes": ("AlongAxis", "AxesSum"),
+    "maps.convolution": ("Convolution",),
+    "maps.monomials": ("Diagonal", "Monomial"),
+    "maps.operators": ("Dense",),
+    "maps.sums": ("SideBySide", "Sum", "Transposed"),
 }
 """What a file imports where it uses it, by the module that it comes from."""
 
 _ENTRIES: Mapping[str, tuple[str, ...]] = {
     "attack": (
-        "from .runtime.attack import Attacks",
-        "from .runtime.attack import attack as attack_network",
+        "from .core.methods.attack import Attacks",
+        "from .core.methods.attack import attack as attack_network",
     ),
     "certify": (
-        "from .runtime.certify import Certificates",
-        "from .runtime.certify import certify as certify_network",
+        "from .core.methods.certify import Certificates",
+        "from .core.methods.certify import certify as certify_network",
     ),
 }
 """What features import; one name a line where one of them is renamed."""
@@ -144,18 +144,18 @@ def _imports(text: str, features: tuple[str, ...]) -> str:
     if "F." in text:
         torch_lines.append("from torch.nn import functional as F")
     used = {
-        "arithmetic": ["Arithmetic", "Bound"],
+        "arithmetic.operations": ["Arithmetic", "Bound"],
         "linearization": ["Linearization"],
         "network": ["VerifiedNetwork"],
         "storage": ["load_network"],
         **{module: _used(names, text) for module, names in _OPTIONAL.items()},
     }
-    used["operators"] = sorted({"Operator", *used["operators"]})
+    used["maps.operators"] = sorted({"Operator", *used["maps.operators"]})
     if "regularizer" in features:
         used["regularizer"] = ["Regularizer", "trainable"]
-    local = [f"from .runtime.{m} import {', '.join(names)}" for m, names in used.items() if names]
+    local = [f"from .core.{m} import {', '.join(names)}" for m, names in used.items() if names]
     local += [line for feature in features for line in _ENTRIES.get(feature, ())]
-    local = ["from .runtime import rounding", *sorted(local, key=_module)]
+    local = sorted(["from .core.domains import rounding", *local], key=_module)
     groups = [["from __future__ import annotations"], standard, torch_lines, local]
     return "\n\n".join("\n".join(group) for group in groups) + "\n"
 
@@ -268,13 +268,13 @@ def evaluate_with_errors(
 _METHODS: Mapping[str, str] = {
     "certify": '''\
 def certify(self, x: Tensor, y: Tensor, **options: Any) -> Certificates:
-    """Radii within which no l2 perturbation changes the class; see runtime/certify.py."""
+    """Radii within which no l2 perturbation changes the class; see core/methods/certify.py."""
     with self.held():
         return certify_network(self, x, y, **options)
 ''',
     "attack": '''\
 def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
-    """The worst points of l2 balls, and proved bounds of how bad; see runtime/attack.py."""
+    """The worst points of l2 balls, and proved bounds of how bad; see core/methods/attack.py."""
     with self.held():
         return attack_network(self, x, y, radius, **options)
 ''',

@@ -1,4 +1,4 @@
-"""The emitted package: net.py with its sections, the runtime that it needs, weights, manifest."""
+"""The emitted package: net.py, the part of the core that it needs, weights, and the manifest."""
 
 from __future__ import annotations
 
@@ -63,19 +63,20 @@ def check_features(features: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def torch_target(layout: Layout, features: tuple[str, ...]) -> Package:
-    """The package's Python: ``__init__.py``, ``net.py`` and the runtime files they reach."""
+    """The package's Python: ``__init__.py``, ``net.py`` and the core files that they reach."""
     net = net_text(layout, features)
     files = {"__init__.py": init_text(layout, features).encode(), "net.py": net.encode()}
-    runtime = resources.files("vercomp.runtime")
-    pending = _runtime_imports(net, depth=1)
+    pending = _core_files(net, ())
     while pending:
-        module = pending.pop()
-        path = f"runtime/{module}.py"
+        path = pending.pop()
         if path not in files:
-            text = runtime.joinpath(f"{module}.py").read_text(encoding="utf-8")
-            files[path] = text.encode()
-            pending |= _runtime_imports(text, depth=0)
-    files["runtime/__init__.py"] = b'"""What every package compiled by vercomp runs on."""\n'
+            content = resources.files("vercomp").joinpath(path).read_bytes()
+            files[path] = content
+            folder = tuple(path.split("/")[:-1])
+            pending |= _core_files(content.decode(), folder)
+            pending |= {
+                "/".join((*folder[:depth], "__init__.py")) for depth in range(1, len(folder) + 1)
+            }
     return Package(dict(sorted(files.items())))
 
 
@@ -157,20 +158,22 @@ def _node(layout: Layout, node: Node) -> dict[str, Any]:
     return found
 
 
-def _runtime_imports(text: str, depth: int) -> set[str]:
-    """The runtime modules that a file imports: from ``.runtime`` (depth 1) or from beside it."""
+def _core_files(text: str, folder: tuple[str, ...]) -> set[str]:
+    """The files of the core that a file imports by relative imports.
+
+    Args:
+        text: The file's source.
+        folder: Where the file lies within the package, as the names of folders.
+    """
+    core = resources.files("vercomp")
     found: set[str] = set()
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.ImportFrom) or node.level != 1:
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
             continue
-        module = node.module or ""
-        if depth == 1:
-            if module == "runtime":
-                found |= {alias.name for alias in node.names}
-            elif module.startswith("runtime."):
-                found.add(module.removeprefix("runtime."))
-        elif module:
-            found.add(module)
+        module = node.module.split(".") if node.module else []
+        path = [*folder[: len(folder) + 1 - node.level], *module]
+        if core.joinpath(*path).is_dir():
+            found |= {"/".join((*path, f"{alias.name}.py")) for alias in node.names}
         else:
-            found |= {alias.name for alias in node.names}
+            found.add("/".join(path) + ".py")
     return found

@@ -1,7 +1,7 @@
 """One rule a kind of linear map: how it is spelled in plain torch, and as an operator.
 
 The forward pass of an emitted network is spelled with torch's own functions on shaped batches; its
-bounds are programs over the operators of :mod:`vercomp.runtime.operators`. Compositions and sums
+bounds are programs over the operators of :mod:`vercomp.core.maps.operators`. Compositions and sums
 are spelled here, by the rules of what they are made of. A plugin that adds a map adds its rule
 through the registry.
 """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vercomp.backends.torch.spelling import Read, atom
+from vercomp.core.maps.monomials import Monomial
 from vercomp.ir.linear_maps import Permute, Reshape, Shape
 from vercomp.ir.selections import Expand, Gather, Pad, Slice
-from vercomp.runtime.monomials import Monomial
 
 
 def reshape(part: Reshape, x: str, read: Read) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vercomp.backends.torch.spelling import Read, atom, call, each, unless
+from vercomp.core.maps.convolution import Pads
 from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution, Window
-from vercomp.runtime.convolution import Pads
 
 
 def convolution(part: Convolution, x: str, read: Read, bias: str | None = None) -> str:

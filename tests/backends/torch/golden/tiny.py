@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .runtime import rounding
-from .runtime.arithmetic import Arithmetic, Bound
-from .runtime.elementwise import Elementwise
-from .runtime.hessians import margin_coefficients, quadratic
-from .runtime.linearization import Linearization
-from .runtime.network import VerifiedNetwork
-from .runtime.operators import Dense, Operator
-from .runtime.regularizer import Regularizer, trainable
-from .runtime.rounding import Rounded, Summand
-from .runtime.storage import load_network
+from .core.arithmetic.operations import Arithmetic, Bound
+from .core.domains import rounding
+from .core.domains.rounding import Rounded, Summand
+from .core.functions import Elementwise
+from .core.hessians import margin_coefficients, quadratic
+from .core.linearization import Linearization
+from .core.maps.operators import Dense, Operator
+from .core.network import VerifiedNetwork
+from .core.regularizer import Regularizer, trainable
+from .core.storage import load_network
 
 
 def _tanh(z: Tensor) -> Tensor:

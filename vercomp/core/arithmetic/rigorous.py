@@ -1,0 +1,196 @@
+"""Bound programs in float64, rounded outward: every result holds in real arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial, reduce
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ..functions import Range
+from ..maps.operators import Operator
+from ..norms import bounds as norms
+from .operations import Interval
+from .outward import UNIT_ROUNDOFF, down, up
+
+_BLOCK_ENTRIES = 2**18
+"""Of intervals so many entries are treated at a time: what stays in the cache is faster."""
+
+
+class Rigorous:
+    """The arithmetic of certificates. Operators and coefficients must be in float64.
+
+    An instance is for one state of the weights: it remembers the norm of an operator.
+
+    Args:
+        device: Where numbers are made.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._norms: WeakKeyDictionary[Operator, float] = WeakKeyDictionary()
+
+    def norm2(self, operator: Operator, site: str) -> Tensor:
+        """Proved upper bound of ‖A‖₂ (:mod:`..norms.bounds`)."""
+        return self.constant(self._norm(operator))
+
+    def weighted_norm2_squared(self, operator: Operator, weights: Tensor, site: str) -> Tensor:
+        """Proved upper bounds of λ_max(Aᵀ diag(q) A)."""
+        return norms.weighted_norm2_squared(operator, weights, self._norms.get(operator))
+
+    def _norm(self, operator: Operator) -> float:
+        if operator not in self._norms:
+            self._norms[operator] = norms.norm2(operator)
+        return self._norms[operator]
+
+    def constant(self, value: float) -> Tensor:
+        """A float64 number, exactly."""
+        return torch.tensor(value, dtype=torch.float64, device=self.device)
+
+    def zeros(self, c: Tensor) -> Tensor:
+        """0 for each row of c."""
+        return c.new_zeros(len(c))
+
+    def add(self, a: Tensor, b: Tensor) -> Tensor:
+        """a + b, rounded up."""
+        return up(a + b)
+
+    def multiply(self, a: Tensor, b: Tensor) -> Tensor:
+        """a · b, rounded up; 0 · ∞ is 0, as a term that vanishes does whatever it is scaled by."""
+        product = torch.nextafter(a * b, self.constant(math.inf))
+        return torch.where((a == 0) | (b == 0), 0.0, product)
+
+    def square_root(self, a: Tensor) -> Tensor:
+        """√a, rounded up."""
+        return up(a.sqrt())
+
+    def minimum(self, a: Tensor, b: Tensor) -> Tensor:
+        """The smaller of two valid bounds."""
+        return torch.minimum(a, b)
+
+    def refine(self, a: Tensor, b: Tensor) -> Tensor:
+        """The smaller of two valid bounds: rounding upward may have cost b more."""
+        return torch.minimum(a, b)
+
+    def row_max(self, weights: Tensor) -> Tensor:
+        """max_j q_j, exactly."""
+        return weights.amax(1)
+
+    def row_norm(self, interval: Interval) -> Tensor:
+        """√Σ max(|lower|, |upper|)², rounded up; rows are scaled, so no square under- or overflows.
+
+        A sum of n squares and its root are off by at most (n + 4)u of themselves; the squares that
+        underflow after scaling add at most n times the smallest normal number.
+        """
+        (bounds,) = _by_rows(_largest_norm, interval, interval.lower.shape[1])
+        return bounds
+
+    def exactly(self, c: Tensor) -> Interval:
+        """[c, c]."""
+        return Interval(c, c)
+
+    def join(self, a: Interval, b: Interval) -> Interval:
+        """[a + b], rounded outward."""
+        return Interval(down(a.lower + b.lower), up(a.upper + b.upper))
+
+    def adjoint(self, operator: Operator, interval: Interval) -> Interval:
+        """Aᵀ mid ± (|A|ᵀ rad + rounding).
+
+        Each entry sums m products: the float64 sum is off by at most 2(m + 2)u |A|ᵀ(|mid| + rad);
+        an operator that is itself rounded adds ‖A − Â‖ · ‖|mid| + rad‖. A few rows at a time: an
+        image network has many units.
+        """
+        run = partial(_adjoint, operator, _keeps_what_is_not_zero(operator))
+        lower, upper = _by_rows(run, interval, max(operator.shape))
+        return Interval(lower, upper)
+
+    def through(self, interval: Interval, slope: Range) -> Interval:
+        """The products of the end points, rounded outward."""
+        opposite = (-slope[0], -slope[1])
+
+        def ends(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+            return _lowest(lower, upper, slope), -_lowest(lower, upper, opposite)
+
+        lower, upper = _by_rows(ends, interval, interval.lower.shape[-1])
+        return Interval(lower, upper)
+
+    def concavity(self, interval: Interval, second: Range) -> Tensor:
+        """max(0, −min F σ″), rounded up; an interval that is not finite gives infinity."""
+
+        def depth(lower: Tensor, upper: Tensor) -> tuple[Tensor]:
+            below = (-_lowest(lower, upper, second)).clamp_min(0.0)
+            return (torch.nan_to_num(below, nan=math.inf, posinf=math.inf),)
+
+        (weights,) = _by_rows(depth, interval, interval.lower.shape[-1])
+        return weights
+
+
+def _by_rows(
+    run: Callable[[Tensor, Tensor], tuple[Tensor, ...]], interval: Interval, width: int
+) -> list[Tensor]:
+    """What ``run`` gives for the ends of a few rows at a time, of so many entries each."""
+    count, rows = len(interval.lower), max(1, _BLOCK_ENTRIES // max(1, width))
+    ends = (torch.split(end, rows) for end in interval)
+    results: list[Tensor] = []
+    for position, (lower, upper) in enumerate(zip(*ends, strict=True)):
+        parts = run(lower, upper)
+        # Made once and filled: blocks that are joined at the end take twice the memory.
+        results = results or [part.new_empty(count, *part.shape[1:]) for part in parts]
+        for result, part in zip(results, parts, strict=True):
+            result[position * rows : position * rows + len(part)] = part
+    return results
+
+
+def _largest_norm(lower: Tensor, upper: Tensor) -> tuple[Tensor]:
+    size = torch.maximum(lower.abs(), upper.abs())
+    largest = size.amax(1)
+    safe = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)
+    total = (size / safe[:, None]).square().sum(1) + 1e-300 * size.shape[1]
+    slack = 1.0 + 2.0 * (size.shape[1] + 8) * UNIT_ROUNDOFF
+    norm = torch.nan_to_num(up(safe * (total.sqrt() * slack)), nan=math.inf, posinf=math.inf)
+    return (torch.where(largest == 0, 0.0, norm),)
+
+
+def _adjoint(
+    operator: Operator, keeps: bool, lower: Tensor, upper: Tensor
+) -> tuple[Tensor, Tensor]:
+    middle = 0.5 * lower + 0.5 * upper
+    radius = up(torch.maximum(upper - middle, middle - lower))
+    size = up(middle.abs() + radius)
+    rounding = 4.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF
+    spread = operator.abs_adjoint(radius + rounding * size) * (1.0 + rounding)
+    if operator.error > 0.0:
+        spread = spread + operator.error * size.norm(dim=1, keepdim=True) * (1.0 + 1e-9)
+    # Products may underflow; where nothing that is not zero meets, the result is exactly zero.
+    meets: Tensor | float = 1.0
+    if keeps:
+        meets = (operator.abs_adjoint((size > 0).to(size)) > 0).to(size)
+    spread = up(spread + operator.underflow * meets)
+    center = operator.adjoint(middle)
+    return down(center - spread), up(center + spread)
+
+
+def _keeps_what_is_not_zero(operator: Operator) -> bool:
+    """Whether |A|ᵀ 1 is zero in float64 only where it is: tiny factors may multiply to zero."""
+    smallest = 1.0
+    for value in operator.values:
+        nonzero = value[value != 0].abs()
+        smallest *= min(1.0, float(nonzero.min())) if nonzero.numel() else 1.0
+    return len(operator.values) <= 1 or smallest > 1e-200
+
+
+def _lowest(lower: Tensor, upper: Tensor, other: Range) -> Tensor:
+    """min F · s over both ranges, rounded down; exactly zero where no product is below zero.
+
+    Products of opposite signs may underflow to zero: they are below it.
+    """
+    products = [
+        end * value if value else torch.zeros_like(end) for end in (lower, upper) for value in other
+    ]
+    least = reduce(torch.minimum, products)
+    below = ((lower < 0) & (max(other) > 0)) | ((upper > 0) & (min(other) < 0))
+    rounded = torch.nextafter(least, torch.full_like(least, -math.inf))
+    return torch.where((least == 0) & ~below, 0.0, rounded)

@@ -1,0 +1,139 @@
+"""Evaluation in float64 that carries a bound of what rounding did.
+
+Every value is a pair: the float64 numbers (..., n), and for each row (...) a bound of their 2-norm
+distance from the real-arithmetic result. Leading axes broadcast: points (B, 1, D) with coefficients
+(B, K, C) share one forward evaluation among K margins. float32 weights are exact in float64, so the
+bounds are for the function of the given weights.
+
+Rules (u = 2⁻⁵³, n the fan-in, m the fan-out, ‖A‖ proved; |A| holds the absolute values):
+
+    z = A a + b      e_z = ‖A‖ e_a + 2(n + 2)u (‖|A|‖ ‖â‖ + ‖b‖) + ‖A − Â‖ ‖â‖ + ω
+    a = σ(z)         e_a = g e_z + 8u ‖1 + max(1, g)|ẑ| + |â|‖ + 2δ√n
+    t = σ′(z) ⊙ s    e_t = g e_s + h ‖ŝ‖_∞ e_z + 10u max(1, g, h) ‖(1 + |ẑ|) ⊙ ŝ‖
+    s = Aᵀ t         e_s = ‖A‖ e_t + 2(m + 2)u ‖|A|‖ ‖t̂‖ + ‖A − Â‖ ‖t̂‖ + ω
+
+with ω what products that underflow lose (where A is kept as factors, one may amplify it).
+The factors 2 (and the 8 and 10 for the elementwise functions, which a test measures for each
+activation) leave room for the rounding of the bounds themselves; g and h stand there because steep
+functions (100 tanh) and fast ones (sin 100x) lose that much more. δ is the activation's deviation:
+σ as computed is within δ of the smooth σ that the curvature bounds speak of. It counts twice: once
+for the point at hand, once for whichever point on the boundary the certificate is about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..arithmetic.outward import UNIT_ROUNDOFF
+from ..functions import Elementwise
+from ..maps.operators import Operator
+
+_GUARD = 1.0 + 2.0**-40
+"""Covers the rounding of the few operations that make up a bound."""
+
+_TINY = 1e-150
+"""Added to every norm: entries whose squares underflow are smaller, together."""
+
+
+class Rounded(NamedTuple):
+    """A value (..., n) in float64 and a bound (...) of its 2-norm error, row by row."""
+
+    value: Tensor
+    error: Tensor
+
+
+@dataclass(frozen=True)
+class Summand:
+    """One A a of an affine node: the operator, its proved norm, the value it is applied to."""
+
+    operator: Operator
+    norm: float
+    argument: Rounded
+
+
+def exact(value: Tensor) -> Rounded:
+    """A value that is what it is: inputs, weights, coefficients."""
+    return Rounded(value, torch.zeros(value.shape[:-1], dtype=value.dtype, device=value.device))
+
+
+def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = False) -> Rounded:
+    """One summand ± M p of a bias, as a single row."""
+    row = vector.reshape(1, -1)
+    row = -row if negate else row
+    if operator is None:
+        return exact(row)
+    return Rounded(operator.apply(row), _lost(operator, operator.fan_in, row) * _GUARD)
+
+
+def affine(summands: Sequence[Summand], bias: Rounded | None = None) -> Rounded:
+    """z = Σ A_k a_k + b."""
+    parts = [_product(s.operator, s.norm, s.argument, adjoint=False) for s in summands]
+    return total(parts if bias is None else [*parts, bias])
+
+
+def activation(function: Elementwise, z: Rounded) -> Rounded:
+    """a = σ(z)."""
+    value = function.value(z.value)
+    size = 1.0 + max(1.0, function.g) * z.value.abs() + value.abs()
+    error = function.g * z.error + 8.0 * UNIT_ROUNDOFF * _norm(size)
+    if function.deviation > 0.0:
+        error = error + 2.0 * function.deviation * math.sqrt(z.value.shape[-1])
+    return Rounded(value, error * _GUARD)
+
+
+def dot(c: Tensor, z: Rounded) -> Rounded:
+    """f = c·z, row by row, as a column; c is exact."""
+    value = (c * z.value).sum(-1, keepdim=True)
+    size = _norm(c)
+    slack = 2.0 * (c.shape[-1] + 2) * UNIT_ROUNDOFF * size * _norm(z.value)
+    return Rounded(value, (size * z.error + slack) * _GUARD)
+
+
+def chain(function: Elementwise, z: Rounded, s: Rounded) -> Rounded:
+    """t = σ′(z) ⊙ s, the adjoint of an activation."""
+    error = function.g * s.error + function.h * s.value.abs().amax(-1) * z.error
+    size = max(1.0, function.g, function.h) * _norm((1.0 + z.value.abs()) * s.value)
+    error = error + 10.0 * UNIT_ROUNDOFF * size
+    return Rounded(function.first(z.value) * s.value, error * _GUARD)
+
+
+def adjoint(operator: Operator, norm: float, t: Rounded) -> Rounded:
+    """s = Aᵀ t, the adjoint of one summand of an affine node."""
+    return _product(operator, norm, t, adjoint=True)
+
+
+def total(parts: Sequence[Rounded]) -> Rounded:
+    """The sum of several values; rows of one broadcast."""
+    value, error = parts[0]
+    for part in parts[1:]:
+        value = value + part.value
+        error = error + part.error + 2.0 * UNIT_ROUNDOFF * _norm(value)
+    return Rounded(value, error * _GUARD)
+
+
+def _product(operator: Operator, norm: float, x: Rounded, *, adjoint: bool) -> Rounded:
+    terms = operator.fan_out if adjoint else operator.fan_in
+    error = norm * x.error + _lost(operator, terms, x.value)
+    value = operator.adjoint(x.value) if adjoint else operator.apply(x.value)
+    return Rounded(value, error * _GUARD)
+
+
+def _lost(operator: Operator, terms: int, x: Tensor) -> Tensor:
+    """What evaluating Â x loses, and how far it is from A x.
+
+    The roundoff meets the norms last: a factor u would take a tiny norm below all numbers.
+    """
+    size = _norm(x)
+    rounding = 2.0 * (terms + 2) * UNIT_ROUNDOFF * (operator.absolute_norm * size)
+    return rounding + operator.error * size + operator.underflow
+
+
+def _norm(x: Tensor) -> Tensor:
+    norm: Tensor = x.norm(dim=-1)
+    return norm + _TINY

@@ -1,0 +1,301 @@
+"""Certificates: no perturbation of an input below its radius changes the class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..inputs import check_radius
+from ..linearization import Linearization
+from .cuts import cut_radius, rigorous_cut, upper_norm
+from .dual import solve_dual
+from .pairs import Certifiable, own_gradient_mode
+from .tasks import Part, Task, split
+
+EXACT_GAP = 1e-3
+"""A certificate is exact if a witness lies within this relative distance of it."""
+
+_SLACK = 1e-4
+"""A pair is left unrefined once it exceeds another pair's certificate by this fraction."""
+
+_WITNESS_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """What :func:`certify` proved for B inputs and C classes, on the device of the inputs.
+
+    Args:
+        radius: For every perturbation with a 2-norm below it, the label's logit stays strictly the
+            largest (of the targets asked for). Inputs that are not classified as their label, or
+            whose margin is within the rounding error of zero, have radius 0. Shape (B,), float64.
+        target: The class whose certificate is the smallest, shape (B,).
+        exact: A witness lies within a relative 1e-3 of ``radius``, shape (B,).
+        gap: Distance of the witness over ``radius``, less 1; inf where there is none. Where the
+            input itself is the witness (it is misclassified), the radius 0 is exact: gap 0.
+        witness: A point where, in real arithmetic, a target's logit is at least the label's: the
+            nearest found, float64, shape (B, *input_shape); NaN where none was found.
+        prediction: The class of the largest logit in the model's dtype; the label where a positive
+            radius over all targets proves it.
+        radius_per_target: A certificate for every target, shape (B, C): inf in the label's column
+            and for targets that were not asked for. Only the smallest one is refined in full:
+            the others are refined no further than to show that they are not the smallest.
+        evaluations: Gradient evaluations spent in the search for each, shape (B, C): 1 where the
+            closed form was enough, 0 where the target was not asked for. The float64 evaluations
+            that have the last word are not counted.
+        certified: The radius exceeds the one asked about, shape (B,); None if none was.
+        refuted: A witness lies within the radius asked about, shape (B,); None if none was.
+    """
+
+    radius: Tensor
+    target: Tensor
+    exact: Tensor
+    gap: Tensor
+    witness: Tensor
+    prediction: Tensor
+    radius_per_target: Tensor
+    evaluations: Tensor
+    certified: Tensor | None = None
+    refuted: Tensor | None = None
+
+
+@own_gradient_mode()
+def certify(
+    network: Certifiable,
+    x: Tensor,
+    y: Tensor,
+    *,
+    targets: str | Tensor = "all",
+    radius: float | None = None,
+    decide: bool = False,
+    evaluations: int = 30,
+    chunk: int | None = None,
+) -> Certificates:
+    """Certify inputs in the 2-norm, for exactly the numbers given.
+
+    Every certificate is the best cut (:mod:`.cuts`) over the points that the search
+    (:mod:`.dual`) visited, evaluated in float64 with rounding accounted for. The closed form at x₀
+    screens all pairs of an input and a target; the pair that looks nearest is refined first, then
+    those that may still be nearer.
+
+    Args:
+        network: The network.
+        x: Inputs, float32 or float64, shape (B, *input_shape).
+        y: Labels, shape (B,).
+        targets: ``"all"`` other classes; or ``"runner-up"``, or a tensor of classes, shape (B,) or
+            (B, K): then the radius speaks of these targets alone, and another class may be nearer.
+        radius: Fill ``certified`` and ``refuted`` for this radius.
+        decide: Only settle whether each radius exceeds ``radius``, which is cheaper: radii are then
+            valid lower bounds, refined no further than that takes.
+        evaluations: Gradient evaluations a pair, at most.
+        chunk: Inputs solved at once; by default what fits into the memory that is free.
+
+    Raises:
+        TypeError: Inputs that are not float32 or float64, labels or targets that are not integers.
+        ValueError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
+            positive, ``decide`` without a radius.
+    """
+    question = None if radius is None else check_radius(radius)
+    if decide and question is None:
+        raise ValueError("decide needs a radius to decide about")
+    parts = [
+        _Certification(part).solve(question, decide)
+        for part in split(network, x, y, targets, evaluations, chunk)
+    ]
+    return _assembled(parts, x)
+
+
+class _Certification(Task):
+    """One chunk: B inputs with K targets each, on the network's device, inputs in float64.
+
+    ``point`` is the nearest screened witness of a pair, or else its best x̂.
+    """
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
+        self.closed = self._closed_form()
+        self.radius = torch.zeros_like(self.kappa)  # proved
+        self.near = torch.full_like(self.kappa, torch.inf)  # distance of a screened witness
+
+    def solve(self, question: float | None, decide: bool) -> Certificates:
+        """Closed form for all pairs, the dual for those that matter, float64 for the last word."""
+        asked = question if decide else None
+        rows = torch.arange(len(self.x0), device=self.x0.device)
+        first = self.closed.argmin(1)
+        limit = torch.full_like(self.x0[:, 0], torch.inf if asked is None else asked)
+        limit = limit * (1.0 + _SLACK)
+
+        lead = (self.value > 0.0).all(1) & (self.closed[rows, first] <= limit)
+        self._refine(rows[lead], first[lead], limit[lead], asked)
+        # A pair beyond the certificate of another one cannot lower the minimum, nor can any pair
+        # save an input that is broken within the radius asked about.
+        proved = torch.where(lead, self.radius[rows, first], torch.inf)
+        limit = torch.minimum(limit, proved * (1.0 + _SLACK))
+        left = (self.closed <= limit[:, None]) & lead[:, None]
+        left[rows, first] = False
+        if asked is not None:
+            left &= (self.near[rows, first] > asked)[:, None]
+        row, k = left.nonzero(as_tuple=True)
+        self._refine(row, k, limit[row], asked)
+
+        self._prove_closed_forms()
+        return self._certificates(question, asked)
+
+    def _closed_form(self) -> Tensor:
+        """The certificate from one gradient at x₀ for all pairs, screened, shape (B, K)."""
+        cut, kappa, lipschitz = self.screened_cuts()
+        return cut_radius(cut, kappa, lipschitz).reshape(self.value.shape).to(self.kappa)
+
+    def _refine(self, row: Tensor, k: Tensor, enough: Tensor, asked: float | None) -> None:
+        """Run the dual on pairs (row, k) and prove what it found."""
+        if len(row) == 0:
+            return
+        label, target = self.label[row], self.targets[row, k]
+        solution = solve_dual(
+            lambda x, pair: self.margins.screen(x, label[pair], target[pair]),
+            self.x0[row].to(self.gradient),
+            self.kappa[row, k].to(self.gradient),
+            self.value[row, k],
+            self.gradient[row, k],
+            evaluations=self.evaluations,
+            enough=enough,
+            refuted=None if asked is None else torch.full_like(enough, asked),
+        )
+        self.count[row, k] = solution.evaluations
+        self.near[row, k] = solution.distance.to(self.near)
+        hit = torch.isfinite(solution.distance)[:, None]
+        self.point[row, k] = torch.where(hit, solution.witness, solution.point)
+        self._prove(row, k, solution.point.double())
+        # The search knows nothing of L, and float32 may have preferred a point that float64 does
+        # not: the closed form still holds.
+        weak = self.radius[row, k] < self.closed[row, k] * (1.0 - _SLACK)
+        if weak.any():
+            self._prove(row[weak], k[weak], self.x0[row[weak]])
+
+    def _prove(self, row: Tensor, k: Tensor, x: Tensor) -> Linearization:
+        """The float64 certificates of pairs (row, k) from the cuts at x; the larger ones stay."""
+        found = self.margins.linearize(x, self.label[row], self.targets[row, k])
+        kappa = self.kappa[row, k]
+        cut = rigorous_cut(found, x, self.x0[row], kappa)
+        proved = cut_radius(cut, kappa, self.lipschitz[row, k])
+        self.radius[row, k] = torch.maximum(self.radius[row, k], proved)
+        return found
+
+    def _prove_closed_forms(self) -> None:
+        """The float64 closed form of every pair; targets of an input share the forward evaluation.
+
+        It is cheaper for all than for those that were not refined one by one.
+        """
+        found = self.margins.linearize_all(self.x0, self.label, self.targets)
+        flat = Linearization(
+            found.value.flatten(),
+            found.gradient.flatten(0, 1),
+            found.value_error.flatten(),
+            found.gradient_error.flatten(),
+        )
+        x = self.x0.repeat_interleave(self.targets.shape[1], 0)
+        kappa = self.kappa.flatten()
+        cut = rigorous_cut(flat, x, x, kappa)
+        proved = cut_radius(cut, kappa, self.lipschitz.flatten()).reshape(self.radius.shape)
+        self.radius = torch.maximum(self.radius, proved)
+
+    def _nearest(self) -> Tensor:
+        """The column of the smallest certificate; of the smallest margin where that is 0."""
+        return torch.where((self.radius > 0.0).all(1), self.radius.argmin(1), self.value.argmin(1))
+
+    def _witnesses(self, row: Tensor, k: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
+        """Points with f ≤ 0 proved for pairs (row, k), and their distances, rounded up.
+
+        First where the dual ended; then the point at which its cut vanishes (if the certificate is
+        exact, that is the nearest point there is), taken a little beyond; then steps to the nearest
+        zero of the linearisation, aimed beyond it by twice the error of f and by a share of the way
+        that grows tenfold with every attempt. Rows that have come within ``enough`` stop.
+        """
+        x0, x = self.x0[row], self.point[row, k].double()
+        witness = torch.full_like(x, torch.nan)
+        distance = torch.full_like(x[:, 0], torch.inf)
+        active = torch.arange(len(row), device=row.device)
+        # At the very input, not at its rounding to the model's dtype, if nothing else was visited.
+        x = torch.where((self.count[row, k] > 1)[:, None], x, x0)
+        for attempt in range(_WITNESS_ATTEMPTS):
+            if len(active) == 0:
+                break
+            at, origin = x[active], x0[active]
+            value, gradient, value_error, _ = self._prove(row[active], k[active], at)
+            v = at - origin
+            length = upper_norm(v)
+            hit = (value + value_error <= 0.0) & (length < distance[active])
+            distance[active] = torch.where(hit, length, distance[active])
+            witness[active] = torch.where(hit[:, None], at, witness[active])
+            steepness = gradient.norm(dim=1)
+            depth = 2.0 * value_error + 1e-8 * 10.0**attempt * steepness * length
+            eta = (value - (gradient * v).sum(1) + depth) / (steepness * steepness)
+            step = -eta[:, None] * gradient
+            radius = self.radius[row, k][active]
+            if attempt == 0:
+                kappa = self.kappa[row, k][active]
+                slope = gradient + kappa[:, None] * v
+                reach = (1.0 + 0.1 * EXACT_GAP) * radius / slope.norm(dim=1)
+                usable = (reach > 0.0) & torch.isfinite(reach)
+                step = torch.where(usable[:, None], -reach[:, None] * slope, step)
+            # Not beyond the best so far; without one, no farther than doubling.
+            reached = distance[active]
+            cap = torch.where(torch.isfinite(reached), reached, 2.0 * torch.maximum(length, radius))
+            step = step * (cap / step.norm(dim=1)).clamp(max=1.0)[:, None]
+            x[active] = origin + step
+            active = active[(distance > enough)[active] & x[active].isfinite().all(1)]
+        return witness, distance
+
+    def _certificates(self, question: float | None, asked: float | None) -> Certificates:
+        rows = torch.arange(len(self.x0), device=self.x0.device)
+        k = self._nearest()
+        radius = self.radius[rows, k]
+        witness = torch.full_like(self.x0, torch.nan)
+        distance = torch.full_like(radius, torch.inf)
+        wanted = radius * (1.0 + EXACT_GAP) if asked is None else torch.full_like(radius, asked)
+        open_rows = rows if asked is None else rows[radius <= asked]
+        for column in (k, self.near.argmin(1)):
+            point, length = self._witnesses(open_rows, column[open_rows], wanted[open_rows])
+            better = length < distance[open_rows]
+            chosen = open_rows[better]
+            witness[chosen], distance[chosen] = point[better], length[better]
+            # Another target's screened witness may be nearer than what was found for this one.
+            other = self.near.amin(1) < distance * (1.0 - EXACT_GAP)
+            open_rows = open_rows[(other & (distance > wanted))[open_rows]]
+        # The witness search visits points of its own, and its cuts count too.
+        k = self._nearest()
+        radius = self.radius[rows, k]
+        gap = torch.where(distance > 0.0, distance / radius - 1.0, 0.0)
+        gap = torch.where(torch.isfinite(distance), gap, torch.inf)
+        # Logits in the model's dtype may tie or swap where the proof still tells them apart.
+        prediction = self.logits.argmax(1)
+        if self.asked == "all":
+            prediction = torch.where(radius > 0.0, self.label, prediction)
+        table = torch.full_like(self.logits, torch.inf, dtype=torch.float64)
+        return Certificates(
+            radius=radius,
+            target=self.targets[rows, k],
+            exact=gap <= EXACT_GAP,
+            gap=gap,
+            witness=witness,
+            prediction=prediction,
+            radius_per_target=table.scatter(1, self.targets, self.radius),
+            evaluations=torch.zeros_like(table, dtype=torch.long).scatter(
+                1, self.targets, self.count
+            ),
+            certified=None if question is None else radius > question,
+            refuted=None if question is None else distance <= question,
+        )
+
+
+def _assembled(parts: list[Certificates], x: Tensor) -> Certificates:
+    """The chunks in one, on the device of the inputs."""
+    joined: dict[str, Any] = {}
+    for field in fields(Certificates):
+        pieces = [getattr(part, field.name) for part in parts]
+        joined[field.name] = None if pieces[0] is None else torch.cat(pieces).to(x.device)
+    joined["witness"] = joined["witness"].reshape(x.shape)
+    return Certificates(**joined)

@@ -1,0 +1,218 @@
+"""Pairs (input, target) and the margins between them: what the solvers ask of a network."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..linearization import Linearization
+
+#: Memory for the working set of one chunk when there is no GPU to ask.
+CPU_BUDGET_BYTES = 512 * 2**20
+
+
+class Certifiable(Protocol):
+    """A network that :func:`certify` and :func:`attack` can work with.
+
+    ``linearize`` and ``curvature`` are promises about the real-arithmetic function of the weights;
+    calling the network is only used to search.
+    """
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch."""
+
+    @property
+    def classes(self) -> int:
+        """C, the number of logits."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Logits (B, C) of a batch (B, *input_shape), in the model's dtype."""
+
+    def linearize(self, x: Tensor, c: Tensor) -> Linearization:
+        """c·z and its gradient at x (P, D) for coefficients c (P, C), float64, with errors.
+
+        Leading axes broadcast, as in :class:`~..linearization.Linearization`.
+        """
+
+    def curvature(self) -> tuple[Tensor, Tensor]:
+        """(lo, hi), each (C, C) float64: lo[y, t] I ≼ ∇²(z_y − z_t) ≼ hi[y, t] I everywhere."""
+
+    def lipschitz(self) -> Tensor:
+        """L (C, C) float64: ‖∇(z_y − z_t)‖ ≤ L[y, t] everywhere; infinite where unknown."""
+
+
+class Placement(NamedTuple):
+    """Where a network lives and what it computes in."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def search_dtype(self) -> torch.dtype:
+        """What searches compute in: the model's dtype, or float32 if that is half as wide."""
+        return self.dtype if self.dtype == torch.float64 else torch.float32
+
+
+def placement(network: Certifiable, x: Tensor) -> Placement:
+    """Device and dtype of the network's parameters, or those of x where there are none."""
+    if isinstance(network, nn.Module):
+        for parameter in (*network.parameters(), *network.buffers()):
+            if parameter.is_floating_point():
+                return Placement(parameter.device, parameter.dtype)
+    return Placement(x.device, x.dtype)
+
+
+@contextmanager
+def own_gradient_mode() -> Iterator[None]:
+    """Whatever gradient mode the caller is in: tensors that autograd may use, nothing recorded."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def flattened(network: Certifiable, x: Tensor, where: Placement) -> Tensor:
+    """Inputs as float64 rows (B, D) on the network's device, independent of x."""
+    rows = x.detach().reshape(len(x), math.prod(network.input_shape))
+    return rows.to(where.device, torch.float64).clone()
+
+
+class Margins:
+    """The margins z_y − z_t of a network: f = c·z with c = e_y − e_t, screened or rigorous.
+
+    Args:
+        network: The network.
+        where: Its device and dtype.
+    """
+
+    def __init__(self, network: Certifiable, where: Placement) -> None:
+        self.network = network
+        self.where = where
+        lower, _ = network.curvature()
+        #: κ (C, C): ∇²(z_y − z_t) ≽ −κI. A convex margin is treated as one without curvature.
+        self.kappa = (-lower.to(where.device, torch.float64)).clamp(min=0.0)
+        #: L (C, C): ‖∇f‖ ≤ L everywhere.
+        self.lipschitz = network.lipschitz().to(where.device, torch.float64)
+
+    def coefficients(self, label: Tensor, target: Tensor) -> Tensor:
+        """c = e_y − e_t (..., C) in float64."""
+        identity = torch.eye(self.network.classes, dtype=torch.float64, device=self.where.device)
+        return identity[label] - identity[target]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of flat inputs x (B, D), searched with and never promised."""
+        return self.network(self._shaped(x)).detach()
+
+    def screen(self, x: Tensor, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """f (P,) and ∇f (P, D) at flat points x (P, D), through the model, in the dtype of x."""
+        value, gradient = self.screen_all(x, label, target[:, None])
+        return value[:, 0], gradient[:, 0]
+
+    def screen_all(self, x: Tensor, label: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """f (B, K) and ∇f (B, K, D) for K targets of every input: one forward, K backwards.
+
+        Only derivatives with respect to x are taken: parameters and their ``.grad`` are untouched,
+        whether or not they require gradients.
+        """
+        with torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_()
+            logits = self.network(self._shaped(leaf))
+            margins = logits.gather(1, label[:, None]) - logits.gather(1, targets)
+            count = targets.shape[1]
+            gradients = []
+            for k in range(count):
+                # A network may be constant in x (dead, or pruned away): then there is no graph.
+                (gradient,) = (
+                    torch.autograd.grad(
+                        margins[:, k].sum(), leaf, retain_graph=k + 1 < count, allow_unused=True
+                    )
+                    if margins.requires_grad
+                    else (None,)
+                )
+                gradients.append(torch.zeros_like(leaf) if gradient is None else gradient)
+        return margins.detach().to(x.dtype), torch.stack(gradients, 1).detach()
+
+    def linearize(self, x: Tensor, label: Tensor, target: Tensor) -> Linearization:
+        """f and ∇f at flat points x (P, D) in float64, with proved errors."""
+        return self.network.linearize(x, self.coefficients(label, target))
+
+    def linearize_all(self, x: Tensor, label: Tensor, targets: Tensor) -> Linearization:
+        """The same for K targets (B, K) of every point (B, D): one forward, K backwards."""
+        c = self.coefficients(label[:, None], targets)
+        found = self.network.linearize(x[:, None], c)
+        # A margin without any path from the input has a gradient that knows nothing of K.
+        return Linearization(
+            found.value,
+            found.gradient.expand(*targets.shape, x.shape[1]),
+            found.value_error.expand(targets.shape),
+            found.gradient_error.expand(targets.shape),
+        )
+
+    def bytes_per_input(self) -> int:
+        """What the backward pass of one more input keeps: measured on a batch of two and of one."""
+        return max(self._saved(2) - self._saved(1), 0)
+
+    def _saved(self, batch: int) -> int:
+        total = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        shape = (batch, *self.network.input_shape)
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        ):
+            x = torch.zeros(shape, device=self.where.device, dtype=self.where.dtype)
+            self.network(x.requires_grad_())
+        return total
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), *self.network.input_shape).to(self.where.dtype)
+
+
+def chunks(margins: Margins, inputs: int, targets: int, chunk: int | None) -> Iterator[slice]:
+    """Slices of the inputs such that the pairs of one slice fit into what memory is free.
+
+    A pair costs the solver's history, the float64 temporaries and what the network saves for its
+    backward pass, once in the model's dtype and three times over in float64 with errors.
+
+    An empty batch gives one empty slice.
+
+    Args:
+        margins: The network's margins.
+        inputs: How many inputs there are.
+        targets: Pairs an input.
+        chunk: Inputs a slice, to override the estimate.
+
+    Raises:
+        ValueError: ``chunk`` is not positive.
+    """
+    if chunk is None:
+        size = math.prod(margins.network.input_shape)
+        pair = 24 * size * margins.where.dtype.itemsize + 8 * size * 8
+        pair += 8 * margins.bytes_per_input()
+        chunk = max(1, _free_bytes(margins.where.device) // (pair * max(targets, 1)))
+    elif chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    for start in range(0, max(inputs, 1), chunk):
+        yield slice(start, min(start + chunk, inputs))
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + cached) // 2
+    try:
+        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return CPU_BUDGET_BYTES
+    return max(min(CPU_BUDGET_BYTES, available // 4), 2**20)

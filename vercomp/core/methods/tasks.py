@@ -1,0 +1,84 @@
+"""A question about many inputs, taken apart: chunks of B inputs with K targets each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..inputs import check_evaluations, check_inputs, target_table
+from .cuts import Cut, screening_cut
+from .pairs import Certifiable, Margins, chunks, flattened, placement
+
+
+class Part(NamedTuple):
+    """One chunk of the question.
+
+    Args:
+        margins: The network's margins.
+        x0: Inputs in float64 on the network's device, shape (B, D).
+        label: Labels, shape (B,).
+        asked: ``"all"``, ``"runner-up"`` or the chunk's targets, shape (B, K).
+        evaluations: Gradient evaluations a pair, at most.
+    """
+
+    margins: Margins
+    x0: Tensor
+    label: Tensor
+    asked: str | Tensor
+    evaluations: int
+
+
+def split(
+    network: Certifiable,
+    x: Tensor,
+    y: Tensor,
+    targets: str | Tensor,
+    evaluations: int,
+    chunk: int | None,
+) -> Iterator[Part]:
+    """Check the question, and take it apart into what fits into memory.
+
+    Raises:
+        TypeError: Inputs, labels or targets of the wrong type.
+        ValueError: Shapes, values, labels or targets that make no sense.
+    """
+    check_inputs(network, x, y)
+    check_evaluations(evaluations)
+    where = placement(network, x)
+    margins = Margins(network, where)
+    points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()
+    if isinstance(targets, Tensor):
+        targets = target_table(network, labels, points, targets)
+    width = 1 if isinstance(targets, str) and targets != "all" else network.classes - 1
+    for part in chunks(margins, len(x), width, chunk):
+        asked = targets[part] if isinstance(targets, Tensor) else targets
+        yield Part(margins, points[part], labels[part], asked, evaluations)
+
+
+class Task:
+    """What certifying and attacking a chunk begin with: all pairs, screened at the inputs.
+
+    Args:
+        part: The chunk.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.margins, self.x0, self.label, asked, self.evaluations = part
+        self.asked = asked if isinstance(asked, str) else "given"
+        self.logits = self.margins.logits(self.x0)
+        self.targets = target_table(self.margins.network, self.label, self.logits, asked)
+        self.kappa = self.margins.kappa[self.label[:, None], self.targets]
+        self.lipschitz = self.margins.lipschitz[self.label[:, None], self.targets]
+        x = self.x0.to(self.margins.where.search_dtype)
+        self.value, self.gradient = self.margins.screen_all(x, self.label, self.targets)
+        self.count = torch.ones_like(self.targets)  # gradient evaluations
+        self.point = x[:, None].repeat(1, self.targets.shape[1], 1)  # where a search ended
+
+    def screened_cuts(self) -> tuple[Cut, Tensor, Tensor]:
+        """The cuts at the inputs with κ and L, all pairs in one row; they promise nothing."""
+        gradient, kappa = self.gradient.flatten(0, 1), self.kappa.to(self.value).reshape(-1)
+        cut = screening_cut(self.value.reshape(-1), gradient, torch.zeros_like(gradient), kappa)
+        return cut, kappa, self.lipschitz.to(self.value).reshape(-1)
