@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 def register(registry: Registry) -> None:
     """Add the built-in passes, in the order in which they run."""
     from passes.activation_constants import ActivationConstantsPass
-    from passes.curvature import Curvature
     from passes.flatten_activations import FlattenActivations
     from passes.merge_affine import MergeAffine
     from passes.normalize_input import NormalizeInput
@@ -30,4 +29,3 @@ def register(registry: Registry) -> None:
     registry.add_pass("rewrite", MergeAffine.name, lambda _: MergeAffine())
     registry.add_pass("rewrite", FlattenActivations.name, lambda _: FlattenActivations())
     registry.add_pass("analyse", ActivationConstantsPass.name, lambda _: ActivationConstantsPass())
-    registry.add_pass("analyse", Curvature.name, lambda _: Curvature())

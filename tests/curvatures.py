@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from passes.curvature import Curvature
 from torch import Tensor
+from vercomp.program import ConstantOf, MapOf, Program
+from vercomp.program import evaluate as run_program
 
 from passes.activation_constants import ActivationConstantsPass
-from passes.curvature import Curvature
 from vercomp.core.arithmetic.operations import Arithmetic, Bound
 from vercomp.core.arithmetic.rigorous import Rigorous
 from vercomp.core.maps.operators import Operator
@@ -14,8 +16,6 @@ from vercomp.facts import CONSTANTS, CURVATURE
 from vercomp.ir.graph import Affine, Graph
 from vercomp.ir.reference import evaluate, stored_as
 from vercomp.pass_manager import State, run_passes
-from vercomp.program import ConstantOf, MapOf, Program
-from vercomp.program import evaluate as run_program
 
 DOUBLE = stored_as(torch.float64)
 

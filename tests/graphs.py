@@ -11,15 +11,14 @@ from safetensors.torch import load
 from torch import Tensor
 
 from passes.activation_constants import ActivationConstantsPass
-from passes.curvature import Curvature
 from vercomp.activations import BUILTIN
 from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
 from vercomp.backends.torch.package import FEATURES, Package
 from vercomp.backends.torch.rules import BUILTIN_RULES
-from vercomp.core.network import VerifiedNetwork
-from vercomp.facts import CONSTANTS, CURVATURE
+from vercomp.core.bounds import BoundedNetwork
+from vercomp.facts import CONSTANTS
 from vercomp.ir.activation import Activation
 from vercomp.ir.axis_maps import AlongAxis, Total
 from vercomp.ir.check import check
@@ -289,7 +288,7 @@ class Emitted:
     layout: Layout
     package: Package
     module: ModuleType
-    network: VerifiedNetwork
+    network: BoundedNetwork
 
     @property
     def source(self) -> str:
@@ -303,12 +302,11 @@ class Emitted:
 
 def lay_out(graph: Graph, title: str = "example") -> Layout:
     """The graph with its analyses."""
-    state = run_passes(State(graph), [ActivationConstantsPass(), Curvature()])
+    state = run_passes(State(graph), [ActivationConstantsPass()])
     return Layout(
         title=title,
         graph=graph,
         constants={n.name: state.facts.of(CONSTANTS, n.name) for n in graph.activations()},
-        program=state.facts.of(CURVATURE),
         map_rules=BUILTIN_RULES,
     )
 

@@ -5,12 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-
-from vercomp.core.arithmetic.differentiable import Differentiable
-from vercomp.core.arithmetic.operations import Arithmetic, Bound
-from vercomp.core.arithmetic.rigorous import Rigorous
-from vercomp.core.maps.operators import Dense
-from vercomp.errors import InternalError
 from vercomp.program import (
     SIGNATURES,
     STATEFUL,
@@ -24,6 +18,12 @@ from vercomp.program import (
     SideBySideOf,
 )
 from vercomp.program import evaluate as run
+
+from vercomp.core.arithmetic.differentiable import Differentiable
+from vercomp.core.arithmetic.operations import Arithmetic, Bound
+from vercomp.core.arithmetic.rigorous import Rigorous
+from vercomp.core.maps.operators import Dense
+from vercomp.errors import InternalError
 
 MAP = MapOf("fc", 0)
 WEIGHT = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)

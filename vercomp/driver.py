@@ -24,7 +24,7 @@ from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
 from vercomp.backends.torch.package import FEATURES, Package, check_features
-from vercomp.core.network import VerifiedNetwork
+from vercomp.core.bounds import BoundedNetwork
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.core.storage import fill, fill_weights
 from vercomp.errors import (
@@ -34,7 +34,7 @@ from vercomp.errors import (
     UsageError,
     WeightError,
 )
-from vercomp.facts import CONSTANTS, CURVATURE
+from vercomp.facts import CONSTANTS
 from vercomp.frontends.translation import Offence, Translation, unsupported
 from vercomp.frontends.validate import validate
 from vercomp.ir.graph import Activate, Graph, Opaque
@@ -63,7 +63,7 @@ class CompiledNetwork:
 
     package: Package
     module: ModuleType
-    network: VerifiedNetwork
+    network: BoundedNetwork
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -193,7 +193,7 @@ def compile(  # noqa: A001 - what the tool does
     emitted = found.targets[target](layout, features)
     weights = packages.weights(layout)
     module = import_package(emitted.files)
-    network: VerifiedNetwork = module.Network()
+    network: BoundedNetwork = module.Network()
     fill_weights(network, weights)
     network.eval()
     emitted = emitted.with_file("net.safetensors", weights)
@@ -301,7 +301,6 @@ def analyse(translation: Translation, found: Registry, options: Options, title: 
         title=identifier(title, "network"),
         graph=state.graph,
         constants={n.name: state.facts.of(CONSTANTS, n.name) for n in state.graph.activations()},
-        program=state.facts.of(CURVATURE),
         map_rules=found.map_rules,
     )
 

@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from vercomp.errors import InternalError
 from vercomp.ir.activation import ActivationConstants
-from vercomp.program import Program
 
 T = TypeVar("T")
 
@@ -25,9 +24,6 @@ class Fact(Generic[T]):
 
 CONSTANTS: Fact[ActivationConstants] = Fact("activation constants")
 """Of each activation node: g_L ≤ σ′ ≤ g_U and h_L ≤ σ″ ≤ h_U over ℝ, rounded outward."""
-
-CURVATURE: Fact[Program] = Fact("curvature program")
-"""Of the graph: the bound program whose value is κ(c) with ∇²(c·z) ≽ −κ(c) I."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The bound program over a model's own live parameters: what ``vercomp.regularizer`` gives.
 
-Nothing is emitted here. The same program that certificates rest on is interpreted, with every
-linear map bound to the parameters that the user's optimiser moves.
+Nothing is emitted here. The walk that certificates rest on runs over the model's own graph, with
+every linear map bound to the parameters that the user's optimiser moves.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vercomp.backends.torch.layout import Layout
-from vercomp.core.arithmetic.operations import Arithmetic, Bound
-from vercomp.core.functions import Range
-from vercomp.core.maps.operators import Operator
+from vercomp.core.arithmetic.differentiable import working_type
+from vercomp.core.domains.curvature import curvature
+from vercomp.core.graph import Graph as BoundGraph
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.driver import analyse, translate
 from vercomp.errors import UnsupportedError
-from vercomp.ir.graph import Affine, Graph
+from vercomp.ir.binding import bind
+from vercomp.ir.graph import Graph
 from vercomp.ir.linear_maps import Parameter
-from vercomp.program import ConstantOf, MapOf, evaluate
 from vercomp.registry import Options, registry
 
 
@@ -72,10 +71,25 @@ def regularizer(
         raise UnsupportedError(
             str(error), node=type(model).__name__, remedy="Pass a model with nn.Parameters"
         ) from error
+
+    def nodes(live: LiveParameters) -> BoundGraph:
+        def read(parameter: Parameter) -> Tensor:
+            return live.read(parameter).to(like.device, working_type(like))
+
+        return bind(
+            layout.graph,
+            read,
+            names=layout.nodes.__getitem__,
+            term_name=layout.map_field,
+            function=layout.constants_of,
+            biased=False,
+        )
+
     return Regularizer(
-        LiveProgram.bound,
-        LiveProgram(model, layout),
-        layout.graph.classes,
+        curvature,
+        nodes,
+        LiveParameters(model),
+        layout.graph.outputs,
         like,
         pairs_per_call,
         every,
@@ -89,17 +103,14 @@ def _weights(graph: Graph) -> list[str]:
     return [parameter.name for term in terms for parameter in term.map.parameters()]
 
 
-class LiveProgram:
-    """A bound program whose maps read a model's parameters anew at every evaluation.
+class LiveParameters:
+    """A model's tensors by the names that they had when it was translated, read anew every time.
 
     Args:
-        model: The model; its parameters are found by the names they had when it was translated.
-        layout: Its analysed graph.
+        model: The model.
     """
 
-    def __init__(self, model: nn.Module, layout: Layout) -> None:
-        self.model = model
-        self.layout = layout
+    def __init__(self, model: nn.Module) -> None:
         #: The module and attribute of every tensor of the model, by the tensor's name.
         self.owners = {
             ".".join((*([path] if path else []), name)): (module, name)
@@ -107,27 +118,8 @@ class LiveProgram:
             for name in (*module._parameters, *module._buffers)
         }
 
-    @staticmethod
-    def bound(arithmetic: Arithmetic, live: LiveProgram, c: Tensor) -> Bound:
-        """The program on coefficient rows c (P, C)."""
-        layout = live.layout
-
-        def read(parameter: Parameter) -> Tensor:
-            owner = live.owners.get(parameter.name)
-            return (parameter.value if owner is None else getattr(*owner)).to(c)
-
-        def operator(map_of: MapOf) -> Operator:
-            node = layout.graph.node(map_of.node)
-            assert isinstance(node, Affine)  # noqa: S101 - the program was made from this graph
-            return node.terms[map_of.term].map.bind(read)
-
-        def constant(constant: ConstantOf) -> float | Range:
-            found = layout.constants[constant.activation]
-            values: dict[str, float | Range] = {
-                "g": found.g,
-                "first_range": (found.g_lower, found.g_upper),
-                "second_range": (found.h_lower, found.h_upper),
-            }
-            return values[constant.which]
-
-        return evaluate(layout.program, arithmetic, operator, constant, c, layout.map_field)
+    def read(self, parameter: Parameter) -> Tensor:
+        """The tensor as it is now; a constant of the translation where the model has none."""
+        owner = self.owners.get(parameter.name)
+        found: Tensor = parameter.value if owner is None else getattr(*owner)
+        return found

@@ -15,13 +15,12 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from vercomp.core.network import VerifiedNetwork
+from vercomp.core.bounds import BoundedNetwork
 
 _OURS = (
-    "A B D F H P activation attack b biases bounds c certify chain classes curvature dot exact "
-    "hessian hessian_matrix hessian_product hessian_vector_product input_shape linearize load maps "
-    "margin_coefficients net nn norms offset offsets ops quadratic rounding s self shares t torch "
-    "total v x y"
+    "A B D F H P attack b biases bounds c certify curvature graph hessian hessian_matrix "
+    "hessian_product hessian_vector_product input_shape load maps margin_coefficients net nn norms "
+    "ops output_shape quadratic rounding s self shares t torch v x y"
 )
 """What emitted code calls its own things."""
 
@@ -31,7 +30,7 @@ _RESERVED = frozenset(
         *keyword.softkwlist,
         *dir(builtins),
         *dir(nn.Module()),
-        *dir(VerifiedNetwork),
+        *dir(BoundedNetwork),
         *_OURS.split(),
     ]
 )

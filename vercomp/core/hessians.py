@@ -6,11 +6,6 @@ import torch
 from torch import Tensor
 
 
-def quadratic(jacobian: Tensor, coefficients: Tensor) -> Tensor:
-    """Bᵀ diag(q) B for Jacobians B (P, n, D) or (n, D) and coefficients q (P, n): (P, D, D)."""
-    return jacobian.mT @ (coefficients[:, :, None] * jacobian)
-
-
 def margin_coefficients(y: Tensor, t: Tensor, classes: int, like: Tensor) -> Tensor:
     """Rows e_y − e_t, shape (B, C), typed and placed like ``like``.
 

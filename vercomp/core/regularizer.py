@@ -42,7 +42,8 @@ class Regularizer(nn.Module):
     precision.
 
     Args:
-        program: The bound program: (arithmetic, parameters, c) to :class:`Bound`.
+        program: The bound program: (arithmetic, maps, c) to :class:`Bound`.
+        maps: What the program takes as maps, over parameters.
         parameters: Anything with the parameters as attributes; read anew at every call.
         classes: C.
         like: A parameter; its type and device are followed wherever its module is moved.
@@ -64,6 +65,7 @@ class Regularizer(nn.Module):
     def __init__(
         self,
         program: Callable[[Any, Any, Tensor], Bound],
+        maps: Callable[[Any], Any],
         parameters: Any,
         classes: int,
         like: Tensor,
@@ -83,7 +85,7 @@ class Regularizer(nn.Module):
         self.pairs_per_call = pairs_per_call
         self.symmetric = symmetric
         # In a tuple, so that the network's parameters are not also this module's.
-        self._source = (program, parameters)
+        self._source = (program, maps, parameters)
         y, t = _in_circular_order(classes, symmetric)
         identity = torch.eye(classes, dtype=self.arithmetic.dtype)
         self.register_buffer("_y", y, persistent=False)
@@ -200,13 +202,13 @@ class Regularizer(nn.Module):
 
     def _evaluate(self, rows: Tensor | None) -> Tensor:
         """κ of some rows, or of all; kept in ``latest``."""
-        program, parameters = self._source
+        program, maps, parameters = self._source
         c = self._c if rows is None else self._c[rows]
         self.arithmetic.rows = rows
-        operations = OnDemand(self.arithmetic)
+        operations = OnDemand()
         with torch.autocast(c.device.type, enabled=False):
-            bound = program(operations, self.arithmetic.converted(parameters), c)
-            curvature: Tensor = operations.value(bound.curvature)
+            bound = program(operations, maps(self.arithmetic.converted(parameters)), c)
+            curvature: Tensor = operations.value(self.arithmetic, bound.curvature)
         with torch.no_grad():
             self._put(self.latest, curvature.detach(), rows)
         return curvature

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from safetensors.torch import load
 
-from .network import Bounds, VerifiedNetwork, checksum
+from .bounds import BoundedNetwork, Bounds, checksum
+from .network import VerifiedNetwork
 
 N = TypeVar("N", bound=VerifiedNetwork)
 
@@ -35,7 +36,8 @@ def fill(network: N, files: Mapping[str, bytes]) -> N:
     fill_weights(network, files["net.safetensors"])
     manifest = json.loads(files["manifest.json"])
     stored = manifest["bounds"]
-    if _unchanged(manifest["files"], files) and stored.get("checksum") == checksum(stored):
+    own = _unchanged(manifest["files"], files) and stored.get("checksum") == checksum(stored)
+    if own and isinstance(network, BoundedNetwork):
         network.adopt(Bounds.from_json(stored))
     return network.eval()
 

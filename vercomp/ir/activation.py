@@ -38,6 +38,11 @@ class Activation:
     parameters: tuple[tuple[str, float], ...] = ()
     deviation: float = 0.0
 
+    @property
+    def value(self) -> Callable[[Tensor], Tensor]:
+        """σ as a domain calls it."""
+        return self.spelling
+
     def __str__(self) -> str:
         if not self.parameters:
             return self.name
@@ -59,6 +64,16 @@ class ActivationConstants:
     h_upper: float
     origin: str
     """Where the numbers come from, for the comment beside them: exact values or an enclosure."""
+
+    @property
+    def first_range(self) -> tuple[float, float]:
+        """(g_L, g_U)."""
+        return self.g_lower, self.g_upper
+
+    @property
+    def second_range(self) -> tuple[float, float]:
+        """(h_L, h_U)."""
+        return self.h_lower, self.h_upper
 
     @property
     def g(self) -> float:

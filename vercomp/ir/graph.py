@@ -11,27 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
-import networkx as nx
 from torch import Tensor
 
+from vercomp.core.graph import Dag, Input
 from vercomp.errors import InternalError
 from vercomp.ir.activation import Activation
 from vercomp.ir.linear_maps import LinearMap, Parameter, Shape
 
-
-@dataclass(frozen=True)
-class Input:
-    """The one input of a network."""
-
-    name: str
-    shape: Shape
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """No parents."""
-        return ()
+__all__ = ["Activate", "Affine", "Graph", "Input", "Node", "Offset", "Opaque", "Term"]
 
 
 @dataclass(frozen=True)
@@ -121,16 +109,8 @@ Node = Input | Affine | Activate | Opaque
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A network: nodes in topological order, the first one its input.
-
-    Args:
-        nodes: Every node after those that it reads.
-        output: Name of the node whose value are the logits.
-    """
-
-    nodes: tuple[Node, ...]
-    output: str
+class Graph(Dag[Node]):
+    """A network as its source has it: symbols over parameters."""
 
     @property
     def input(self) -> Input:
@@ -139,20 +119,6 @@ class Graph:
         if not isinstance(first, Input):
             raise InternalError("a graph's first node must be its input", node=first.name)
         return first
-
-    @property
-    def classes(self) -> int:
-        """Number of logits."""
-        shape = self.node(self.output).shape
-        return shape[0] if len(shape) == 1 else 0
-
-    def node(self, name: str) -> Node:
-        """The node of that name."""
-        return self._by_name[name]
-
-    def children(self, name: str) -> tuple[Node, ...]:
-        """The nodes that read ``name``, in graph order; once each."""
-        return self._children[name]
 
     def affine(self) -> Iterator[Affine]:
         """The affine nodes, in order."""
@@ -176,24 +142,3 @@ class Graph:
                 found.update({p.name: p for p in offset.map.parameters()})
                 found[offset.vector.name] = offset.vector
         return tuple(found.values())
-
-    def network(self) -> nx.DiGraph:
-        """The graph as networkx has it: names as nodes, an edge from parent to child."""
-        directed = nx.DiGraph()
-        directed.add_nodes_from(node.name for node in self.nodes)
-        directed.add_edges_from(
-            (parent, node.name) for node in self.nodes for parent in node.parents
-        )
-        return directed
-
-    @cached_property
-    def _by_name(self) -> dict[str, Node]:
-        return {node.name: node for node in self.nodes}
-
-    @cached_property
-    def _children(self) -> dict[str, tuple[Node, ...]]:
-        children: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
-        for node in self.nodes:
-            for parent in dict.fromkeys(node.parents):
-                children[parent].append(node)
-        return {name: tuple(found) for name, found in children.items()}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import networkx as nx
-
 from vercomp.ir.graph import Activate, Affine, Graph, Node, Opaque, Term
 from vercomp.ir.linear_maps import (
     Composition,
@@ -45,7 +43,7 @@ def rewired(node: Node, names: Mapping[str, str]) -> Node:
 def pruned(nodes: Iterable[Node], output: str) -> Graph:
     """The graph of the nodes on which the output depends, and the input."""
     graph = Graph(tuple(nodes), output)
-    living = {graph.nodes[0].name, output} | nx.ancestors(graph.network(), output)
+    living = {graph.nodes[0].name, output} | graph.ancestors(output)
     return Graph(tuple(node for node in graph.nodes if node.name in living), output)
 
 

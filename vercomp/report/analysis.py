@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vercomp.core.network import Bounds
+    from vercomp.core.bounds import Bounds
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def _check(data: Dataset, shape: tuple[int, ...], layout: Layout) -> None:
         )
     if not data.x.isfinite().all():
         raise InputDataError("inputs hold NaN or infinity", location=data.name)
-    classes = layout.graph.classes
+    classes = layout.graph.outputs
     for label in (int(data.y.max()), int(data.y.min())):
         if not 0 <= label < classes:
             raise InputDataError(

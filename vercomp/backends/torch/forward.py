@@ -12,7 +12,6 @@ from vercomp.backends.torch.writer import Writer
 from vercomp.ir.graph import Activate, Affine
 from vercomp.ir.linear_maps import Parameter, Shape, Sum, parts
 from vercomp.ir.rewrite import concatenated_axis
-from vercomp.program import MapOf
 
 _TYPES = {"torch.float64": ", dtype=torch.float64"}
 
@@ -64,7 +63,7 @@ class _Speller:
         axis = concatenated_axis(node)
         chains = []
         for index, term in enumerate(node.terms):
-            target = self.layout.map_field(MapOf(node.name, index))
+            target = self.layout.map_field(node, index)
             maps = parts(term.map)
             offsets = collected(offsets, maps)
             behind = maps[-1:] if axis is not None else ()

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 
 from vercomp.backends.torch import rules
 from vercomp.backends.torch.rules import MapRule
 from vercomp.backends.torch.spelling import Indices, listed
+from vercomp.core import graph as core
 from vercomp.ir.activation import Activation, ActivationConstants
+from vercomp.ir.binding import bind
 from vercomp.ir.graph import Activate, Affine, Graph
 from vercomp.ir.linear_maps import LinearMap, Parameter
+from vercomp.ir.reference import stored_as
 from vercomp.names import identifiers
-from vercomp.program import MapOf, Program
+
+
+class Named:
+    """Something that emitted code has a name for; so have its attributes.
+
+    Args:
+        text: The name.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __getattr__(self, attribute: str) -> Named:
+        """An attribute, by its own name."""
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        return Named(f"{self.text}.{attribute}")
 
 
 @dataclass(frozen=True)
@@ -27,14 +47,12 @@ class Layout:
         title: What the package calls itself; an identifier.
         graph: The merged graph, without opaque nodes.
         constants: The constants of each activation node.
-        program: The curvature program.
         map_rules: How linear maps are spelled.
     """
 
     title: str
     graph: Graph
     constants: Mapping[str, ActivationConstants]
-    program: Program
     map_rules: Mapping[type, MapRule]
 
     @cached_property
@@ -103,12 +121,44 @@ class Layout:
             name += "_"
         return name
 
-    def map_field(self, map_of: MapOf) -> str:
-        """The field of ``Maps`` that holds a term's linear map."""
-        node = self.graph.node(map_of.node)
+    def map_field(self, node: Affine, index: int) -> str:
+        """The field of ``Maps`` that holds the linear map of a term."""
         name = self.nodes[node.name]
-        several = isinstance(node, Affine) and len(node.terms) > 1
-        return self.part(name, map_of.term) if several else name
+        return self.part(name, index) if len(node.terms) > 1 else name
+
+    @cached_property
+    def recorded(self) -> core.Graph:
+        """The graph over the stored parameters, its functions and biases as emitted code has them.
+
+        Programs are recorded over it: which maps multiply out is known, and what is printed are
+        names.
+        """
+
+        def function(activation: Activation) -> Named:
+            return Named(self.functions[activation])
+
+        bound = bind(
+            self.graph,
+            stored_as(self.dtype),
+            names=self.nodes.__getitem__,
+            term_name=self.map_field,
+            function=function,
+            biased=False,
+        )
+        biased = {self.nodes[node.name] for node in self.graph.affine() if node.offsets}
+        nodes = []
+        for node in bound.nodes:
+            if isinstance(node, core.Affine) and node.name in biased:
+                named: Any = Named(f"b.{node.name}")
+                node = replace(node, bias=named)
+            nodes.append(node)
+        return core.Graph(tuple(nodes), bound.output)
+
+    @property
+    def terms(self) -> list[core.Term]:
+        """All terms of the recorded graph."""
+        affine = (node for node in self.recorded.nodes if isinstance(node, core.Affine))
+        return [term for node in affine for term in node.terms]
 
     def part(self, whole: str, index: int) -> str:
         """The identifier of one of several parts of what has an identifier; no node has it."""

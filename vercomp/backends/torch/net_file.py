@@ -7,15 +7,10 @@ import textwrap
 from collections.abc import Mapping
 
 from vercomp.activations import function_source
-from vercomp.backends.torch.bounds import (
-    biases_section,
-    curvature_section,
-    linearize_section,
-    maps_section,
-)
 from vercomp.backends.torch.forward import forward_lines, parameter_lines
-from vercomp.backends.torch.hessian import hessian_section, product_section
 from vercomp.backends.torch.layout import Layout
+from vercomp.backends.torch.nodes import biases_section, graph_section, maps_section
+from vercomp.backends.torch.programs import curvature_section, hessian_section, product_section
 from vercomp.backends.torch.writer import WIDTH, Writer
 from vercomp.ir.activation import Activation
 from vercomp.ir.graph import Activate, Affine
@@ -30,13 +25,17 @@ EXPORTS: Mapping[str, tuple[str, ...]] = {
 
 
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "domains.rounding": ("Rounded", "Summand"),
+    "arithmetic.operations": ("Arithmetic", "Bound"),
+    "arithmetic.rounded": ("Rounded",),
+    "arithmetic.tensors": ("quadratic",),
+    "bounds": ("BoundedNetwork",),
     "functions": ("Elementwise",),
-    "hessians": ("margin_coefficients", "quadratic"),
+    "graph": ("Activate", "Affine", "Graph", "Input", "Term"),
+    "hessians": ("margin_coefficients",),
     "maps.axes": ("AlongAxis", "AxesSum"),
     "maps.convolution": ("Convolution",),
     "maps.monomials": ("Diagonal", "Monomial"),
-    "maps.operators": ("Dense",),
+    "maps.operators": ("Dense", "Operator"),
     "maps.sums": ("SideBySide", "Sum", "Transposed"),
 }
 """What a file imports where it uses it, by the module that it comes from."""
@@ -70,13 +69,7 @@ def init_text(layout: Layout, features: tuple[str, ...]) -> str:
 def net_text(layout: Layout, features: tuple[str, ...]) -> str:
     """net.py."""
     body = Writer()
-    for section in (
-        _functions,
-        maps_section,
-        biases_section,
-        curvature_section,
-        linearize_section,
-    ):
+    for section in (_functions, maps_section, biases_section, graph_section, curvature_section):
         body.blank(2)
         section(layout, body)
     body.blank(2)
@@ -105,7 +98,7 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
     writer = Writer()
     ready = "certify" if "certify" in features else "use"
     shape = "×".join(map(str, layout.graph.input.shape))
-    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.graph.classes} logits.')
+    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.graph.outputs} logits.')
     writer.blank()
     for node in layout.graph.nodes:
         name = layout.nodes[node.name]
@@ -144,13 +137,9 @@ def _imports(text: str, features: tuple[str, ...]) -> str:
     if "F." in text:
         torch_lines.append("from torch.nn import functional as F")
     used = {
-        "arithmetic.operations": ["Arithmetic", "Bound"],
-        "linearization": ["Linearization"],
-        "network": ["VerifiedNetwork"],
         "storage": ["load_network"],
         **{module: _used(names, text) for module, names in _OPTIONAL.items()},
     }
-    used["maps.operators"] = sorted({"Operator", *used["maps.operators"]})
     if "regularizer" in features:
         used["regularizer"] = ["Regularizer", "trainable"]
     local = [f"from .core.{m} import {', '.join(names)}" for m, names in used.items() if names]
@@ -214,15 +203,15 @@ def _constants(
 def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
     graph = layout.graph
     sizes = ", ".join(map(str, graph.input.shape))
-    writer.line("class Network(VerifiedNetwork):")
+    writer.line("class Network(BoundedNetwork):")
     with writer.indented():
-        writer.line(f'"""The network itself: batches (B, {sizes}) to logits (B, {graph.classes}).')
+        writer.line(f'"""The network itself: batches (B, {sizes}) to logits (B, {graph.outputs}).')
         writer.blank()
         writer.line("An ordinary module: train it, move it, save it; bounds follow the weights.")
         writer.line('"""')
         writer.blank()
         writer.line(f"input_shape = {graph.input.shape!r}")
-        writer.line(f"classes = {graph.classes}")
+        writer.line(f"output_shape = {graph.node(graph.output).shape!r}")
         writer.blank()
         writer.line("def __init__(self) -> None:")
         with writer.indented():
@@ -254,15 +243,13 @@ def _isort(name: str) -> tuple[bool, str]:
 
 
 _HOOKS = '''\
-def bound_program(self, arithmetic: Any, c: Tensor) -> Bound:
-    """The curvature program over these parameters."""
-    return curvature(arithmetic, self, c)
+def nodes(self) -> Graph:
+    """The graph over these parameters."""
+    return graph(self)
 
-def evaluate_with_errors(
-    self, x: Tensor, c: Tensor, norms: Mapping[str, float]
-) -> Linearization:
-    """Value, gradient and what rounding did to them."""
-    return linearize(self, norms, x, c)
+def bound_program(self, arithmetic: Arithmetic, c: Tensor) -> Bound:
+    """The curvature program over these parameters."""
+    return curvature(arithmetic, maps(self), c)
 '''
 
 _METHODS: Mapping[str, str] = {
@@ -330,6 +317,7 @@ def regularizer(network: Network, pairs_per_call: int | None = 16, every: int = 
     """The curvature bound as a term of a training loss, over the network's live parameters."""
     return Regularizer(
         curvature,
+        maps,
         network,
         network.classes,
         trainable(network),

@@ -17,7 +17,6 @@ from vercomp.backends.torch.net_file import init_text, net_text
 from vercomp.errors import UsageError
 from vercomp.ir.graph import Activate, Affine, Node
 from vercomp.ir.printer import bias_text
-from vercomp.program import MapOf
 
 FEATURES = ("certify", "attack", "hessian", "regularizer")
 """What a package can be asked to do."""
@@ -110,7 +109,7 @@ def manifest(
         "versions": dict(versions),
         "emit": list(features),
         "input_shape": list(layout.graph.input.shape),
-        "classes": layout.graph.classes,
+        "classes": layout.graph.outputs,
         "parameters": {layout.parameters[p.name]: p.name for p in layout.graph.parameters()},
         "nodes": [_node(layout, node) for node in layout.graph.nodes],
         "output": layout.nodes[layout.graph.output],
@@ -146,7 +145,7 @@ def _node(layout: Layout, node: Node) -> dict[str, Any]:
         terms = [
             {
                 "parent": layout.nodes[term.parent],
-                "map": layout.map_field(MapOf(node.name, index)),
+                "map": layout.map_field(node, index),
                 "text": str(term.map),
             }
             for index, term in enumerate(node.terms)

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from vercomp.backends.torch.wrapping import wrapped
-from vercomp.errors import InternalError
 
 WIDTH = 100
 
@@ -21,8 +20,6 @@ class Writer:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._depth = 0
-        self._last = ""
-        self._last_begins = 0
 
     @contextmanager
     def indented(self) -> Iterator[None]:
@@ -33,7 +30,6 @@ class Writer:
 
     def line(self, text: str = "") -> None:
         """One line, or an empty one; a statement that is too long becomes several."""
-        self._last, self._last_begins = text, len(self._lines)
         indent = "    " * self._depth
         parts = wrapped(text, WIDTH - len(indent))
         self._lines += [indent + part if part else "" for part in parts]
@@ -81,20 +77,15 @@ class Writer:
         """``target = expression``."""
         self.line(f"{target} = {expression}")
 
-    def assign_sum(self, target: str, terms: Sequence[str]) -> None:
-        """``target = Σ terms``; a second term that does not fit is added by itself."""
-        if len(terms) == 2 and not self.fits(f"{target} = {terms[0]} + {terms[1]}"):
-            self.assign(target, terms[0])
-            terms = [target, terms[1]]
-        self.assign(target, " + ".join(terms))
+    def inside(self) -> Writer:
+        """A writer for lines of this depth, to be appended later."""
+        writer = Writer()
+        writer._depth = self._depth
+        return writer
 
-    def return_last(self, name: str) -> None:
-        """Return what the last statement assigns to ``name``."""
-        head = f"{name} = "
-        if not self._last.startswith(head):
-            raise InternalError(f"the last line does not assign {name}")
-        del self._lines[self._last_begins :]
-        self.line(f"return {self._last.removeprefix(head)}")
+    def append(self, other: Writer) -> None:
+        """All lines of another writer."""
+        self._lines += other._lines
 
     def fits(self, text: str) -> bool:
         """Whether a statement fits on a line of its own here."""

@@ -17,9 +17,15 @@ from torch import Tensor, nn
 from ..functions import Range
 from ..maps.operators import Dense, Operator
 from .dense_adjoint import AdjointAround, Scratch
+from .operations import Arithmetic
 
 _TINY = 1e-30
 _SINGLE = torch.float32.itemsize
+
+
+def working_type(like: Tensor) -> torch.dtype:
+    """The type of a parameter; float32 where that is half precision."""
+    return torch.float32 if like.dtype.itemsize < _SINGLE else like.dtype
 
 
 class Around(NamedTuple):
@@ -29,7 +35,7 @@ class Around(NamedTuple):
     radius: Tensor | float
 
 
-class Differentiable(nn.Module):
+class Differentiable(Arithmetic, nn.Module):
     """The arithmetic of regularisers. Its state (singular vectors) are buffers, one a site.
 
     Args:
@@ -55,8 +61,7 @@ class Differentiable(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The parameters' type, as it is now; float32 where they are in half precision."""
-        dtype = self._like[0].dtype
-        return torch.float32 if dtype.itemsize < _SINGLE else dtype
+        return working_type(self._like[0])
 
     @property
     def device(self) -> torch.device:
@@ -67,60 +72,62 @@ class Differentiable(nn.Module):
         """The parameters in the type that is computed in."""
         return parameters if self._like[0].dtype == self.dtype else _Converted(parameters, self)
 
-    def norm2(self, operator: Operator, site: str) -> Tensor:
+    def norm2(self, operator: Operator, *, name: str = "") -> Tensor:
         """‖A v‖ at the current right singular vector v."""
-        return self._rayleigh(operator, None, site)[0].clamp_min(_TINY).sqrt()
+        return self._rayleigh(operator, None, name)[0].clamp_min(_TINY).sqrt()
 
-    def weighted_norm2_squared(self, operator: Operator, weights: Tensor, site: str) -> Tensor:
+    def weighted_norm2_squared(
+        self, operator: Operator, weights: Tensor, *, name: str = ""
+    ) -> Tensor:
         """Σ_j q_j (A v)_j² at the current vectors v, one a row of the weights."""
-        return self._rayleigh(operator, weights, site, self.rows)
+        return self._rayleigh(operator, weights, name, self.rows)
 
-    def constant(self, value: float) -> Tensor:
+    def constant(self, value: float, *, name: str = "") -> Tensor:
         """A number as a tensor."""
         return torch.full((), value, dtype=self.dtype, device=self.device)
 
-    def zeros(self, c: Tensor) -> Tensor:
+    def zeros(self, c: Tensor, *, name: str = "") -> Tensor:
         """0 for each row of c."""
         return c.new_zeros(len(c))
 
-    def add(self, a: Tensor, b: Tensor) -> Tensor:
+    def add(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
         """a + b."""
         return a + b
 
-    def multiply(self, a: Tensor, b: Tensor) -> Tensor:
+    def multiply(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
         """a · b."""
         return a * b
 
-    def square_root(self, a: Tensor) -> Tensor:
+    def square_root(self, a: Tensor, *, name: str = "") -> Tensor:
         """√a, with a finite derivative at zero."""
         return a.clamp_min(_TINY).sqrt()
 
-    def minimum(self, a: Tensor, b: Tensor) -> Tensor:
+    def minimum(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
         """The smaller of two bounds."""
         return torch.minimum(a, b)
 
-    def refine(self, a: Tensor, b: Tensor) -> Tensor:
+    def refine(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
         """b, which is never the larger of the two."""
         return b
 
-    def row_max(self, weights: Tensor) -> Tensor:
+    def row_max(self, weights: Tensor, *, name: str = "") -> Tensor:
         """max_j q_j."""
         return weights.amax(1)
 
-    def row_norm(self, interval: Around) -> Tensor:
+    def row_norm(self, interval: Around, *, name: str = "") -> Tensor:
         """√Σ (|mid| + rad)², with a finite derivative at zero."""
         size = interval.middle.abs() + interval.radius
         return size.square().sum(1).clamp_min(_TINY).sqrt()
 
-    def exactly(self, c: Tensor) -> Around:
+    def exactly(self, c: Tensor, *, name: str = "") -> Around:
         """c ± 0."""
         return Around(c, 0.0)
 
-    def join(self, a: Around, b: Around) -> Around:
+    def join(self, a: Around, b: Around, *, name: str = "") -> Around:
         """a + b."""
         return Around(a.middle + b.middle, a.radius + b.radius)
 
-    def adjoint(self, operator: Operator, interval: Around) -> Around:
+    def adjoint(self, operator: Operator, interval: Around, *, name: str = "") -> Around:
         """Aᵀ mid ± |A|ᵀ rad."""
         middle, radius = interval
         if not isinstance(radius, Tensor):
@@ -130,7 +137,7 @@ class Differentiable(nn.Module):
             return Around(*found)
         return Around(operator.adjoint(middle), operator.abs_adjoint(radius))
 
-    def through(self, interval: Around, slope: Range) -> Around:
+    def through(self, interval: Around, slope: Range, *, name: str = "") -> Around:
         """F ⊙ [g_L, g_U]: the least and the largest of the products."""
         low, high = slope
         if not isinstance(interval.radius, Tensor):
@@ -140,7 +147,7 @@ class Differentiable(nn.Module):
         lower, upper = -_depth(interval, slope), _depth(interval, (-high, -low))
         return Around(0.5 * (upper + lower), 0.5 * (upper - lower))
 
-    def concavity(self, interval: Around, second: Range) -> Tensor:
+    def concavity(self, interval: Around, second: Range, *, name: str = "") -> Tensor:
         """max(0, −min F σ″)."""
         depth = _depth(interval, second)
         return depth if second[0] < 0.0 < second[1] else depth.clamp_min(0.0)

@@ -1,67 +1,98 @@
-"""A bound program evaluated only as far as one of its results asks.
+"""Operations written down before, or instead of, being run.
 
-Training needs κ and neither the Lipschitz constant nor every norm. A program is a straight line of
-operations; here they are written down first, and then those that the result depends on are run.
+A program over an arithmetic is a straight line of operations. Handed a :class:`Recording` in the
+place of an arithmetic, it leaves its steps behind. They can be printed as source, and run as far as
+one of the results asks: training needs κ and neither the Lipschitz constant nor every norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from .operations import Arithmetic
 
 
-class Deferred:
-    """An operation with its arguments, and its value once it has been run.
+class Step:
+    """An operation with its arguments.
 
     Args:
-        operation: What gives the value.
-        arguments: Values, or operations that were deferred earlier.
+        operation: Its name in the arithmetic.
+        arguments: Earlier steps, or anything that the operation takes.
+        name: What the program calls the result; empty where it has no name.
+        note: The formula that this step and its neighbours compute.
     """
 
-    def __init__(self, operation: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def __init__(self, operation: str, arguments: tuple[Any, ...], name: str, note: str) -> None:
         self.operation = operation
         self.arguments = arguments
-        self.value: Any = None
+        self.name = name
+        self.note = note
 
 
-class OnDemand:
-    """An :class:`~.operations.Arithmetic` that defers the operations of another.
+class Recording:
+    """Stands in for an arithmetic and keeps every operation as a :class:`Step`.
 
     Args:
-        arithmetic: The one whose operations they are.
+        taken: Names that no step may have.
+
+    Attributes:
+        steps: The steps, in the program's order.
     """
 
-    def __init__(self, arithmetic: Arithmetic) -> None:
-        self._arithmetic = arithmetic
-        self._steps: list[Deferred] = []
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.steps: list[Step] = []
+        self._note = ""
+        self._taken = set(taken)
+
+    def note(self, formula: str) -> None:
+        """Say which formula the next steps compute."""
+        self._note = formula
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        """The operation of that name, deferred."""
-        return partial(self._defer, getattr(self._arithmetic, operation))
+        """The operation of that name, recorded."""
+        if operation.startswith("__"):
+            raise AttributeError(operation)
+        return partial(self._record, operation)
 
-    def refine(self, a: Any, b: Any) -> Any:
+    def _record(self, operation: str, *arguments: Any, name: str = "") -> Step:
+        step = Step(operation, arguments, self._unique(name), self._note)
+        self.steps.append(step)
+        return step
+
+    def _unique(self, name: str) -> str:
+        """The name, with a number behind it where another step has it."""
+        unique, count = name, 1
+        while unique and unique in self._taken:
+            count += 1
+            unique = f"{name}_{count}"
+        self._taken.add(unique)
+        return unique
+
+    def needed(self, results: Iterable[Any]) -> list[Step]:
+        """The steps on which some results depend, in the program's order."""
+        wanted = {id(result) for result in results}
+        kept = []
+        for step in reversed(self.steps):
+            if id(step) in wanted:
+                wanted.update(id(argument) for argument in step.arguments)
+                kept.append(step)
+        return kept[::-1]
+
+
+class OnDemand(Recording):
+    """A recording that is run as far as one of its results asks."""
+
+    def refine(self, a: Any, b: Any, *, name: str = "") -> Any:
         """b, which real arithmetic never puts above a: nothing that only a needs is run."""
         return b
 
-    def value(self, wanted: Any) -> Any:
-        """The value of a result, by the steps that it depends on, in the program's order."""
-        needed = {id(wanted)}
-        for step in reversed(self._steps):
-            if id(step) in needed:
-                needed.update(id(argument) for argument in step.arguments)
-        for step in self._steps:
-            if id(step) in needed:
-                step.value = step.operation(*[_value(argument) for argument in step.arguments])
-        return wanted.value
-
-    def _defer(self, operation: Callable[..., Any], *arguments: Any) -> Deferred:
-        step = Deferred(operation, arguments)
-        self._steps.append(step)
-        return step
-
-
-def _value(argument: Any) -> Any:
-    return argument.value if isinstance(argument, Deferred) else argument
+    def value(self, arithmetic: Arithmetic, result: Any) -> Any:
+        """The value of a result, by the steps that it depends on."""
+        values: dict[int, Any] = {}
+        for step in self.needed((result,)):
+            arguments = [values.get(id(argument), argument) for argument in step.arguments]
+            operation = getattr(arithmetic, step.operation)
+            values[id(step)] = operation(*arguments, name=step.name)
+        return values.get(id(result), result)

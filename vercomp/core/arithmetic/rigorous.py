@@ -13,14 +13,14 @@ from torch import Tensor
 from ..functions import Range
 from ..maps.operators import Operator
 from ..norms import bounds as norms
-from .operations import Interval
+from .operations import Arithmetic, Interval
 from .outward import UNIT_ROUNDOFF, down, up
 
 _BLOCK_ENTRIES = 2**18
 """Of intervals so many entries are treated at a time: what stays in the cache is faster."""
 
 
-class Rigorous:
+class Rigorous(Arithmetic):
     """The arithmetic of certificates. Operators and coefficients must be in float64.
 
     An instance is for one state of the weights: it remembers the norm of an operator.
@@ -33,11 +33,13 @@ class Rigorous:
         self.device = torch.device(device)
         self._norms: WeakKeyDictionary[Operator, float] = WeakKeyDictionary()
 
-    def norm2(self, operator: Operator, site: str) -> Tensor:
+    def norm2(self, operator: Operator, *, name: str = "") -> Tensor:
         """Proved upper bound of ‖A‖₂ (:mod:`..norms.bounds`)."""
         return self.constant(self._norm(operator))
 
-    def weighted_norm2_squared(self, operator: Operator, weights: Tensor, site: str) -> Tensor:
+    def weighted_norm2_squared(
+        self, operator: Operator, weights: Tensor, *, name: str = ""
+    ) -> Tensor:
         """Proved upper bounds of λ_max(Aᵀ diag(q) A)."""
         return norms.weighted_norm2_squared(operator, weights, self._norms.get(operator))
 
@@ -46,40 +48,40 @@ class Rigorous:
             self._norms[operator] = norms.norm2(operator)
         return self._norms[operator]
 
-    def constant(self, value: float) -> Tensor:
+    def constant(self, value: float, *, name: str = "") -> Tensor:
         """A float64 number, exactly."""
         return torch.tensor(value, dtype=torch.float64, device=self.device)
 
-    def zeros(self, c: Tensor) -> Tensor:
+    def zeros(self, c: Tensor, *, name: str = "") -> Tensor:
         """0 for each row of c."""
         return c.new_zeros(len(c))
 
-    def add(self, a: Tensor, b: Tensor) -> Tensor:
+    def add(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
         """a + b, rounded up."""
         return up(a + b)
 
-    def multiply(self, a: Tensor, b: Tensor) -> Tensor:
+    def multiply(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
         """a · b, rounded up; 0 · ∞ is 0, as a term that vanishes does whatever it is scaled by."""
         product = torch.nextafter(a * b, self.constant(math.inf))
         return torch.where((a == 0) | (b == 0), 0.0, product)
 
-    def square_root(self, a: Tensor) -> Tensor:
+    def square_root(self, a: Tensor, *, name: str = "") -> Tensor:
         """√a, rounded up."""
         return up(a.sqrt())
 
-    def minimum(self, a: Tensor, b: Tensor) -> Tensor:
+    def minimum(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
         """The smaller of two valid bounds."""
         return torch.minimum(a, b)
 
-    def refine(self, a: Tensor, b: Tensor) -> Tensor:
+    def refine(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
         """The smaller of two valid bounds: rounding upward may have cost b more."""
         return torch.minimum(a, b)
 
-    def row_max(self, weights: Tensor) -> Tensor:
+    def row_max(self, weights: Tensor, *, name: str = "") -> Tensor:
         """max_j q_j, exactly."""
         return weights.amax(1)
 
-    def row_norm(self, interval: Interval) -> Tensor:
+    def row_norm(self, interval: Interval, *, name: str = "") -> Tensor:
         """√Σ max(|lower|, |upper|)², rounded up; rows are scaled, so no square under- or overflows.
 
         A sum of n squares and its root are off by at most (n + 4)u of themselves; the squares that
@@ -88,15 +90,15 @@ class Rigorous:
         (bounds,) = _by_rows(_largest_norm, interval, interval.lower.shape[1])
         return bounds
 
-    def exactly(self, c: Tensor) -> Interval:
+    def exactly(self, c: Tensor, *, name: str = "") -> Interval:
         """[c, c]."""
         return Interval(c, c)
 
-    def join(self, a: Interval, b: Interval) -> Interval:
+    def join(self, a: Interval, b: Interval, *, name: str = "") -> Interval:
         """[a + b], rounded outward."""
         return Interval(down(a.lower + b.lower), up(a.upper + b.upper))
 
-    def adjoint(self, operator: Operator, interval: Interval) -> Interval:
+    def adjoint(self, operator: Operator, interval: Interval, *, name: str = "") -> Interval:
         """Aᵀ mid ± (|A|ᵀ rad + rounding).
 
         Each entry sums m products: the float64 sum is off by at most 2(m + 2)u |A|ᵀ(|mid| + rad);
@@ -107,7 +109,7 @@ class Rigorous:
         lower, upper = _by_rows(run, interval, max(operator.shape))
         return Interval(lower, upper)
 
-    def through(self, interval: Interval, slope: Range) -> Interval:
+    def through(self, interval: Interval, slope: Range, *, name: str = "") -> Interval:
         """The products of the end points, rounded outward."""
         opposite = (-slope[0], -slope[1])
 
@@ -117,7 +119,7 @@ class Rigorous:
         lower, upper = _by_rows(ends, interval, interval.lower.shape[-1])
         return Interval(lower, upper)
 
-    def concavity(self, interval: Interval, second: Range) -> Tensor:
+    def concavity(self, interval: Interval, second: Range, *, name: str = "") -> Tensor:
         """max(0, −min F σ″), rounded up; an interval that is not finite gives infinity."""
 
         def depth(lower: Tensor, upper: Tensor) -> tuple[Tensor]:

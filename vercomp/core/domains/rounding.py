@@ -23,16 +23,18 @@ for the point at hand, once for whichever point on the boundary the certificate 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..arithmetic.outward import UNIT_ROUNDOFF
+from ..arithmetic.rounded import Rounded, exact
 from ..functions import Elementwise
+from ..graph import Activate, Affine, Graph, Input
+from ..linearization import Linearization
 from ..maps.operators import Operator
+from ..walk import Domain, backward, forward, rule
 
 _GUARD = 1.0 + 2.0**-40
 """Covers the rounding of the few operations that make up a bound."""
@@ -41,25 +43,91 @@ _TINY = 1e-150
 """Added to every norm: entries whose squares underflow are smaller, together."""
 
 
-class Rounded(NamedTuple):
-    """A value (..., n) in float64 and a bound (...) of its 2-norm error, row by row."""
+def linearize(graph: Graph, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Linearization:
+    """f = c·z(x) and ∇f at flat points, with bounds of what rounding did.
 
-    value: Tensor
-    error: Tensor
+    Args:
+        graph: The graph, over float64 operators.
+        norms: Proved ‖A‖₂ of every map, by the names of the terms.
+        x: Points, shape (..., D).
+        c: Coefficients, shape (..., outputs); leading axes broadcast with those of x.
+    """
+    values = forward(Values(norms, exact(x)), graph)
+    f = dot(c, values[graph.output])
+    found = backward(Gradients(norms, values), graph, exact(c))
+    gradient = found.get(graph.nodes[0].name)
+    if gradient is None:  # nothing leads from the input to the output
+        gradient = exact(torch.zeros_like(x))
+    return Linearization(f.value[..., 0], gradient.value, f.error, gradient.error)
 
 
-@dataclass(frozen=True)
-class Summand:
-    """One A a of an affine node: the operator, its proved norm, the value it is applied to."""
+class Values(Domain[Rounded]):
+    """The value of every node on flat vectors, with a bound of its rounding.
 
-    operator: Operator
-    norm: float
-    argument: Rounded
+    Args:
+        norms: Proved ‖A‖₂ of every map, by the names of the terms.
+        x: The input.
+    """
+
+    title = "values with rounding errors"
+
+    def __init__(self, norms: Mapping[str, float], x: Rounded) -> None:
+        self.norms = norms
+        self.x = x
+
+    @rule(Input)
+    def input(self, node: Input) -> Rounded:
+        """The input itself."""
+        return self.x
+
+    @rule(Affine)
+    def affine(self, node: Affine, *parents: Rounded) -> Rounded:
+        """z = Σ A_k a_k + b."""
+        parts = [
+            _product(term.map, self.norms[term.name], a, adjoint=False)
+            for term, a in zip(node.terms, parents, strict=True)
+        ]
+        return total(parts if node.bias is None else [*parts, node.bias])
+
+    @rule(Activate)
+    def activation(self, node: Activate, z: Rounded) -> Rounded:
+        """a = σ(z)."""
+        return activation(node.function, z)
 
 
-def exact(value: Tensor) -> Rounded:
-    """A value that is what it is: inputs, weights, coefficients."""
-    return Rounded(value, torch.zeros(value.shape[:-1], dtype=value.dtype, device=value.device))
+class Gradients(Domain[Rounded]):
+    """The gradient of f with respect to every node, with a bound of its rounding.
+
+    Args:
+        norms: Proved ‖A‖₂ of every map, by the names of the terms.
+        values: The values of the nodes.
+    """
+
+    title = "gradients with rounding errors"
+
+    def __init__(self, norms: Mapping[str, float], values: Mapping[str, Rounded]) -> None:
+        self.norms = norms
+        self.values = values
+
+    @rule(Input)
+    def input(self, node: Input, s: Rounded) -> Iterator[tuple[str, Rounded]]:
+        """Nothing comes before the input."""
+        return iter(())
+
+    @rule(Affine)
+    def affine(self, node: Affine, s: Rounded) -> Iterator[tuple[str, Rounded]]:
+        """Aᵀ s to every parent."""
+        for term in node.terms:
+            yield term.parent, adjoint(term.map, self.norms[term.name], s)
+
+    @rule(Activate)
+    def activation(self, node: Activate, s: Rounded) -> Iterator[tuple[str, Rounded]]:
+        """σ′(z) ⊙ s."""
+        yield node.parent, chain(node.function, self.values[node.parent], s)
+
+    def join(self, name: str, one: Rounded, other: Rounded) -> Rounded:
+        """Two paths to the same node are added."""
+        return total([one, other])
 
 
 def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = False) -> Rounded:
@@ -69,12 +137,6 @@ def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = F
     if operator is None:
         return exact(row)
     return Rounded(operator.apply(row), _lost(operator, operator.fan_in, row) * _GUARD)
-
-
-def affine(summands: Sequence[Summand], bias: Rounded | None = None) -> Rounded:
-    """z = Σ A_k a_k + b."""
-    parts = [_product(s.operator, s.norm, s.argument, adjoint=False) for s in summands]
-    return total(parts if bias is None else [*parts, bias])
 
 
 def activation(function: Elementwise, z: Rounded) -> Rounded:

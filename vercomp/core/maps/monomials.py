@@ -157,6 +157,16 @@ class Monomial(Operator):
         )
 
     @cached_property
+    def is_permutation(self) -> bool:
+        """Whether every input is read once, as it is: an isometry."""
+        return (
+            self.factor is None
+            and self.index.numel() == self.inputs
+            and not self.has_zeros
+            and self.fan_out <= 1
+        )
+
+    @cached_property
     def has_zeros(self) -> bool:
         """Whether some entry of the result is always zero."""
         return bool((self.index == self.inputs).any())

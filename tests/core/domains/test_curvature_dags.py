@@ -8,9 +8,9 @@ import pytest
 import torch
 from curvatures import bound, curvature_program, derivatives, kappa, margins
 from graphs import Draw, activation
+from passes.paths import LIMIT, paths
 
 from passes.merge_affine import MergeAffine
-from passes.paths import LIMIT, paths
 from vercomp.ir.axis_maps import Total
 from vercomp.ir.check import check
 from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution, Window

@@ -9,10 +9,10 @@ import pytest
 import torch
 from curvatures import DOUBLE, bound, curvature_program, hessians, kappa, margins
 from graphs import activation, chain, decorated, plain, residual
+from passes.curvature import Curvature
 from torch import Tensor
 
 from passes.activation_constants import ActivationConstantsPass
-from passes.curvature import Curvature
 from vercomp.activations import constants
 from vercomp.errors import InternalError
 from vercomp.facts import CURVATURE, GRAPH

@@ -1,0 +1,20 @@
+"""A float64 value together with what rounding may have done to it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rounded(NamedTuple):
+    """A value (..., n) in float64, and for each row (...) a bound of its 2-norm error."""
+
+    value: Tensor
+    error: Tensor
+
+
+def exact(value: Tensor) -> Rounded:
+    """A value that nothing was done to: inputs, weights, coefficients."""
+    return Rounded(value, torch.zeros(value.shape[:-1], dtype=value.dtype, device=value.device))

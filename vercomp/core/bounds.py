@@ -1,0 +1,144 @@
+"""The proved numbers that certificates rest on, for one state of a network's weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from .arithmetic.operations import Arithmetic, Bound
+from .arithmetic.rigorous import Rigorous
+from .domains.rounding import linearize
+from .linearization import Linearization
+from .network import VerifiedNetwork
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The rigorous evaluation of a network's curvature program, for one state of its weights.
+
+    Args:
+        fingerprint: Of the weights that the bounds are for.
+        curvature: K (C, C), float64: ∇²(z_y − z_t) ≽ −K[y, t] I everywhere; 0 on the diagonal.
+        lipschitz: L (C, C), float64: ‖∇(z_y − z_t)‖ ≤ L[y, t] everywhere; 0 on the diagonal.
+        norms: Proved ‖A‖₂ of every linear map.
+        shares: For every activation, what it contributes to K (C, C).
+    """
+
+    fingerprint: str
+    curvature: Tensor
+    lipschitz: Tensor
+    norms: Mapping[str, float]
+    shares: Mapping[str, Tensor]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; floats survive the way through JSON exactly."""
+        content: dict[str, Any] = {
+            "fingerprint": self.fingerprint,
+            "curvature": self.curvature.tolist(),
+            "lipschitz": self.lipschitz.tolist(),
+            "norms": dict(self.norms),
+            "shares": {name: share.tolist() for name, share in self.shares.items()},
+        }
+        return {**content, "checksum": checksum(content)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            fingerprint=data["fingerprint"],
+            curvature=torch.tensor(data["curvature"], dtype=torch.float64),
+            lipschitz=torch.tensor(data["lipschitz"], dtype=torch.float64),
+            norms=dict(data["norms"]),
+            shares={
+                name: torch.tensor(share, dtype=torch.float64)
+                for name, share in data["shares"].items()
+            },
+        )
+
+
+def checksum(bounds: Mapping[str, Any]) -> str:
+    """SHA-256 of stored bounds, to tell them from edited or damaged ones."""
+    content = {key: value for key, value in bounds.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class BoundedNetwork(VerifiedNetwork):
+    """A network that proves bounds of its curvature.
+
+    They are keyed to a hash of the weights' bytes, taken at every call (version counters miss
+    writes through ``.data``): bounds of other weights are computed anew before anything is
+    promised. A stale bound is a false certificate.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bounds: Bounds | None = None
+
+    @abstractmethod
+    def bound_program(self, arithmetic: Arithmetic, c: Tensor) -> Bound:
+        """The curvature program on coefficient rows c (P, C), over these parameters."""
+
+    def bounds(self) -> Bounds:
+        """The rigorous bounds for the weights as they are now.
+
+        Raises:
+            ValueError: A weight is NaN or infinite.
+        """
+        fingerprint = self.fingerprint()
+        if self._bounds is None or self._bounds.fingerprint != fingerprint:
+            self._bounds = self._compute(fingerprint)
+        return self._bounds
+
+    def adopt(self, bounds: Bounds) -> None:
+        """Take over stored bounds; they are used only while the weights have their fingerprint."""
+        self._bounds = bounds
+
+    def curvature(self) -> tuple[Tensor, Tensor]:
+        """(lo, hi), each (C, C) float64, with lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""
+        curvature = self.bounds().curvature
+        return -curvature, curvature.T.clone()
+
+    def lipschitz(self) -> Tensor:
+        """L (C, C), float64, with ‖∇(z_y − z_t)‖ ≤ L[y, t] for every input."""
+        return self.bounds().lipschitz
+
+    def linearize(self, x: Tensor, c: Tensor) -> Linearization:
+        """f = c·z and ∇f at points x (P, D) in float64, with bounds of what rounding did.
+
+        Leading axes broadcast: x (B, 1, D) and c (B, K, C) share the forward evaluation.
+        """
+        norms = self.bounds().norms
+        _, graph = self.in_double()
+        with torch.no_grad():
+            return linearize(graph, norms, x.double(), c.double())
+
+    def _compute(self, fingerprint: str) -> Bounds:
+        for name, tensor in self.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"parameter {name!r} holds NaN or infinity: nothing is certified")
+        double, _ = self.in_double()
+        device = self.device
+        identity = torch.eye(self.classes, dtype=torch.float64, device=device)
+        y, t = torch.nonzero(1.0 - identity, as_tuple=True)
+        with torch.no_grad():
+            bound = double.bound_program(Rigorous(device), identity[y] - identity[t])
+
+        def square(rows: Tensor) -> Tensor:
+            matrix = torch.zeros(self.classes, self.classes, dtype=torch.float64)
+            matrix[y.cpu(), t.cpu()] = rows.cpu()
+            return matrix
+
+        return Bounds(
+            fingerprint,
+            square(bound.curvature),
+            square(bound.lipschitz),
+            {name: float(norm) for name, norm in bound.norms.items()},
+            {name: square(share) for name, share in bound.shares.items()},
+        )
