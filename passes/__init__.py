@@ -10,15 +10,13 @@ if TYPE_CHECKING:
 
 def register(registry: Registry) -> None:
     """Add the built-in passes, in the order in which they run."""
-    from passes.activation_constants import ActivationConstantsPass
     from passes.flatten_activations import FlattenActivations
     from passes.merge_affine import MergeAffine
     from passes.normalize_input import NormalizeInput
     from passes.strip_head import StripHead
 
-    registry.add_pass("rewrite", StripHead.name, lambda _: StripHead())
+    registry.add_pass(StripHead.name, lambda _: StripHead())
     registry.add_pass(
-        "rewrite",
         NormalizeInput.name,
         lambda options: (
             NormalizeInput(options.mean, options.std)
@@ -26,6 +24,5 @@ def register(registry: Registry) -> None:
             else None
         ),
     )
-    registry.add_pass("rewrite", MergeAffine.name, lambda _: MergeAffine())
-    registry.add_pass("rewrite", FlattenActivations.name, lambda _: FlattenActivations())
-    registry.add_pass("analyse", ActivationConstantsPass.name, lambda _: ActivationConstantsPass())
+    registry.add_pass(MergeAffine.name, lambda _: MergeAffine())
+    registry.add_pass(FlattenActivations.name, lambda _: FlattenActivations())

@@ -14,7 +14,7 @@ from typing import ClassVar
 from passes.merge_affine import AFFINE_CHAINS_MERGED
 from vercomp.ir.graph import Activate, Affine, Graph, Node
 from vercomp.ir.linear_maps import Reshape, Shape, compose, parts
-from vercomp.pass_manager import Property, State
+from vercomp.pass_manager import Property
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class FlattenActivations:
     requires: ClassVar[tuple[Property, ...]] = (AFFINE_CHAINS_MERGED,)
     establishes: ClassVar[tuple[Property, ...]] = (AFFINE_CHAINS_MERGED,)
 
-    def run(self, state: State) -> State:
-        """The state with flat activations."""
-        return state.with_graph(flatten_activations(state.graph))
+    def run(self, graph: Graph) -> Graph:
+        """The graph with flat activations."""
+        return flatten_activations(graph)
 
 
 def flatten_activations(graph: Graph) -> Graph:

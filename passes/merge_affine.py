@@ -47,7 +47,7 @@ from vercomp.ir.rewrite import (
     summed,
 )
 from vercomp.ir.selections import Expand, Gather, Pad, Slice
-from vercomp.pass_manager import Property, State
+from vercomp.pass_manager import Property
 
 LAYERS = (Dense, AlongAxis, Convolution, TransposedConvolution)
 """Maps with a weight of their own: what a node is named after."""
@@ -59,11 +59,11 @@ SELECTIONS = (*FACTORS, Reshape, Permute, Slice, Gather, Pad, Expand)
 """Maps with at most one entry in a row: a composition with them costs nothing."""
 
 
-def _violation(state: State) -> str | None:
-    nodes = {node.name: node for node in state.graph.nodes}
-    for node in state.graph.affine():
+def _violation(graph: Graph) -> str | None:
+    nodes = {node.name: node for node in graph.nodes}
+    for node in graph.affine():
         for term in node.terms:
-            if _merges(state.graph, nodes[term.parent], node, term):
+            if _merges(graph, nodes[term.parent], node, term):
                 return f"the affine node {node.name!r} reads the affine node {term.parent!r}"
     return None
 
@@ -79,9 +79,9 @@ class MergeAffine:
     requires: ClassVar[tuple[Property, ...]] = ()
     establishes: ClassVar[tuple[Property, ...]] = (AFFINE_CHAINS_MERGED,)
 
-    def run(self, state: State) -> State:
-        """The state with no affine node of one term that an affine node reads."""
-        return state.with_graph(merge_affine(state.graph))
+    def run(self, graph: Graph) -> Graph:
+        """The graph with no affine node of one term that an affine node reads."""
+        return merge_affine(graph)
 
 
 def merge_affine(graph: Graph) -> Graph:

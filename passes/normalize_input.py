@@ -16,7 +16,7 @@ from vercomp.errors import UsageError
 from vercomp.ir.graph import Affine, Graph, Input, Offset, Term
 from vercomp.ir.linear_maps import LinearMap, Parameter, Scale, Shape, identity
 from vercomp.ir.rewrite import rewired
-from vercomp.pass_manager import Property, State
+from vercomp.pass_manager import Property
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,8 @@ class NormalizeInput:
     requires: ClassVar[tuple[Property, ...]] = ()
     establishes: ClassVar[tuple[Property, ...]] = ()
 
-    def run(self, state: State) -> State:
-        """The state whose input is not normalised yet; unchanged for mean 0 and deviation 1."""
-        graph = state.graph
+    def run(self, graph: Graph) -> Graph:
+        """The graph whose input is not normalised yet; unchanged for mean 0 and deviation 1."""
         shape = graph.input.shape
         means, stds = _values("mean", self.mean, 0.0, shape), _values("std", self.std, 1.0, shape)
         if not bool(means.isfinite().all()):
@@ -57,8 +56,8 @@ class NormalizeInput:
             vector = _parameter(graph, "input.mean", means)
             offsets.append(Offset(linear or identity(shape), vector, negate=True))
         if linear is None and not offsets:
-            return state
-        return state.with_graph(_in_front(graph, linear or identity(shape), tuple(offsets)))
+            return graph
+        return _in_front(graph, linear or identity(shape), tuple(offsets))
 
 
 def _in_front(graph: Graph, linear: LinearMap, offsets: tuple[Offset, ...]) -> Graph:

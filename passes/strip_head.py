@@ -12,14 +12,14 @@ from typing import ClassVar
 
 from vercomp.ir.graph import Graph, Opaque
 from vercomp.ir.rewrite import is_identity, pruned
-from vercomp.pass_manager import Property, State
+from vercomp.pass_manager import Property
 
 HEADS = ("softmax", "log_softmax")
 """How front ends spell a softmax over the classes; over anything else it keeps its own name."""
 
 
-def _violation(state: State) -> str | None:
-    head = _head(state.graph)
+def _violation(graph: Graph) -> str | None:
+    head = _head(graph)
     return None if head is None else f"the output is the {head.operator} {head.name!r}"
 
 
@@ -34,13 +34,12 @@ class StripHead:
     requires: ClassVar[tuple[Property, ...]] = ()
     establishes: ClassVar[tuple[Property, ...]] = (NO_SOFTMAX_HEAD,)
 
-    def run(self, state: State) -> State:
-        """The state whose output are the logits."""
-        graph = state.graph
+    def run(self, graph: Graph) -> Graph:
+        """The graph whose output are the logits."""
         while (head := _head(graph)) is not None:
             (logits,) = head.parents
             graph = pruned(graph.nodes, logits)
-        return state.with_graph(graph)
+        return graph
 
 
 def _head(graph: Graph) -> Opaque | None:

@@ -19,8 +19,8 @@ import click
 
 from vercomp.commands.train_options import recipe_options
 from vercomp.errors import InternalError, VercompError
+from vercomp.features import FEATURES
 
-FEATURES = ("certify", "attack", "hessian", "regularizer")
 USER, OURS, INTERRUPTED = 2, 1, 130
 GRACE = 10.0  # seconds
 LISTED = 8  # lines of a message that are shown
@@ -70,8 +70,10 @@ def _radius(context: click.Context, option: click.Parameter, value: Value) -> fl
     return radius
 
 
-def _features(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+def _features(context: click.Context, option: click.Parameter, value: Value) -> Any:
     """A callback: names of features separated by commas."""
+    if value is None:
+        return None
     names = tuple(name.strip() for name in value.split(","))
     for name in names:
         if name not in FEATURES:
@@ -159,9 +161,8 @@ def cli(context: click.Context) -> None:
     "--emit",
     metavar="FEATURES",
     callback=_features,
-    default=",".join(FEATURES),
-    show_default=True,
-    help="What the package shall be able to do.",
+    help=f"What the package shall be able to do, of {','.join(FEATURES)}; everything that the "
+    "network allows by default.",
 )
 def compile_command(**options: Any) -> None:
     """Compile MODEL into a readable, self-contained PyTorch package."""

@@ -14,39 +14,36 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor
 
-from vercomp.activations import constants
 from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
-from vercomp.backends.torch.package import FEATURES, Package, check_features
-from vercomp.core.bounds import BoundedNetwork
+from vercomp.backends.torch.package import Package
+from vercomp.core.bounds import BoundedNetwork, Bounds, walked
+from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.core.storage import fill, fill_weights
-from vercomp.errors import (
-    ModelFileError,
-    UnboundedCurvatureError,
-    UnsupportedError,
-    UsageError,
-    WeightError,
-)
-from vercomp.facts import CONSTANTS
-from vercomp.frontends.translation import Offence, Translation, unsupported
+from vercomp.errors import ModelFileError, UnsupportedError, UsageError, WeightError
+from vercomp.frontends.translation import Translation, unsupported
 from vercomp.frontends.validate import validate
-from vercomp.ir.graph import Activate, Graph, Opaque
 from vercomp.names import identifier
 from vercomp.outputs import write_package
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
+from vercomp.planning import Plan, plan, require
 from vercomp.registry import Options, Registry, registry
 from vercomp.report.analysis import Analysis, analysis_of
 
 if TYPE_CHECKING:
-    from vercomp.core.methods.attack import Attacks
-    from vercomp.core.methods.certify import Certificates
+    from collections.abc import Callable
+
+    from vercomp.core.methods.attack import AttackOptions, Attacks
+    from vercomp.core.methods.certificates import Certificates
+    from vercomp.core.methods.portfolio import CertifyOptions
+    from vercomp.core.regions.region import Region
 
 Model = "nn.Module | ExportedProgram | str | Path"
 
@@ -63,7 +60,7 @@ class CompiledNetwork:
 
     package: Package
     module: ModuleType
-    network: BoundedNetwork
+    network: VerifiedNetwork
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -86,13 +83,37 @@ class CompiledNetwork:
         """SHA-256 of the source: of the file's bytes, or of the graph and its weights."""
         return str(self.manifest["source"]["sha256"])
 
-    def certify(self, x: Tensor, y: Tensor, **options: Any) -> Certificates:
-        """Radii within which no l2 perturbation changes the class of x (B, *input_shape)."""
+    def certify(self, x: Tensor, y: Tensor, **options: Unpack[CertifyOptions]) -> Certificates:
+        """Radii within which no perturbation changes the class of x (B, *input_shape).
+
+        The options are those of :func:`vercomp.core.methods.portfolio.certify`.
+        """
         result: Certificates = self._feature("certify")(x, y, **options)
         return result
 
-    def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
-        """The worst points of l2 balls, and proved lower bounds of the margin there."""
+    def bound(
+        self,
+        region: Region,
+        coefficients: Tensor,
+        offsets: Tensor | None = None,
+        *,
+        methods: Sequence[str] | None = None,
+    ) -> Tensor:
+        """Proved lower bounds (B, R) of C z + d over a region, for any outputs z.
+
+        See :func:`vercomp.core.methods.portfolio.bound`.
+        """
+        certify = self._feature("bound")
+        result: Tensor = certify(region, coefficients, offsets, methods=methods)
+        return result
+
+    def attack(
+        self, x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]
+    ) -> Attacks:
+        """The worst points of l2 balls, and proved lower bounds of the margin there.
+
+        The options are those of :func:`vercomp.core.methods.attack.attack`.
+        """
         result: Attacks = self._feature("attack")(x, y, radius, **options)
         return result
 
@@ -106,9 +127,26 @@ class CompiledNetwork:
         result: Tensor = self._feature("hessian_vector_product")(x, y, t, v)
         return result
 
+    def bounds(self) -> Bounds:
+        """Proved bounds of norms and curvature, for the weights as they are now.
+
+        Raises:
+            UnsupportedError: An activation has no second derivative.
+        """
+        if isinstance(self.network, BoundedNetwork):
+            return self.network.bounds()
+        if self.manifest["bounds"] is None:
+            raise UnsupportedError(
+                "its curvature is not bounded: an activation has no second derivative",
+                node=self.name,
+                remedy="Certify it by the methods " + ", ".join(self.manifest["methods"]),
+            )
+        return walked(self.network)
+
     def curvature(self) -> tuple[Tensor, Tensor]:
         """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""
-        return self.network.curvature()
+        bound = self.bounds().curvature
+        return -bound, bound.T.clone()
 
     def regularizer(self, pairs_per_call: int | None = 16, every: int = 2) -> Regularizer:
         """The curvature bound as a loss term over :attr:`network`'s live parameters.
@@ -134,7 +172,7 @@ class CompiledNetwork:
 
     def analysis(self) -> Analysis:
         """Norms, constants and shares by layer, from the bounds of the current weights."""
-        return analysis_of(self.manifest, self.network.bounds())
+        return analysis_of(self.manifest, self.bounds())
 
     def save(self, folder: str | Path) -> Path:
         """Write the package; an unmodified package of ours is replaced, anything else refused.
@@ -145,12 +183,16 @@ class CompiledNetwork:
         write_package(folder, self.files)
         return Path(folder)
 
+    def __reduce__(self) -> tuple[Callable[..., CompiledNetwork], tuple[Any, ...]]:
+        """A copy, also in another process, is the package opened again, with these weights."""
+        return _reopened, (dict(self.files), self.network.state_dict(), self.network.training)
+
     def _feature(self, name: str) -> Any:
         method = getattr(self.network, name, None)
         if method is None:
             raise UsageError(
                 f"this package was compiled without {name!r}",
-                remedy=f"Compile it again with {name.removesuffix('_vector_product')} in emit",
+                remedy=f"Compile it again with {_FEATURE_OF.get(name, name)} in emit",
             )
         return method
 
@@ -161,7 +203,7 @@ def compile(  # noqa: A001 - what the tool does
     *,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
-    emit: Sequence[str] = FEATURES,
+    emit: Sequence[str] | None = None,
     name: str | None = None,
     target: str = "torch",
     output: str | int | None = None,
@@ -175,7 +217,8 @@ def compile(  # noqa: A001 - what the tool does
         mean: Mean of a normalisation outside the model, to be put in front of it: a number, or one
             a channel. Radii are then in the units of the unnormalised input.
         std: Its standard deviation.
-        emit: Which of certify, attack, hessian, regularizer the package can do.
+        emit: Which of certify, attack, hessian, regularizer the package can do; everything that
+            the network allows where None.
         name: What the package calls itself.
         target: What to emit; plugins may add to ``"torch"``.
         output: Which result the logits are, for a model that returns several: a key, a field or an
@@ -184,16 +227,17 @@ def compile(  # noqa: A001 - what the tool does
     Raises:
         VercompError: The model cannot be read, translated or bounded; the message says where.
     """
-    features = check_features((emit,) if isinstance(emit, str) else tuple(emit))
+    wanted = (emit,) if isinstance(emit, str) else emit
     found = registry()
     if target not in found.targets:
         raise UsageError(f"no target {target!r}", remedy=f"Known: {', '.join(found.targets)}")
     translation = translate(model, input_shape, found, output)
-    layout = analyse(translation, found, Options(mean, std), name or _title(model))
+    layout, planned = analyse(translation, found, Options(mean, std), name or _title(model))
+    features = require(planned, wanted)
     emitted = found.targets[target](layout, features)
     weights = packages.weights(layout)
     module = import_package(emitted.files)
-    network: BoundedNetwork = module.Network()
+    network: VerifiedNetwork = module.Network()
     fill_weights(network, weights)
     network.eval()
     emitted = emitted.with_file("net.safetensors", weights)
@@ -203,9 +247,27 @@ def compile(  # noqa: A001 - what the tool does
         features,
         source={"kind": translation.source_kind, "sha256": _source_hash(model, emitted.files)},
         versions={"vercomp": version("vercomp"), "torch": torch.__version__.partition("+")[0]},
-        bounds=network.bounds().to_json(),
+        bounds=_bounds(network) if layout.curved else None,
     )
     return CompiledNetwork(emitted.with_file("manifest.json", manifest), module, network)
+
+
+def _bounds(network: VerifiedNetwork) -> Mapping[str, Any]:
+    found = network.bounds() if isinstance(network, BoundedNetwork) else walked(network)
+    return found.to_json()
+
+
+_FEATURE_OF = {"bound": "certify", "hessian_vector_product": "hessian"}
+"""The feature that brings a method of another name."""
+
+
+def _reopened(
+    files: Mapping[str, bytes], state: Mapping[str, Tensor], training: bool
+) -> CompiledNetwork:
+    module = import_package(files)
+    network: VerifiedNetwork = fill(module.Network(), files)
+    network.load_state_dict(state, assign=True)
+    return CompiledNetwork(Package(files), module, network.train(training))
 
 
 def load_package(folder: str | Path) -> CompiledNetwork:
@@ -290,46 +352,30 @@ def _sizes(input_shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def analyse(translation: Translation, found: Registry, options: Options, title: str) -> Layout:
-    """A translated model, rewritten and analysed, ready to be written down."""
-    state = run_passes(State(translation.graph), found.make_passes("rewrite", options))
-    if any(state.graph.opaque()):  # and in the same breath what would be refused next
-        raise unsupported(offences(state.graph))
-    _check_output(state.graph)
-    state = run_passes(state, found.make_passes("analyse", options))
-    return Layout(
-        title=identifier(title, "network"),
-        graph=state.graph,
-        constants={n.name: state.facts.of(CONSTANTS, n.name) for n in state.graph.activations()},
-        map_rules=found.map_rules,
-    )
+def analyse(
+    translation: Translation, found: Registry, options: Options, title: str
+) -> tuple[Layout, Plan]:
+    """A translated model, rewritten and planned, ready to be written down.
 
-
-def offences(graph: Graph) -> list[Offence]:
-    """What the curvature analyses refuse: opaque nodes, activations without bounded curvature."""
-    found = []
-    for node in graph.nodes:
-        if isinstance(node, Opaque):
-            found.append(Offence(node.name, node.operator, node.origin, node.reason))
-        elif isinstance(node, Activate):
-            try:
-                constants(node.function)
-            except UnboundedCurvatureError as error:
-                found.append(Offence(node.name, str(node.function), node.origin, error.message))
-    return found
-
-
-def _check_output(graph: Graph) -> None:
-    shape = graph.node(graph.output).shape
-    if len(shape) != 1 or shape[0] < 2:
-        raise UnsupportedError(
-            f"the output has shape {shape} (without the batch), not a vector of logits",
-            node=graph.output,
-            remedy="A classifier with at least two logits can be certified",
-        )
+    Raises:
+        UnsupportedError: No method can take the network; the message lists all nodes.
+        WeightError: A parameter is not finite.
+    """
+    graph = run_passes(translation.graph, found.make_passes(options))
+    planned = plan(graph, found.methods)
+    if planned.refused:
+        raise unsupported(planned.refused)
     for parameter in graph.parameters():
         if not torch.isfinite(parameter.value).all():
             raise WeightError("the parameter holds NaN or infinity", node=parameter.name)
+    layout = Layout(
+        title=identifier(title, "network"),
+        graph=graph,
+        constants=planned.constants,
+        map_rules=found.map_rules,
+        methods=planned.methods,
+    )
+    return layout, planned
 
 
 def _title(model: Any) -> str:

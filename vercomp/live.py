@@ -19,6 +19,7 @@ from vercomp.errors import UnsupportedError
 from vercomp.ir.binding import bind
 from vercomp.ir.graph import Graph
 from vercomp.ir.linear_maps import Parameter
+from vercomp.planning import require
 from vercomp.registry import Options, registry
 
 
@@ -56,7 +57,8 @@ def regularizer(
     """
     found = registry()
     translation = translate(model, input_shape, found, output)
-    layout = analyse(translation, found, Options(mean, std), "network")
+    layout, planned = analyse(translation, found, Options(mean, std), "network")
+    require(planned, ("regularizer",))
     for name in _weights(layout.graph):
         if name in translation.derived:
             raise UnsupportedError(

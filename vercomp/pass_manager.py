@@ -8,34 +8,17 @@ well-formedness after every pass, and names the guilty one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from vercomp.errors import InternalError
-from vercomp.facts import Facts
 from vercomp.ir.check import check
 from vercomp.ir.graph import Graph
 
 
 @dataclass(frozen=True)
-class State:
-    """What passes work on: a graph, and the facts known about it."""
-
-    graph: Graph
-    facts: Facts = field(default_factory=Facts)
-
-    def with_graph(self, graph: Graph) -> State:
-        """Another graph; facts about the old one no longer hold."""
-        return self if graph is self.graph else State(graph)
-
-    def with_facts(self, facts: Facts) -> State:
-        """The same graph, with more known about it."""
-        return replace(self, facts=facts)
-
-
-@dataclass(frozen=True)
 class Property:
-    """Something that holds of a state or does not.
+    """Something that holds of a graph or does not.
 
     Args:
         name: What holds, as an adjective phrase: ``"affine chains are merged"``.
@@ -43,7 +26,7 @@ class Property:
     """
 
     name: str
-    violation: Callable[[State], str | None] = field(compare=False)
+    violation: Callable[[Graph], str | None] = field(compare=False)
 
 
 class Pass(Protocol):
@@ -53,32 +36,32 @@ class Pass(Protocol):
     requires: ClassVar[tuple[Property, ...]]
     establishes: ClassVar[tuple[Property, ...]]
 
-    def run(self, state: State) -> State:
-        """The state after the pass."""
+    def run(self, graph: Graph) -> Graph:
+        """The graph after the pass; the same object where there was nothing to do."""
         ...
 
 
-def run_passes(state: State, passes: Iterable[Pass]) -> State:
+def run_passes(graph: Graph, passes: Iterable[Pass]) -> Graph:
     """Run passes in order.
 
     Raises:
         InternalError: A pass was given what it does not accept, or did not keep its contract.
         VercompError: Whatever a pass refuses of the user's model, unchanged.
     """
-    check(state.graph)
+    check(graph)
     for current in passes:
-        _hold(state, current.requires, f"the pass {current.name!r} requires that")
-        state = current.run(state)
+        _hold(graph, current.requires, f"the pass {current.name!r} requires that")
+        graph = current.run(graph)
         try:
-            check(state.graph)
+            check(graph)
         except InternalError as error:
             raise InternalError(f"after the pass {current.name!r}: {error}") from error
-        _hold(state, current.establishes, f"the pass {current.name!r} promises that")
-    return state
+        _hold(graph, current.establishes, f"the pass {current.name!r} promises that")
+    return graph
 
 
-def _hold(state: State, properties: tuple[Property, ...], who: str) -> None:
+def _hold(graph: Graph, properties: tuple[Property, ...], who: str) -> None:
     for wanted in properties:
-        violation = wanted.violation(state)
+        violation = wanted.violation(graph)
         if violation is not None:
             raise InternalError(f"{who} {wanted.name}, but {violation}")

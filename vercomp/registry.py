@@ -1,4 +1,4 @@
-"""What vercomp can be extended with, and by whom: activations, linear maps, passes, targets.
+"""What vercomp can be extended with, and by whom: activations, maps, passes, methods, targets.
 
 A distribution names a function in the entry-point group ``vercomp.plugins``; it is called with the
 registry. The built-in passes come in by this door too. A script may call :func:`register` itself.
@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 from vercomp.activations import BUILTIN, ActivationFamily, ActivationTable
 from vercomp.backends.torch.package import Target, torch_target
 from vercomp.backends.torch.rules import BUILTIN_RULES, MapRule
+from vercomp.core.methods.curvature import Curvature
+from vercomp.core.methods.interval import IntervalBounds
+from vercomp.core.methods.method import Method
 from vercomp.errors import PluginError
 from vercomp.ir.linear_maps import LinearMap
 
@@ -48,17 +51,16 @@ class Registry:
     Args:
         activations: The table that front ends match against.
         map_rules: How the torch backend spells each kind of linear map.
-        passes: Pass constructors by stage, in order of registration: ``rewrite`` (graph to graph),
-            then ``analyse`` (facts about the final graph).
+        passes: Constructors of the passes that rewrite a graph, in order of registration.
+        methods: The methods of certification, cheapest first.
         targets: What emits a package, by name.
         owner: Who is registering at the moment.
     """
 
     activations: ActivationTable = BUILTIN
     map_rules: dict[type[LinearMap], MapRule] = field(default_factory=lambda: dict(BUILTIN_RULES))
-    passes: dict[str, list[MakePass]] = field(
-        default_factory=lambda: {"rewrite": [], "analyse": []}
-    )
+    passes: list[MakePass] = field(default_factory=list)
+    methods: list[Method] = field(default_factory=lambda: [Curvature(), IntervalBounds()])
     targets: dict[str, Target] = field(default_factory=lambda: {"torch": torch_target})
     owner: str = "vercomp"
     _owners: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -73,24 +75,27 @@ class Registry:
         self._claim("linear map", map_type.__name__)
         self.map_rules[map_type] = rule
 
-    def add_pass(self, stage: str, name: str, make: MakePass) -> None:
-        """Run a pass at the end of a stage."""
-        if stage not in self.passes:
-            raise PluginError(
-                f"the pass {name!r} asks for the stage {stage!r}",
-                remedy=f"Stages are {', '.join(self.passes)}",
-            )
+    def add_pass(self, name: str, make: MakePass) -> None:
+        """Run a pass behind those that are registered already."""
         self._claim("pass", name)
-        self.passes[stage].append(make)
+        self.passes.append(make)
+
+    def add_method(self, method: Method) -> None:
+        """Certify by a method of the caller's own, after those that are registered already.
+
+        Packages import its class from the module that defines it.
+        """
+        self._claim("method", method.name)
+        self.methods.append(method)
 
     def add_target(self, name: str, target: Target) -> None:
         """Emit packages for something else than torch."""
         self._claim("target", name)
         self.targets[name] = target
 
-    def make_passes(self, stage: str, options: Options) -> list[Pass]:
-        """The passes of a stage, for one compilation."""
-        made = (make(options) for make in self.passes[stage])
+    def make_passes(self, options: Options) -> list[Pass]:
+        """The passes for one compilation."""
+        made = (make(options) for make in self.passes)
         return [current for current in made if current is not None]
 
     def _claim(self, kind: str, name: str) -> None:

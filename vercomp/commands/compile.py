@@ -21,7 +21,7 @@ def run(
     std: tuple[float, ...] | None,
     input_shape: tuple[int, ...] | None,
     output: str | None,
-    emit: tuple[str, ...],
+    emit: tuple[str, ...] | None,
 ) -> None:
     """Compile and write; the folder is checked first, so that nobody waits for a refusal."""
     if Path(model).is_dir():
@@ -32,12 +32,14 @@ def run(
             model, mean=mean, std=std, input_shape=input_shape, output=output, emit=emit
         )
     written = write_package(out, network.files)
-    lower, upper = network.curvature()
-    largest = float(max(lower.abs().max(), upper.abs().max()))
+    reach = "methods: " + ", ".join(network.manifest["methods"])
+    if network.manifest["bounds"] is not None:
+        lower, upper = network.curvature()
+        reach = f"curvature at most {number(float(max(lower.abs().max(), upper.abs().max())))}"
     shape = "×".join(map(str, network.network.input_shape))
     state = "wrote" if written else "unchanged:"
     click.echo(
         f"{state} {out} ({len(network.files)} files): network {network.name!r}, "
-        f"inputs {shape}, {network.network.classes} classes, curvature at most {number(largest)}"
+        f"inputs {shape}, {network.network.classes} classes, {reach}"
     )
     click.echo(f"it can: {', '.join(network.manifest['emit'])}")

@@ -64,7 +64,6 @@ def open_model(
         VercompError: The model cannot be compiled.
     """
     from vercomp import driver
-    from vercomp.backends.torch.package import FEATURES
 
     path = Path(text)
     if path.is_dir():
@@ -96,7 +95,7 @@ def open_model(
             mean=scalar(mean),
             std=scalar(std),
             output=source.output,
-            emit=FEATURES if emit is None else tuple(emit),
+            emit=emit,
         )
 
 

@@ -14,7 +14,8 @@ from vercomp.errors import UsageError
 from vercomp.frontends.translation import Translation
 from vercomp.ir.graph import Graph
 from vercomp.ir.printer import node_text
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
+from vercomp.planning import Plan, plan
 from vercomp.registry import Options, registry
 from vercomp.report.markup import clean
 
@@ -42,17 +43,18 @@ def run(
     graph = translation.graph
     if merged or mean is not None or std is not None:
         options = Options(scalar(mean), scalar(std))
-        graph = run_passes(State(graph), found.make_passes("rewrite", options)).graph
-    reasons = {offence.name: offence.reason for offence in driver.offences(graph)}
+        graph = run_passes(graph, found.make_passes(options))
+    planned = plan(graph, found.methods)
+    reasons = {each.name: each.reason for group in planned.offences.values() for each in group}
     for node in graph.nodes:
         mark = f"  ← {reasons[node.name]}" if node.name in reasons else ""
         click.echo(clean(node_text(node) + mark))
     click.echo(clean(f"output {graph.output}\n", keep="\n"))
-    for line in summary(graph, translation, len(reasons)):
+    for line in summary(graph, translation, planned):
         click.echo(line)
 
 
-def summary(graph: Graph, translation: Translation, refused: int) -> list[str]:
+def summary(graph: Graph, translation: Translation, planned: Plan) -> list[str]:
     """What it comes to, in a few lines."""
     units = sum(math.prod(node.shape) for node in graph.activations())
     parameters = graph.parameters()
@@ -68,11 +70,12 @@ def summary(graph: Graph, translation: Translation, refused: int) -> list[str]:
     weights = f"{_count(trainable, 'parameter')}"
     if constant:
         weights += f" and {_count(constant, 'constant')}"
-    verdict = (
-        f"the curvature analyses refuse {_count(refused, 'node')} of it, marked ←"
-        if refused
-        else "nothing in it is refused by the curvature analyses"
-    )
+    verdict = f"it can be certified by {' and '.join(method.name for method in planned.methods)}"
+    if planned.refused:
+        verdict = f"no method can take it: {_count(len(planned.refused), 'node')} marked ←"
+    elif planned.offences:
+        marked = sum(len(group) for group in planned.offences.values())
+        verdict += f", not by {' or '.join(planned.offences)}: {_count(marked, 'node')} marked ←"
     return [
         f"{', '.join(counts)}; {weights}",
         f"agrees with its source ({translation.source_kind}) on random inputs; {verdict}",

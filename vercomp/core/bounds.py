@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .arithmetic.operations import Arithmetic, Bound
 from .arithmetic.rigorous import Rigorous
+from .domains.curvature import curvature
 from .domains.rounding import linearize
 from .linearization import Linearization
 from .network import VerifiedNetwork
@@ -96,6 +97,12 @@ class BoundedNetwork(VerifiedNetwork):
             self._bounds = self._compute(fingerprint)
         return self._bounds
 
+    def adopt_stored(self, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take over the bounds that a manifest holds, unless they were edited or damaged."""
+        stored = manifest["bounds"]
+        if stored.get("checksum") == checksum(stored):
+            self.adopt(Bounds.from_json(stored))
+
     def adopt(self, bounds: Bounds) -> None:
         """Take over stored bounds; they are used only while the weights have their fingerprint."""
         self._bounds = bounds
@@ -119,26 +126,73 @@ class BoundedNetwork(VerifiedNetwork):
         with torch.no_grad():
             return linearize(graph, norms, x.double(), c.double())
 
-    def _compute(self, fingerprint: str) -> Bounds:
-        for name, tensor in self.state_dict().items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"parameter {name!r} holds NaN or infinity: nothing is certified")
-        double, _ = self.in_double()
-        device = self.device
-        identity = torch.eye(self.classes, dtype=torch.float64, device=device)
-        y, t = torch.nonzero(1.0 - identity, as_tuple=True)
-        with torch.no_grad():
-            bound = double.bound_program(Rigorous(device), identity[y] - identity[t])
+    def bounds_of(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """κ and L of c·z for any rows c (..., C): two tensors (...,), float64.
 
-        def square(rows: Tensor) -> Tensor:
-            matrix = torch.zeros(self.classes, self.classes, dtype=torch.float64)
-            matrix[y.cpu(), t.cpu()] = rows.cpu()
-            return matrix
-
-        return Bounds(
-            fingerprint,
-            square(bound.curvature),
-            square(bound.lipschitz),
-            {name: float(norm) for name, norm in bound.norms.items()},
-            {name: square(share) for name, share in bound.shares.items()},
+        Margins are among the bounds that are kept; other rows run the program once.
+        """
+        rows, place = torch.unique(
+            coefficients.double().reshape(-1, coefficients.shape[-1]), dim=0, return_inverse=True
         )
+        bounds = self.bounds()
+        y, t = rows.argmax(1), rows.argmin(1)
+        identity = torch.eye(self.classes, dtype=torch.float64, device=rows.device)
+        margins = (rows == identity[y] - identity[t]).all(1)
+        kappa, lipschitz = bounds.curvature.to(rows)[y, t], bounds.lipschitz.to(rows)[y, t]
+        if not bool(margins.all()):
+            double, _ = self.in_double()
+            with torch.no_grad():
+                found = double.bound_program(Rigorous(self.device), rows[~margins])
+            kappa[~margins], lipschitz[~margins] = found.curvature, found.lipschitz
+        shape = coefficients.shape[:-1]
+        return kappa[place].reshape(shape), lipschitz[place].reshape(shape)
+
+    def _compute(self, fingerprint: str) -> Bounds:
+        double, _ = self.in_double()
+        return prove(self, double.bound_program, fingerprint)
+
+
+def walked(network: VerifiedNetwork) -> Bounds:
+    """The bounds of a network that has no program of its own, by the walk over its graph.
+
+    Raises:
+        ValueError: A weight is NaN or infinite.
+    """
+    _, graph = network.in_double()
+    return prove(network, lambda ops, c: curvature(ops, graph, c), network.fingerprint())
+
+
+def prove(
+    network: VerifiedNetwork, program: Callable[[Arithmetic, Tensor], Bound], fingerprint: str
+) -> Bounds:
+    """The rigorous evaluation of a program over the network's float64 weights, for all pairs.
+
+    Args:
+        network: The network.
+        program: The program over its float64 copy: (arithmetic, c) to bounds.
+        fingerprint: Of the weights.
+
+    Raises:
+        ValueError: A weight is NaN or infinite.
+    """
+    for name, tensor in network.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"parameter {name!r} holds NaN or infinity: nothing is certified")
+    classes, device = network.classes, network.device
+    identity = torch.eye(classes, dtype=torch.float64, device=device)
+    y, t = torch.nonzero(1.0 - identity, as_tuple=True)
+    with torch.no_grad():
+        bound = program(Rigorous(device), identity[y] - identity[t])
+
+    def square(rows: Tensor) -> Tensor:
+        matrix = torch.zeros(classes, classes, dtype=torch.float64)
+        matrix[y.cpu(), t.cpu()] = rows.cpu()
+        return matrix
+
+    return Bounds(
+        fingerprint,
+        square(bound.curvature),
+        square(bound.lipschitz),
+        {name: float(norm) for name, norm in bound.norms.items()},
+        {name: square(share) for name, share in bound.shares.items()},
+    )

@@ -48,5 +48,9 @@ class InternalError(VercompError):
     """A broken invariant of vercomp itself: a bug of ours, never of the user."""
 
 
+class UnanswerableError(VercompError, ValueError):
+    """A question that none of a network's methods can answer."""
+
+
 class MissingRuleError(VercompError):
     """A walk met a kind of node, or of map, for which its domain has no rule."""

@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from .methods.pairs import Certifiable
+from .methods.pairs import Classifier
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def check_inputs(network: Certifiable, x: Tensor, y: Tensor) -> None:
+def check_inputs(network: Classifier, x: Tensor, y: Tensor) -> None:
     """Refuse inputs (B, *input_shape) and labels (B,) that cannot be what was meant.
 
     Raises:
@@ -67,7 +67,7 @@ def check_evaluations(evaluations: int) -> int:
     return evaluations
 
 
-def target_table(network: Certifiable, y: Tensor, logits: Tensor, targets: str | Tensor) -> Tensor:
+def target_table(network: Classifier, y: Tensor, logits: Tensor, targets: str | Tensor) -> Tensor:
     """The targets of every input, shape (B, K).
 
     Args:

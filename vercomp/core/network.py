@@ -6,14 +6,17 @@ import ctypes
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from .graph import Graph
+
+if TYPE_CHECKING:
+    from .methods.method import Method
 
 
 class VerifiedNetwork(nn.Module):
@@ -23,6 +26,7 @@ class VerifiedNetwork(nn.Module):
     from any other.
     """
 
+    methods: ClassVar[tuple[Method, ...]] = ()
     input_shape: ClassVar[tuple[int, ...]]
     output_shape: ClassVar[tuple[int, ...]]
 
@@ -39,6 +43,10 @@ class VerifiedNetwork(nn.Module):
     @abstractmethod
     def nodes(self) -> Graph:
         """The graph over these parameters."""
+
+    def adopt_stored(self, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take over what a package keeps beside the weights; a plain network needs nothing."""
+        return
 
     @property
     def classes(self) -> int:

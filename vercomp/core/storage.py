@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from safetensors.torch import load
 
-from .bounds import BoundedNetwork, Bounds, checksum
 from .network import VerifiedNetwork
 
 N = TypeVar("N", bound=VerifiedNetwork)
@@ -35,11 +34,10 @@ def fill(network: N, files: Mapping[str, bytes]) -> N:
     """
     fill_weights(network, files["net.safetensors"])
     manifest = json.loads(files["manifest.json"])
-    stored = manifest["bounds"]
-    own = _unchanged(manifest["files"], files) and stored.get("checksum") == checksum(stored)
-    if own and isinstance(network, BoundedNetwork):
-        network.adopt(Bounds.from_json(stored))
-    return network.eval()
+    if _unchanged(manifest["files"], files):
+        network.adopt_stored(manifest, files)
+    evaluating: N = network.eval()
+    return evaluating
 
 
 def _unchanged(promised: Mapping[str, str], files: Mapping[str, bytes]) -> bool:

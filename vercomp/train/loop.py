@@ -212,7 +212,7 @@ def _analysed(
     """The analysed graph of what is to be trained: a refusal comes before the first step."""
     found = registry()
     mode = model.training
-    layout = analyse(translate(model.eval(), shape, found, output), found, options, "network")
+    layout, _ = analyse(translate(model.eval(), shape, found, output), found, options, "network")
     model.train(mode)
     return layout
 

@@ -14,6 +14,7 @@ from vercomp.backends.torch import rules
 from vercomp.backends.torch.rules import MapRule
 from vercomp.backends.torch.spelling import Indices, listed
 from vercomp.core import graph as core
+from vercomp.core.methods.method import Method
 from vercomp.ir.activation import Activation, ActivationConstants
 from vercomp.ir.binding import bind
 from vercomp.ir.graph import Activate, Affine, Graph
@@ -48,12 +49,14 @@ class Layout:
         graph: The merged graph, without opaque nodes.
         constants: The constants of each activation node.
         map_rules: How linear maps are spelled.
+        methods: The methods that can take the network, cheapest first.
     """
 
     title: str
     graph: Graph
     constants: Mapping[str, ActivationConstants]
     map_rules: Mapping[type, MapRule]
+    methods: tuple[Method, ...] = ()
 
     @cached_property
     def nodes(self) -> Mapping[str, str]:
@@ -84,6 +87,11 @@ class Layout:
         """The type of the network: that of its trainable parameters, the widest of them."""
         types = [p.value.dtype for p in self.graph.parameters() if p.trainable]
         return torch.float64 if torch.float64 in types or not types else torch.float32
+
+    @property
+    def curved(self) -> bool:
+        """Whether every activation has a σ″, so that curvature is bounded and Hessians exist."""
+        return all(c.second_range is not None for c in self.constants.values())
 
     @property
     def symmetric(self) -> bool:

@@ -12,11 +12,12 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.nodes import biases_section, graph_section, maps_section
 from vercomp.backends.torch.programs import curvature_section, hessian_section, product_section
 from vercomp.backends.torch.writer import WIDTH, Writer
+from vercomp.core.methods.method import Method
 from vercomp.ir.activation import Activation
 from vercomp.ir.graph import Activate, Affine
 
 EXPORTS: Mapping[str, tuple[str, ...]] = {
-    "certify": ("certify",),
+    "certify": ("Ball", "Box", "bound", "certify"),
     "attack": ("attack",),
     "hessian": ("hessian", "hessian_vector_product"),
     "regularizer": ("regularizer",),
@@ -32,6 +33,13 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "functions": ("Elementwise",),
     "graph": ("Activate", "Affine", "Graph", "Input", "Term"),
     "hessians": ("margin_coefficients",),
+    "methods.attack": ("Attackable", "AttackOptions", "Attacks"),
+    "methods.certificates": ("Certificates",),
+    "methods.portfolio": ("Certifiable", "CertifyOptions"),
+    "network": ("VerifiedNetwork",),
+    "regions.constructors": ("Ball", "Box"),
+    "regions.region": ("Region",),
+    "regularizer": ("Regularizer", "trainable"),
     "maps.axes": ("AlongAxis", "AxesSum"),
     "maps.convolution": ("Convolution",),
     "maps.monomials": ("Diagonal", "Monomial"),
@@ -39,18 +47,6 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "maps.sums": ("SideBySide", "Sum", "Transposed"),
 }
 """What a file imports where it uses it, by the module that it comes from."""
-
-_ENTRIES: Mapping[str, tuple[str, ...]] = {
-    "attack": (
-        "from .core.methods.attack import Attacks",
-        "from .core.methods.attack import attack as attack_network",
-    ),
-    "certify": (
-        "from .core.methods.certify import Certificates",
-        "from .core.methods.certify import certify as certify_network",
-    ),
-}
-"""What features import; one name a line where one of them is renamed."""
 
 
 def init_text(layout: Layout, features: tuple[str, ...]) -> str:
@@ -69,7 +65,10 @@ def init_text(layout: Layout, features: tuple[str, ...]) -> str:
 def net_text(layout: Layout, features: tuple[str, ...]) -> str:
     """net.py."""
     body = Writer()
-    for section in (_functions, maps_section, biases_section, graph_section, curvature_section):
+    sections = [_functions, maps_section, biases_section, graph_section]
+    if _bounded(layout, features) or "regularizer" in features:
+        sections.append(curvature_section)
+    for section in sections:
         body.blank(2)
         section(layout, body)
     body.blank(2)
@@ -91,14 +90,14 @@ def net_text(layout: Layout, features: tuple[str, ...]) -> str:
     constants = Writer()
     _picks(layout, constants)
     text = f"{constants.text()}\n\n{body.text()}" if layout.picks else body.text()
-    return f"{_header(layout, features)}\n{_imports(text, features)}\n\n{text}"
+    return f"{_header(layout, features)}\n{_imports(layout, text, features)}\n\n{text}"
 
 
 def _header(layout: Layout, features: tuple[str, ...]) -> str:
     writer = Writer()
     ready = "certify" if "certify" in features else "use"
     shape = "×".join(map(str, layout.graph.input.shape))
-    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.graph.outputs} logits.')
+    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.graph.outputs} outputs.')
     writer.blank()
     for node in layout.graph.nodes:
         name = layout.nodes[node.name]
@@ -120,9 +119,9 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
     return writer.text()
 
 
-def _imports(text: str, features: tuple[str, ...]) -> str:
+def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
     """The import block: what the text uses, in the order of isort."""
-    standard = ["from pathlib import Path", "from typing import Any, NamedTuple"]
+    standard = ["from pathlib import Path", _typing(text)]
     if "Mapping[" in text:
         standard.insert(0, "from collections.abc import Mapping")
     if "@cache" in text:
@@ -137,16 +136,46 @@ def _imports(text: str, features: tuple[str, ...]) -> str:
     if "F." in text:
         torch_lines.append("from torch.nn import functional as F")
     used = {
-        "storage": ["load_network"],
         **{module: _used(names, text) for module, names in _OPTIONAL.items()},
     }
-    if "regularizer" in features:
-        used["regularizer"] = ["Regularizer", "trainable"]
     local = [f"from .core.{m} import {', '.join(names)}" for m, names in used.items() if names]
-    local += [line for feature in features for line in _ENTRIES.get(feature, ())]
-    local = sorted(["from .core.domains import rounding", *local], key=_module)
+    local += sorted({_import_of(method) for method in layout.methods if "certify" in features})
+    local = sorted([*_ALWAYS, *local], key=_module)
     groups = [["from __future__ import annotations"], standard, torch_lines, local]
     return "\n\n".join("\n".join(group) for group in groups) + "\n"
+
+
+_ALWAYS = ("from .core.domains import rounding", "from .core.storage import load_network")
+
+
+def _typing(text: str) -> str:
+    """The import from typing."""
+    unpack = ", Unpack" if "Unpack[" in text else ""
+    return f"from typing import Any, NamedTuple{unpack}"
+
+
+def _import_of(method: Method) -> str:
+    """The import of a method's class: from the core that the package carries, or a plugin's."""
+    module, name = type(method).__module__, type(method).__name__
+    inside = module.removeprefix("vercomp.")
+    return f"from {module if inside == module else '.' + inside} import {name}"
+
+
+def _bounded(layout: Layout, features: tuple[str, ...]) -> bool:
+    """Whether the network proves bounds of its curvature."""
+    return layout.curved and bool({"certify", "attack"} & {*features})
+
+
+def _bases(layout: Layout, features: tuple[str, ...]) -> str:
+    """What the network inherits from: its features, then what they stand on."""
+    found = [base for feature, base in _BASES.items() if feature in features]
+    bounded = _bounded(layout, features)
+    if bounded and "attack" not in features:
+        found.append("BoundedNetwork")
+    return ", ".join(found or ["VerifiedNetwork"])
+
+
+_BASES: Mapping[str, str] = {"certify": "Certifiable", "attack": "Attackable"}
 
 
 def _used(names: tuple[str, ...], text: str) -> list[str]:
@@ -193,8 +222,8 @@ def _constants(
     with writer.indented():
         for key, value in zip(("value", "first", "second"), names, strict=True):
             writer.line(f"{key}={value},")
-        writer.line(f"first_range=({found.g_lower!r}, {found.g_upper!r}),")
-        writer.line(f"second_range=({found.h_lower!r}, {found.h_upper!r}),")
+        writer.line(f"first_range={found.first_range!r},")
+        writer.line(f"second_range={found.second_range!r},")
         if function.deviation:
             writer.line(f"deviation={function.deviation!r},")
     writer.line(")")
@@ -203,13 +232,16 @@ def _constants(
 def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
     graph = layout.graph
     sizes = ", ".join(map(str, graph.input.shape))
-    writer.line("class Network(BoundedNetwork):")
+    writer.line(f"class Network({_bases(layout, features)}):")
     with writer.indented():
-        writer.line(f'"""The network itself: batches (B, {sizes}) to logits (B, {graph.outputs}).')
+        writer.line(f'"""The network itself: batches (B, {sizes}) to outputs (B, {graph.outputs}).')
         writer.blank()
         writer.line("An ordinary module: train it, move it, save it; bounds follow the weights.")
         writer.line('"""')
         writer.blank()
+        if "certify" in features:
+            made = ", ".join(f"{type(method).__name__}()" for method in layout.methods)
+            writer.line(f"methods = ({made}{',' if len(layout.methods) == 1 else ''})")
         writer.line(f"input_shape = {graph.input.shape!r}")
         writer.line(f"output_shape = {graph.node(graph.output).shape!r}")
         writer.blank()
@@ -223,7 +255,10 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
             writer.line('"""The logits."""')
             forward_lines(layout, writer)
         writer.blank()
-        writer.lines(_HOOKS)
+        writer.lines(_NODES)
+        if _bounded(layout, features):
+            writer.blank()
+            writer.lines(_PROGRAM)
         for feature in features:
             if feature in _METHODS:
                 writer.blank()
@@ -242,29 +277,19 @@ def _isort(name: str) -> tuple[bool, str]:
     return (not name[0].isupper(), name)
 
 
-_HOOKS = '''\
+_NODES = '''\
 def nodes(self) -> Graph:
     """The graph over these parameters."""
     return graph(self)
+'''
 
+_PROGRAM = '''\
 def bound_program(self, arithmetic: Arithmetic, c: Tensor) -> Bound:
     """The curvature program over these parameters."""
     return curvature(arithmetic, maps(self), c)
 '''
 
 _METHODS: Mapping[str, str] = {
-    "certify": '''\
-def certify(self, x: Tensor, y: Tensor, **options: Any) -> Certificates:
-    """Radii within which no l2 perturbation changes the class; see core/methods/certify.py."""
-    with self.held():
-        return certify_network(self, x, y, **options)
-''',
-    "attack": '''\
-def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
-    """The worst points of l2 balls, and proved bounds of how bad; see core/methods/attack.py."""
-    with self.held():
-        return attack_network(self, x, y, radius, **options)
-''',
     "hessian": '''\
 def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D)."""
@@ -291,12 +316,19 @@ def _own() -> Network:
 
 _WRAPPERS: Mapping[str, str] = {
     "certify": '''\
-def certify(x: Tensor, y: Tensor, **options: Any) -> Certificates:
+def certify(x: Tensor, y: Tensor, **options: Unpack[CertifyOptions]) -> Certificates:
     """Certify with the weights stored beside this file; see :meth:`Network.certify`."""
     return _own().certify(x, y, **options)
+
+
+def bound(region: Region, coefficients: Tensor, offsets: Tensor | None = None) -> Tensor:
+    """Lower bounds with the weights stored beside this file; see :meth:`Network.bound`."""
+    return _own().bound(region, coefficients, offsets)
 ''',
     "attack": '''\
-def attack(x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
+def attack(
+    x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]
+) -> Attacks:
     """Attack the weights stored beside this file; see :meth:`Network.attack`."""
     return _own().attack(x, y, radius, **options)
 ''',

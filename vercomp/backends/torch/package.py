@@ -14,14 +14,10 @@ from safetensors.torch import save
 
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.net_file import init_text, net_text
-from vercomp.errors import UsageError
 from vercomp.ir.graph import Activate, Affine, Node
 from vercomp.ir.printer import bias_text
 
-FEATURES = ("certify", "attack", "hessian", "regularizer")
-"""What a package can be asked to do."""
-
-FORMAT = 2
+FORMAT = 3
 """Of the manifest; a package of another format is refused."""
 
 
@@ -46,19 +42,6 @@ class Target(Protocol):
     def __call__(self, layout: Layout, features: tuple[str, ...]) -> Package:
         """The package without weights and manifest."""
         ...
-
-
-def check_features(features: tuple[str, ...]) -> tuple[str, ...]:
-    """The features asked for, in canonical order, each once.
-
-    Raises:
-        UsageError: One of them does not exist, or there is none.
-    """
-    unknown = sorted(set(features) - set(FEATURES))
-    if unknown or not features:
-        what = f"cannot emit {', '.join(map(repr, unknown))}" if unknown else "nothing to emit"
-        raise UsageError(what, remedy=f"Choose from {', '.join(FEATURES)}")
-    return tuple(feature for feature in FEATURES if feature in features)
 
 
 def torch_target(layout: Layout, features: tuple[str, ...]) -> Package:
@@ -99,7 +82,7 @@ def manifest(
     *,
     source: Mapping[str, str],
     versions: Mapping[str, str],
-    bounds: Mapping[str, Any],
+    bounds: Mapping[str, Any] | None,
 ) -> bytes:
     """manifest.json: what was compiled, with what, and every number that certificates rest on."""
     content = {
@@ -108,6 +91,7 @@ def manifest(
         "source": dict(source),
         "versions": dict(versions),
         "emit": list(features),
+        "methods": [method.name for method in layout.methods],
         "input_shape": list(layout.graph.input.shape),
         "classes": layout.graph.outputs,
         "parameters": {layout.parameters[p.name]: p.name for p in layout.graph.parameters()},
@@ -117,15 +101,15 @@ def manifest(
             name: {
                 "function": str(function),
                 "formula": str(function.formula),
-                "first_range": [found.g_lower, found.g_upper],
-                "second_range": [found.h_lower, found.h_upper],
+                "first_range": found.first_range,
+                "second_range": found.second_range,
                 "deviation": function.deviation,
                 "origin": found.origin,
             }
             for function, name in layout.functions.items()
             for found in [layout.constants_of(function)]
         },
-        "bounds": dict(bounds),
+        "bounds": bounds,
         "files": {
             path: hashlib.sha256(content).hexdigest() for path, content in package.files.items()
         },

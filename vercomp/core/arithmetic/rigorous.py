@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,11 +12,9 @@ from torch import Tensor
 from ..functions import Range
 from ..maps.operators import Operator
 from ..norms import bounds as norms
+from .enclosures import by_rows, preimage
 from .operations import Arithmetic, Interval
 from .outward import UNIT_ROUNDOFF, down, up
-
-_BLOCK_ENTRIES = 2**18
-"""Of intervals so many entries are treated at a time: what stays in the cache is faster."""
 
 
 class Rigorous(Arithmetic):
@@ -87,7 +84,7 @@ class Rigorous(Arithmetic):
         A sum of n squares and its root are off by at most (n + 4)u of themselves; the squares that
         underflow after scaling add at most n times the smallest normal number.
         """
-        (bounds,) = _by_rows(_largest_norm, interval, interval.lower.shape[1])
+        (bounds,) = by_rows(_largest_norm, interval, interval.lower.shape[1])
         return bounds
 
     def exactly(self, c: Tensor, *, name: str = "") -> Interval:
@@ -99,15 +96,8 @@ class Rigorous(Arithmetic):
         return Interval(down(a.lower + b.lower), up(a.upper + b.upper))
 
     def adjoint(self, operator: Operator, interval: Interval, *, name: str = "") -> Interval:
-        """Aᵀ mid ± (|A|ᵀ rad + rounding).
-
-        Each entry sums m products: the float64 sum is off by at most 2(m + 2)u |A|ᵀ(|mid| + rad);
-        an operator that is itself rounded adds ‖A − Â‖ · ‖|mid| + rad‖. A few rows at a time: an
-        image network has many units.
-        """
-        run = partial(_adjoint, operator, _keeps_what_is_not_zero(operator))
-        lower, upper = _by_rows(run, interval, max(operator.shape))
-        return Interval(lower, upper)
+        """Aᵀ mid ± (|A|ᵀ rad + rounding)."""
+        return Interval(*preimage(operator, interval))
 
     def through(self, interval: Interval, slope: Range, *, name: str = "") -> Interval:
         """The products of the end points, rounded outward."""
@@ -116,7 +106,7 @@ class Rigorous(Arithmetic):
         def ends(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
             return _lowest(lower, upper, slope), -_lowest(lower, upper, opposite)
 
-        lower, upper = _by_rows(ends, interval, interval.lower.shape[-1])
+        lower, upper = by_rows(ends, interval, interval.lower.shape[-1])
         return Interval(lower, upper)
 
     def concavity(self, interval: Interval, second: Range, *, name: str = "") -> Tensor:
@@ -126,24 +116,8 @@ class Rigorous(Arithmetic):
             below = (-_lowest(lower, upper, second)).clamp_min(0.0)
             return (torch.nan_to_num(below, nan=math.inf, posinf=math.inf),)
 
-        (weights,) = _by_rows(depth, interval, interval.lower.shape[-1])
+        (weights,) = by_rows(depth, interval, interval.lower.shape[-1])
         return weights
-
-
-def _by_rows(
-    run: Callable[[Tensor, Tensor], tuple[Tensor, ...]], interval: Interval, width: int
-) -> list[Tensor]:
-    """What ``run`` gives for the ends of a few rows at a time, of so many entries each."""
-    count, rows = len(interval.lower), max(1, _BLOCK_ENTRIES // max(1, width))
-    ends = (torch.split(end, rows) for end in interval)
-    results: list[Tensor] = []
-    for position, (lower, upper) in enumerate(zip(*ends, strict=True)):
-        parts = run(lower, upper)
-        # Made once and filled: blocks that are joined at the end take twice the memory.
-        results = results or [part.new_empty(count, *part.shape[1:]) for part in parts]
-        for result, part in zip(results, parts, strict=True):
-            result[position * rows : position * rows + len(part)] = part
-    return results
 
 
 def _largest_norm(lower: Tensor, upper: Tensor) -> tuple[Tensor]:
@@ -154,34 +128,6 @@ def _largest_norm(lower: Tensor, upper: Tensor) -> tuple[Tensor]:
     slack = 1.0 + 2.0 * (size.shape[1] + 8) * UNIT_ROUNDOFF
     norm = torch.nan_to_num(up(safe * (total.sqrt() * slack)), nan=math.inf, posinf=math.inf)
     return (torch.where(largest == 0, 0.0, norm),)
-
-
-def _adjoint(
-    operator: Operator, keeps: bool, lower: Tensor, upper: Tensor
-) -> tuple[Tensor, Tensor]:
-    middle = 0.5 * lower + 0.5 * upper
-    radius = up(torch.maximum(upper - middle, middle - lower))
-    size = up(middle.abs() + radius)
-    rounding = 4.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF
-    spread = operator.abs_adjoint(radius + rounding * size) * (1.0 + rounding)
-    if operator.error > 0.0:
-        spread = spread + operator.error * size.norm(dim=1, keepdim=True) * (1.0 + 1e-9)
-    # Products may underflow; where nothing that is not zero meets, the result is exactly zero.
-    meets: Tensor | float = 1.0
-    if keeps:
-        meets = (operator.abs_adjoint((size > 0).to(size)) > 0).to(size)
-    spread = up(spread + operator.underflow * meets)
-    center = operator.adjoint(middle)
-    return down(center - spread), up(center + spread)
-
-
-def _keeps_what_is_not_zero(operator: Operator) -> bool:
-    """Whether |A|ᵀ 1 is zero in float64 only where it is: tiny factors may multiply to zero."""
-    smallest = 1.0
-    for value in operator.values:
-        nonzero = value[value != 0].abs()
-        smallest *= min(1.0, float(nonzero.min())) if nonzero.numel() else 1.0
-    return len(operator.values) <= 1 or smallest > 1e-200
 
 
 def _lowest(lower: Tensor, upper: Tensor, other: Range) -> Tensor:

@@ -329,7 +329,9 @@ def _share(
     """k_a: the least of the bounds of ‖diag(√q) B_z‖²."""
     ops, name = seen.ops, node.name
     ops.note(f"Curvature of {name}: −λ_min ≤ k_{name}, with q = max(0, −min F ⊙ σ″)")
-    q = ops.concavity(coefficients, node.function.second_range, name=f"q_{name}")
+    second = node.function.second_range
+    assert second is not None  # noqa: S101 - the analysis is for functions that have a σ″
+    q = ops.concavity(coefficients, second, name=f"q_{name}")
     largest = ops.row_max(q, name=f"q_{name}_max")
     share = seen.times(largest, jacobians[node.parent].square, f"k_{name}_norms")
     parent = seen.graph.node(node.parent)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
+from ..bounds import BoundedNetwork
 from ..inputs import check_radius
 from .ball import solve_ball
 from .cuts import cut_lower_bound, rigorous_cut, upper_norm
-from .pairs import Certifiable, own_gradient_mode
-from .tasks import Part, Task, split
+from .pairs import Bounded, own_gradient_mode
+from .tasks import Part, ScreenedTask, split
 
 EXACT_GAP = 1e-3
 """An attack is exact if margin and bound are this close, relative to the change of the margin."""
@@ -53,9 +54,28 @@ class Attacks:
     evaluations: Tensor
 
 
+class AttackOptions(TypedDict, total=False):
+    """The options of :func:`attack`, by name."""
+
+    targets: str | Tensor
+    evaluations: int
+    chunk: int | None
+
+
+class Attackable(BoundedNetwork):
+    """A network whose margins can be attacked, and bounded from below."""
+
+    def attack(
+        self, x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]
+    ) -> Attacks:
+        """The worst points of l2 balls, and proved bounds of how bad; see :func:`attack`."""
+        with self.held():
+            return attack(self, x, y, radius, **options)
+
+
 @own_gradient_mode()
 def attack(
-    network: Certifiable,
+    network: Bounded,
     x: Tensor,
     y: Tensor,
     radius: float,
@@ -97,7 +117,7 @@ def attack(
     return Attacks(**joined)
 
 
-class _Attack(Task):
+class _Attack(ScreenedTask):
     """One chunk: B inputs with K targets each, on the network's device, inputs in float64."""
 
     def __init__(self, part: Part, radius: float) -> None:

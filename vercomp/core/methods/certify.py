@@ -1,22 +1,17 @@
-"""Certificates: no perturbation of an input below its radius changes the class."""
+"""Certificates in the 2-norm from the global curvature bound: the dual for those that need it."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..inputs import check_radius
 from ..linearization import Linearization
+from .certificates import EXACT_GAP, Certificates, assembled
 from .cuts import cut_radius, rigorous_cut, upper_norm
 from .dual import solve_dual
-from .pairs import Certifiable, own_gradient_mode
-from .tasks import Part, Task, split
-
-EXACT_GAP = 1e-3
-"""A certificate is exact if a witness lies within this relative distance of it."""
+from .pairs import Bounded, own_gradient_mode
+from .tasks import Part, ScreenedTask, split
 
 _SLACK = 1e-4
 """A pair is left unrefined once it exceeds another pair's certificate by this fraction."""
@@ -24,47 +19,9 @@ _SLACK = 1e-4
 _WITNESS_ATTEMPTS = 8
 
 
-@dataclass(frozen=True)
-class Certificates:
-    """What :func:`certify` proved for B inputs and C classes, on the device of the inputs.
-
-    Args:
-        radius: For every perturbation with a 2-norm below it, the label's logit stays strictly the
-            largest (of the targets asked for). Inputs that are not classified as their label, or
-            whose margin is within the rounding error of zero, have radius 0. Shape (B,), float64.
-        target: The class whose certificate is the smallest, shape (B,).
-        exact: A witness lies within a relative 1e-3 of ``radius``, shape (B,).
-        gap: Distance of the witness over ``radius``, less 1; inf where there is none. Where the
-            input itself is the witness (it is misclassified), the radius 0 is exact: gap 0.
-        witness: A point where, in real arithmetic, a target's logit is at least the label's: the
-            nearest found, float64, shape (B, *input_shape); NaN where none was found.
-        prediction: The class of the largest logit in the model's dtype; the label where a positive
-            radius over all targets proves it.
-        radius_per_target: A certificate for every target, shape (B, C): inf in the label's column
-            and for targets that were not asked for. Only the smallest one is refined in full:
-            the others are refined no further than to show that they are not the smallest.
-        evaluations: Gradient evaluations spent in the search for each, shape (B, C): 1 where the
-            closed form was enough, 0 where the target was not asked for. The float64 evaluations
-            that have the last word are not counted.
-        certified: The radius exceeds the one asked about, shape (B,); None if none was.
-        refuted: A witness lies within the radius asked about, shape (B,); None if none was.
-    """
-
-    radius: Tensor
-    target: Tensor
-    exact: Tensor
-    gap: Tensor
-    witness: Tensor
-    prediction: Tensor
-    radius_per_target: Tensor
-    evaluations: Tensor
-    certified: Tensor | None = None
-    refuted: Tensor | None = None
-
-
 @own_gradient_mode()
 def certify(
-    network: Certifiable,
+    network: Bounded,
     x: Tensor,
     y: Tensor,
     *,
@@ -105,10 +62,10 @@ def certify(
         _Certification(part).solve(question, decide)
         for part in split(network, x, y, targets, evaluations, chunk)
     ]
-    return _assembled(parts, x)
+    return assembled(parts, x)
 
 
-class _Certification(Task):
+class _Certification(ScreenedTask):
     """One chunk: B inputs with K targets each, on the network's device, inputs in float64.
 
     ``point`` is the nearest screened witness of a pair, or else its best x̂.
@@ -286,16 +243,7 @@ class _Certification(Task):
             evaluations=torch.zeros_like(table, dtype=torch.long).scatter(
                 1, self.targets, self.count
             ),
+            method=("curvature",) * len(radius),
             certified=None if question is None else radius > question,
             refuted=None if question is None else distance <= question,
         )
-
-
-def _assembled(parts: list[Certificates], x: Tensor) -> Certificates:
-    """The chunks in one, on the device of the inputs."""
-    joined: dict[str, Any] = {}
-    for field in fields(Certificates):
-        pieces = [getattr(part, field.name) for part in parts]
-        joined[field.name] = None if pieces[0] is None else torch.cat(pieces).to(x.device)
-    joined["witness"] = joined["witness"].reshape(x.shape)
-    return Certificates(**joined)

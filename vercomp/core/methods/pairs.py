@@ -6,7 +6,8 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,8 @@ from ..linearization import Linearization
 CPU_BUDGET_BYTES = 512 * 2**20
 
 
-class Certifiable(Protocol):
-    """A network that :func:`certify` and :func:`attack` can work with.
-
-    ``linearize`` and ``curvature`` are promises about the real-arithmetic function of the weights;
-    calling the network is only used to search.
-    """
+class Classifier(Protocol):
+    """A network with logits. Calling it is only used to search."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -34,6 +31,13 @@ class Certifiable(Protocol):
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Logits (B, C) of a batch (B, *input_shape), in the model's dtype."""
+
+
+class Bounded(Classifier, Protocol):
+    """A network whose curvature is bounded.
+
+    ``linearize`` and ``curvature`` are promises about the real-arithmetic function of the weights.
+    """
 
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
         """c·z and its gradient at x (P, D) for coefficients c (P, C), float64, with errors.
@@ -60,7 +64,7 @@ class Placement(NamedTuple):
         return self.dtype if self.dtype == torch.float64 else torch.float32
 
 
-def placement(network: Certifiable, x: Tensor) -> Placement:
+def placement(network: Classifier, x: Tensor) -> Placement:
     """Device and dtype of the network's parameters, or those of x where there are none."""
     if isinstance(network, nn.Module):
         for parameter in (*network.parameters(), *network.buffers()):
@@ -76,7 +80,7 @@ def own_gradient_mode() -> Iterator[None]:
         yield
 
 
-def flattened(network: Certifiable, x: Tensor, where: Placement) -> Tensor:
+def flattened(network: Classifier, x: Tensor, where: Placement) -> Tensor:
     """Inputs as float64 rows (B, D) on the network's device, independent of x."""
     rows = x.detach().reshape(len(x), math.prod(network.input_shape))
     return rows.to(where.device, torch.float64).clone()
@@ -90,14 +94,25 @@ class Margins:
         where: Its device and dtype.
     """
 
-    def __init__(self, network: Certifiable, where: Placement) -> None:
+    def __init__(self, network: Classifier, where: Placement) -> None:
         self.network = network
         self.where = where
-        lower, _ = network.curvature()
-        #: κ (C, C): ∇²(z_y − z_t) ≽ −κI. A convex margin is treated as one without curvature.
-        self.kappa = (-lower.to(where.device, torch.float64)).clamp(min=0.0)
-        #: L (C, C): ‖∇f‖ ≤ L everywhere.
-        self.lipschitz = network.lipschitz().to(where.device, torch.float64)
+
+    @property
+    def bounded(self) -> Bounded:
+        """The network, where it was handed to what needs its curvature."""
+        return cast(Bounded, self.network)
+
+    @cached_property
+    def kappa(self) -> Tensor:
+        """κ (C, C): ∇²(z_y − z_t) ≽ −κI. A convex margin is treated as one without curvature."""
+        lower, _ = self.bounded.curvature()
+        return (-lower.to(self.where.device, torch.float64)).clamp(min=0.0)
+
+    @cached_property
+    def lipschitz(self) -> Tensor:
+        """L (C, C): ‖∇f‖ ≤ L everywhere."""
+        return self.bounded.lipschitz().to(self.where.device, torch.float64)
 
     def coefficients(self, label: Tensor, target: Tensor) -> Tensor:
         """c = e_y − e_t (..., C) in float64."""
@@ -139,12 +154,12 @@ class Margins:
 
     def linearize(self, x: Tensor, label: Tensor, target: Tensor) -> Linearization:
         """f and ∇f at flat points x (P, D) in float64, with proved errors."""
-        return self.network.linearize(x, self.coefficients(label, target))
+        return self.bounded.linearize(x, self.coefficients(label, target))
 
     def linearize_all(self, x: Tensor, label: Tensor, targets: Tensor) -> Linearization:
         """The same for K targets (B, K) of every point (B, D): one forward, K backwards."""
         c = self.coefficients(label[:, None], targets)
-        found = self.network.linearize(x[:, None], c)
+        found = self.bounded.linearize(x[:, None], c)
         # A margin without any path from the input has a gradient that knows nothing of K.
         return Linearization(
             found.value,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..inputs import check_evaluations, check_inputs, target_table
+from ..specifications import Specification
 from .cuts import Cut, screening_cut
-from .pairs import Certifiable, Margins, chunks, flattened, placement
+from .pairs import Classifier, Margins, chunks, flattened, placement
 
 
 class Part(NamedTuple):
@@ -32,7 +33,7 @@ class Part(NamedTuple):
 
 
 def split(
-    network: Certifiable,
+    network: Classifier,
     x: Tensor,
     y: Tensor,
     targets: str | Tensor,
@@ -59,7 +60,7 @@ def split(
 
 
 class Task:
-    """What certifying and attacking a chunk begin with: all pairs, screened at the inputs.
+    """One chunk: B inputs with K targets each, on the network's device, inputs in float64.
 
     Args:
         part: The chunk.
@@ -70,6 +71,22 @@ class Task:
         self.asked = asked if isinstance(asked, str) else "given"
         self.logits = self.margins.logits(self.x0)
         self.targets = target_table(self.margins.network, self.label, self.logits, asked)
+
+    def specification(self) -> Specification:
+        """The margins of all pairs."""
+        return Specification.of(self.margins.coefficients(self.label[:, None], self.targets))
+
+    def nearest(self, radius: Tensor) -> Tensor:
+        """The column of the smallest radius (B, K); of the smallest margin where that is 0."""
+        others = self.logits.gather(1, self.targets)
+        return torch.where((radius > 0.0).all(1), radius.argmin(1), others.argmax(1))
+
+
+class ScreenedTask(Task):
+    """What searches on the curvature bound begin with: all pairs, screened at the inputs."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
         self.kappa = self.margins.kappa[self.label[:, None], self.targets]
         self.lipschitz = self.margins.lipschitz[self.label[:, None], self.targets]
         x = self.x0.to(self.margins.where.search_dtype)

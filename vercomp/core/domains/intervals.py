@@ -1,0 +1,122 @@
+"""Interval propagation: for every node an interval for each entry, over a region of inputs.
+
+    z = A a + b on a ∈ mid ± rad:   z ∈ A mid + b ± |A| rad
+    a = σ(z) on z ∈ [l, u]:         a ∈ σ([l, u]), from the monotone pieces of σ
+
+in float64, rounded outward (Gowal et al., *On the Effectiveness of Interval Bound Propagation for
+Training Verifiably Robust Models*, 2018). An affine node that reads the input knows more than the
+box around the region: over a ball around x₀ its entries lie within r ‖A_i‖_* of A_i x₀ + b_i, in
+the dual norm. An interval that is not a number is ℝ.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..arithmetic.enclosures import image
+from ..arithmetic.operations import Interval
+from ..arithmetic.outward import down, times_up, up
+from ..graph import Activate, Affine, Graph, Input, Term
+from ..regions.region import Region
+from ..walk import Domain, forward, rule
+
+_MOST_ENTRIES = 2**24
+"""Rows of a map are written out, for their dual norms, up to this many entries (128 MiB)."""
+
+
+def intervals(graph: Graph, region: Region, rows: RowNorms | None = None) -> dict[str, Interval]:
+    """Intervals (B, n) for every node over a region.
+
+    Args:
+        graph: The graph, over float64 operators.
+        region: The inputs.
+        rows: Dual norms of rows of the maps that read the input, kept between calls.
+    """
+    with torch.no_grad():
+        return forward(Intervals(graph, region, rows or RowNorms()), graph)
+
+
+class RowNorms:
+    """The dual norms of the rows of maps, computed once for each map and kind of ball."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], Tensor | None] = {}
+
+    def of(self, term: Term, region: Region) -> Tensor | None:
+        """‖A_i‖_* of every row (m,), rounded up; None where the rows are too many to write out."""
+        key = (term.name, region.kind.name)
+        if key not in self._found:
+            m, n = term.map.shape
+            found = None
+            if m * n <= _MOST_ENTRIES and term.map.error == 0.0:
+                found = region.kind.dual_norm(term.map.materialise())
+                # What writing the rows out may round is far below this.
+                found = times_up(found, 1.0 + 1e-12)
+            self._found[key] = found
+        return self._found[key]
+
+
+class Intervals(Domain[Interval]):
+    """The table.
+
+    Args:
+        graph: The graph.
+        region: The inputs.
+        rows: Dual norms of the rows of maps that read the input.
+    """
+
+    title = "intervals"
+
+    def __init__(self, graph: Graph, region: Region, rows: RowNorms) -> None:
+        self.first = graph.nodes[0].name
+        self.region = region
+        self.rows = rows
+
+    @rule(Input)
+    def input(self, node: Input) -> Interval:
+        """The box around the region."""
+        return Interval(*self.region.interval())
+
+    @rule(Affine)
+    def affine(self, node: Affine, *parents: Interval) -> Interval:
+        """Σ A [a] + b."""
+        parts = []
+        for term, a in zip(node.terms, parents, strict=True):
+            part = image(term.map, a)
+            if term.parent == self.first:
+                part = self._within_ball(term, part)
+            parts.append(part)
+        if node.bias is not None:
+            value, error = node.bias
+            parts.append((down(value - error[:, None]), up(value + error[:, None])))
+        lower, upper = parts[0]
+        for low, high in parts[1:]:
+            lower, upper = down(lower + low), up(upper + high)
+        return number(lower, upper)
+
+    @rule(Activate)
+    def activation(self, node: Activate, z: Interval) -> Interval:
+        """σ([z])."""
+        return number(*node.function.range(0, z.lower, z.upper))
+
+    def _within_ball(self, term: Term, box: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """A [x] over the ball, where that says more than over the box around it."""
+        region = self.region
+        if region.kind.is_box or region.scales is not None or bool(region.radius.isinf().any()):
+            return box
+        norms = self.rows.of(term, region)
+        if norms is None:
+            return box
+        center = image(term.map, (region.center, region.center))
+        spread = times_up(region.radius[:, None].expand(-1, len(norms)), norms)
+        lower, upper = down(center[0] - spread), up(center[1] + spread)
+        return torch.fmax(box[0], lower), torch.fmin(box[1], upper)
+
+
+def number(lower: Tensor, upper: Tensor) -> Interval:
+    """The interval; ℝ where one of its ends is not a number."""
+    lost = lower.isnan() | upper.isnan()
+    return Interval(torch.where(lost, -math.inf, lower), torch.where(lost, math.inf, upper))

@@ -1,0 +1,135 @@
+"""What can be done with a network: which methods take it, and what a package of it can do.
+
+``compile`` and ``show`` ask here: what one of them refuses, the other marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from vercomp.activations import constants
+from vercomp.activations.pieces import pieces
+from vercomp.core import graph as core
+from vercomp.core.methods.method import Method
+from vercomp.errors import UnboundedCurvatureError, UnsupportedError, UsageError
+from vercomp.features import CURVED, FEATURES
+from vercomp.frontends.translation import Offence, unsupported
+from vercomp.ir.activation import ActivationConstants
+from vercomp.ir.graph import Activate, Graph, Opaque
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What can be done with a network.
+
+    Args:
+        constants: Of each activation node that no method refuses.
+        methods: The methods that can take the network, cheapest first.
+        offences: What keeps each of the others from it, by the method's name; under the empty name
+            what keeps every one.
+    """
+
+    constants: Mapping[str, ActivationConstants]
+    methods: tuple[Method, ...]
+    offences: Mapping[str, tuple[Offence, ...]]
+
+    @property
+    def refused(self) -> tuple[Offence, ...]:
+        """Why no method can take the network, all nodes at once; empty if one can."""
+        if self.methods:
+            return ()
+        found = {each.name: each for group in self.offences.values() for each in group}
+        return tuple(found.values())
+
+    @property
+    def uncurved(self) -> tuple[Offence, ...]:
+        """The activations without a bounded second derivative."""
+        return self.offences.get("curvature", ())
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What a package of the network can do."""
+        return tuple(f for f in FEATURES if f not in CURVED or not self.uncurved)
+
+
+def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
+    """Find out what can be done with a graph that was rewritten."""
+    known: dict[str, ActivationConstants] = {}
+    everywhere = []
+    for node in graph.nodes:
+        if isinstance(node, Opaque):
+            everywhere.append(Offence(node.name, node.operator, node.origin, node.reason))
+        elif isinstance(node, Activate):
+            try:
+                known[node.name] = constants(node.function)
+            except UnboundedCurvatureError as error:
+                origin, function = node.origin, str(node.function)
+                everywhere.append(Offence(node.name, function, origin, error.message))
+    able: list[Method] = []
+    offences: dict[str, tuple[Offence, ...]] = {"": tuple(everywhere)} if everywhere else {}
+    for method in methods:
+        obstacles = tuple(_obstacles(graph, known, method))
+        if obstacles:
+            offences[method.name] = obstacles
+        elif not everywhere:
+            able.append(method)
+    return Plan(known, tuple(able), offences)
+
+
+def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
+    """The features that a package shall have, in canonical order; all that it can where None.
+
+    Raises:
+        UnsupportedError: No method takes the network, or a feature cannot be had.
+        UsageError: A feature does not exist, or none is asked for.
+    """
+    if found.refused:
+        raise unsupported(found.refused)
+    if features is None:
+        return found.features
+    unknown = sorted(set(features) - set(FEATURES))
+    if unknown or not features:
+        what = f"cannot emit {', '.join(map(repr, unknown))}" if unknown else "nothing to emit"
+        raise UsageError(what, remedy=f"Choose from {', '.join(FEATURES)}")
+    lacking = [f for f in FEATURES if f in features and f not in found.features]
+    if lacking:
+        error = unsupported(found.uncurved)
+        raise UnsupportedError(
+            f"{' and '.join(lacking)} need second derivatives: {error.message}",
+            node=error.node,
+            operator=error.operator,
+            location=error.location,
+            remedy=f"Leave them out: this network can have {', '.join(found.features)}",
+        )
+    return tuple(feature for feature in FEATURES if feature in features)
+
+
+def _obstacles(
+    graph: Graph, known: Mapping[str, ActivationConstants], method: Method
+) -> Iterator[Offence]:
+    """Why a method cannot take the activations of a graph."""
+    activations = [node for node in graph.activations() if node.name in known]
+    facts: Any = core.Graph(
+        tuple(
+            core.Activate(node.name, node.shape, node.parent, _facts(node, known[node.name]))
+            for node in activations
+        ),
+        graph.output,
+    )
+    by_name = {node.name: node for node in activations}
+    for obstacle in method.requires(facts):
+        node = by_name[obstacle.node]
+        jump = known[node.name].jump if method.name == "curvature" else ""
+        yield Offence(node.name, str(node.function), node.origin, jump or obstacle.reason)
+
+
+def _facts(node: Activate, found: ActivationConstants) -> Any:
+    """What methods ask of an activation."""
+    return SimpleNamespace(
+        first_range=found.first_range,
+        second_range=found.second_range,
+        pieces=pieces(node.function),
+    )
