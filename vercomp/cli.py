@@ -58,16 +58,37 @@ def _numbers(number: Callable[[str], Any], *, positive: bool) -> Callable[..., A
 
 
 def _radius(context: click.Context, option: click.Parameter, value: Value) -> float | None:
+    """A callback: a radius."""
+    try:
+        return _positive(context, option, value)
+    except click.BadParameter as error:
+        raise click.BadParameter(f"a radius {error.message}") from error
+
+
+def _positive(context: click.Context, option: click.Parameter, value: Value) -> float | None:
     """A callback: a positive finite number."""
     if value is None:
         return None
     try:
-        radius = float(value)
+        number = float(value)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is no number") from error
-    if not (math.isfinite(radius) and radius > 0):
-        raise click.BadParameter(f"a radius must be positive and finite, not {value}")
-    return radius
+    if not (math.isfinite(number) and number > 0):
+        raise click.BadParameter(f"must be positive and finite, not {value}")
+    return number
+
+
+def _box(context: click.Context, option: click.Parameter, value: Value) -> Any:
+    """A callback: two numbers, the first below the second."""
+    limits = _numbers(float, positive=False)(context, option, value)
+    if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
+        raise click.BadParameter(f"{value!r} is not LO,HI with LO < HI")
+    return limits
+
+
+def _words(context: click.Context, option: click.Parameter, value: Value) -> Any:
+    """A callback: names separated by commas."""
+    return None if value is None else tuple(word.strip() for word in value.split(","))
 
 
 def _features(context: click.Context, option: click.Parameter, value: Value) -> Any:
@@ -214,6 +235,37 @@ def show(**options: Any) -> None:
 @model_options
 @needed_data_option
 @click.option(
+    "--norm",
+    metavar="NORM",
+    default="l2",
+    show_default=True,
+    help="The norm that radii are in: l2, linf, l1.",
+)
+@click.option(
+    "--box",
+    metavar="LO,HI",
+    callback=_box,
+    help="Limits of perturbed inputs: 0,1 for pixels in [0, 1]. What lies outside does not count.",
+)
+@click.option(
+    "--methods",
+    metavar="M[,M…]",
+    callback=_words,
+    help="Methods to use, of curvature, interval; by default every one that can take MODEL.",
+)
+@click.option(
+    "--timeout",
+    metavar="S",
+    callback=_positive,
+    help="Begin nothing new after S seconds; inputs that are left are reported as undecided.",
+)
+@click.option(
+    "--max-memory",
+    metavar="GB",
+    callback=_positive,
+    help="Keep working sets so small that about so much memory suffices.",
+)
+@click.option(
     "--radius", metavar="R", callback=_radius, help="Report the accuracy certified at this radius."
 )
 @click.option("--decide", is_flag=True, help="Only settle whether radii exceed --radius: cheaper.")
@@ -228,7 +280,7 @@ def show(**options: Any) -> None:
 @run_option
 @json_option
 def certify(**options: Any) -> None:
-    """Prove for each input a radius within which no l2 perturbation changes its class."""
+    """Prove for each input a radius within which no perturbation changes its class."""
     from vercomp.commands.certify import run
 
     if options["decide"] and options["radius"] is None:

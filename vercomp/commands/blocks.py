@@ -54,6 +54,7 @@ def run_in_blocks(
     folder: RunFolder | None,
     needed: frozenset[str],
     team: Processes,
+    timeout: float | None = None,
 ) -> Arrays | None:
     """Solve ``count`` inputs block by block.
 
@@ -67,10 +68,11 @@ def run_in_blocks(
             with whatever number of processes; of process 0, None in the others.
         needed: Names of the arrays that kept results must have.
         team: The processes that share the work.
+        timeout: Seconds after which no further block is begun; None for no limit.
 
     Returns:
-        The results of all inputs, with ``index`` and ``seconds`` (a block's time, shared out), in
-        process 0; None in the others.
+        The results of all inputs, or of the first ones that the time sufficed for, with ``index``
+        and ``seconds`` (a block's time, shared out), in process 0; None in the others.
     """
     parts = _kept(folder, count, needed)
     done = team.same(sum(len(part["index"]) for part in parts))
@@ -78,6 +80,7 @@ def run_in_blocks(
         team.say(f"{what}: {done} of {count} are there already")
     keeper = _Keeper(folder, parts)
     size = FIRST
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     with Patience(what, count, done, shown=team.main) as patience:
         try:
             while done < count:
@@ -92,6 +95,9 @@ def run_in_blocks(
                 done = blocks[-1].stop
                 size = _next_size(size, max(seconds for _, seconds in found))
                 keeper.keep(soon=True)
+                if team.same(time.monotonic() > deadline):
+                    team.say(f"{what}: the time is over; {count - done} of {count} are undecided")
+                    break
         finally:
             keeper.keep()
     return _joined(parts) if team.main else None

@@ -9,6 +9,7 @@ from vercomp.commands.blocks import describe, run_in_blocks
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
+from vercomp.core.memory import memory_limit
 from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.outputs import RunFolder
@@ -29,6 +30,7 @@ COLUMNS = frozenset(
         "runner_up",
         "radius_runner_up",
         "evaluations",
+        "method",
     )
 )
 
@@ -40,6 +42,11 @@ def run(
     radius: float | None,
     decide: bool,
     targets: str,
+    norm: str,
+    box: tuple[float, float] | None,
+    methods: tuple[str, ...] | None,
+    timeout: float | None,
+    max_memory: float | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     input_shape: tuple[int, ...] | None,
@@ -49,9 +56,16 @@ def run(
     json_path: str | None,
 ) -> None:
     """Certify block by block; the table, or JSON, at the end."""
-    asked: dict[str, Any] = {"radius": radius, "decide": decide, "targets": targets}
+    asked: dict[str, Any] = {
+        "radius": radius,
+        "decide": decide,
+        "targets": targets,
+        "norm": norm,
+        "box": box,
+        "methods": methods,
+    }
     folder = None
-    with processes() as team:
+    with processes() as team, memory_limit(max_memory):
         check_json_path(json_path)
         with Patience(f"compiling {model}", shown=team.main):
             network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
@@ -66,11 +80,13 @@ def run(
             folder,
             COLUMNS,
             team,
+            timeout,
         )
     if arrays is None:
         return
-    summary = certificate_summary(arrays, **asked)
+    undecided = len(dataset) - len(arrays["index"])
+    summary = certificate_summary(arrays, **asked, undecided=undecided)
     if folder is not None:
         folder.write_summary(plain(summary))
-    title = f"{network.name}: l2 certificates on {data}"
+    title = f"{network.name}: {norm} certificates on {data}"
     deliver(summary, json_path, certificate_table(summary, arrays, title))

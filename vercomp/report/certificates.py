@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,6 +23,9 @@ def certificate_arrays(
     radius: float | None = None,
     decide: bool = False,
     targets: str = "all",
+    norm: str = "l2",
+    box: tuple[float, float] | None = None,
+    methods: Sequence[str] | None = None,
     runner_up: bool = True,
 ) -> dict[str, NDArray[Any]]:
     """Certificates of a batch as the arrays of ``certificates.npz``.
@@ -32,13 +37,23 @@ def certificate_arrays(
         network: With the feature ``certify``.
         x: Inputs (B, *input_shape).
         y: Labels (B,).
-        radius: As for :meth:`~vercomp.driver.CompiledNetwork.certify`.
+        radius: As for :meth:`~vercomp.driver.CompiledNetwork.certify`; so are ``decide``, ``norm``,
+            ``box`` and ``methods``.
         decide: The same.
         targets: ``"all"`` or ``"runner-up"``.
+        norm: The same.
+        box: The same.
+        methods: The same.
         runner_up: Whether the runner-up has, beside all targets, a search of its own; without,
             ``radius_runner_up`` is NaN.
     """
-    options: dict[str, Any] = {"radius": radius, "decide": decide}
+    options: dict[str, Any] = {
+        "radius": radius,
+        "decide": decide,
+        "norm": norm,
+        "box": box,
+        "methods": methods,
+    }
     begin = time.perf_counter()
     found = network.certify(x, y, targets=targets, **options)
     seconds = (time.perf_counter() - begin) / max(len(x), 1)
@@ -71,7 +86,8 @@ def certificate_arrays(
         "evaluations": found.evaluations,
         "seconds": torch.full_like(found.radius, seconds),
     }
-    return {name: tensor.cpu().numpy() for name, tensor in columns.items()}
+    arrays = {name: tensor.cpu().numpy() for name, tensor in columns.items()}
+    return {**arrays, "method": np.array(found.method, dtype=np.str_)}
 
 
 def runners_up(network: CompiledNetwork, x: Tensor, y: Tensor) -> Tensor:

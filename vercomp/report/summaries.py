@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,15 @@ Summary = dict[str, Any]
 
 
 def certificate_summary(
-    arrays: Arrays, *, radius: float | None, targets: str, decide: bool = False
+    arrays: Arrays,
+    *,
+    radius: float | None,
+    targets: str,
+    decide: bool = False,
+    norm: str = "l2",
+    box: tuple[float, float] | None = None,
+    methods: Sequence[str] | None = None,
+    undecided: int = 0,
 ) -> Summary:
     """The summary of certificates.
 
@@ -30,6 +38,10 @@ def certificate_summary(
         targets: ``"all"`` or ``"runner-up"``.
         decide: Radii were refined only as far as it takes to compare them with ``radius``: their
             means, and the share of exact ones, are then lower bounds of what they could be.
+        norm: The norm that radii are in.
+        box: The limits of perturbed inputs, or None.
+        methods: The methods that were asked for; None for all.
+        undecided: Inputs that the time did not suffice for; they are not among the arrays.
     """
     correct = arrays["label"] == arrays["prediction"]
     counts = arrays["evaluations"][arrays["evaluations"] > 1]
@@ -37,8 +49,12 @@ def certificate_summary(
         "n": len(correct),
         "clean_accuracy": _mean(correct),
         "radius": radius,
+        "norm": norm,
+        "box": None if box is None else list(box),
         "targets": targets,
         "decide": decide,
+        "methods": _shares(arrays["method"], methods),
+        "undecided": undecided,
         "certified_accuracy": None,
         "certified_accuracy_runner_up": None,
         "mean_radius": None,
@@ -59,6 +75,14 @@ def certificate_summary(
         if radius is not None:
             summary["certified_accuracy"] = accuracy_at(arrays, radius, "radius")
     return summary
+
+
+def _shares(found: NDArray[Any], asked: Sequence[str] | None) -> dict[str, float]:
+    """The share of the inputs whose certificate each method gave, the largest first."""
+    names, counts = np.unique(found, return_counts=True)
+    shares = {str(n): float(c) / max(len(found), 1) for n, c in zip(names, counts, strict=True)}
+    shares |= {name: 0.0 for name in asked or () if name not in shares}
+    return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
 
 
 def attack_summary(arrays: Arrays, *, radius: float) -> Summary:

@@ -112,6 +112,8 @@ def certificate_table(summary: Summary, arrays: Arrays, title: str) -> Renderabl
         ("inputs", str(summary["n"])),
         ("clean accuracy", percent(summary["clean_accuracy"])),
     ]
+    if summary["undecided"]:
+        rows.insert(1, ("inputs left undecided when the time was over", str(summary["undecided"])))
     column = "radius" if every else "radius_runner_up"
     label = "certified accuracy" if every else "certified accuracy, runner-up only"
     if summary["radius"] is not None:
@@ -135,6 +137,8 @@ def certificate_table(summary: Summary, arrays: Arrays, title: str) -> Renderabl
         rows.append(("mean radius to the runner-up (no certificate)", text))
     if every and not summary["decide"]:
         rows.append(("exact (witness within 0.1 %)", percent(summary["exact_fraction"])))
+    if len(summary["methods"]) > 1:
+        rows += [(f"proved by {name}", percent(part)) for name, part in summary["methods"].items()]
     rows += [
         ("gradients a pair in the dual", number(summary["gradient_evaluations_per_pair"], 3)),
         ("gradients a pair at most", str(summary["gradient_evaluations_max"])),

@@ -1,4 +1,8 @@
-"""Importing a package from memory: what is executed is exactly what would be written."""
+"""Importing a package from memory: what is executed is exactly what would be written.
+
+A package's core files are copies of vercomp's own. Where nothing differs, vercomp's module is taken
+and not executed a second time, so that the types of both are the same.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.resources import files as files_of
 from importlib.util import spec_from_loader
 from types import CodeType, ModuleType
+
+from vercomp.backends.torch.package import core_files
+
+ALWAYS_SHARED = "core/errors.py"
+"""What a package takes from vercomp even where its copy is another version's: what it raises must
+be caught here."""
 
 
 def import_package(files: Mapping[str, bytes]) -> ModuleType:
@@ -17,7 +28,8 @@ def import_package(files: Mapping[str, bytes]) -> ModuleType:
 
     Args:
         files: Contents by relative path; only Python files matter. The same sources give the same
-            module.
+            module. Files in ``core/`` that are vercomp's own, with all that they import, are
+            vercomp's modules.
     """
     sources = {path: text for path, text in files.items() if path.endswith(".py")}
     digest = hashlib.sha256()
@@ -28,7 +40,31 @@ def import_package(files: Mapping[str, bytes]) -> ModuleType:
         _FINDER.packages[name] = sources
         if _FINDER not in sys.meta_path:
             sys.meta_path.append(_FINDER)
+        for path in shared_files(sources):
+            module = path.removesuffix(".py").replace("/", ".")
+            sys.modules[f"{name}.{module}"] = importlib.import_module(f"vercomp.{module}")
     return importlib.import_module(name)
+
+
+def shared_files(sources: Mapping[str, bytes]) -> set[str]:
+    """The core files of a package that are vercomp's own, byte for byte.
+
+    A module that imports one that differs, at whatever remove, differs from vercomp's in what it
+    does, and so it is none of them.
+    """
+    own = files_of("vercomp")
+    shared = {}
+    for path, content in sources.items():
+        if not path.startswith("core/") or path.endswith("__init__.py"):
+            continue
+        there = own.joinpath(path)
+        if there.is_file() and (path == ALWAYS_SHARED or there.read_bytes() == content):
+            folder = tuple(path.split("/")[:-1])
+            shared[path] = core_files(content.decode(), folder)
+    while differing := {path for path, reached in shared.items() if not reached <= shared.keys()}:
+        for path in differing:
+            del shared[path]
+    return set(shared)
 
 
 class _Finder(MetaPathFinder):

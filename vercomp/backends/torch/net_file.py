@@ -17,7 +17,7 @@ from vercomp.ir.activation import Activation
 from vercomp.ir.graph import Activate, Affine
 
 EXPORTS: Mapping[str, tuple[str, ...]] = {
-    "certify": ("Ball", "Box", "bound", "certify"),
+    "certify": ("bound", "certify"),
     "attack": ("attack",),
     "hessian": ("hessian", "hessian_vector_product"),
     "regularizer": ("regularizer",),
@@ -37,7 +37,6 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "methods.certificates": ("Certificates",),
     "methods.portfolio": ("Certifiable", "CertifyOptions"),
     "network": ("VerifiedNetwork",),
-    "regions.constructors": ("Ball", "Box"),
     "regions.region": ("Region",),
     "regularizer": ("Regularizer", "trainable"),
     "maps.axes": ("AlongAxis", "AxesSum"),
@@ -52,12 +51,15 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
 def init_text(layout: Layout, features: tuple[str, ...]) -> str:
     """__init__.py."""
     names = sorted(["Network", "load", *(n for f in features for n in EXPORTS[f])], key=_isort)
+    regions = ["Ball", "Box"] if "certify" in features else []
     writer = Writer()
     writer.line(f'"""The network {layout.title}, compiled by vercomp. Begin with ``load()``."""')
     writer.blank()
+    if regions:
+        writer.line(f"from .core.regions.constructors import {', '.join(regions)}")
     writer.line(f"from .net import {', '.join(names)}")
     writer.blank()
-    quoted = [f'"{name}"' for name in sorted(names, key=_isort)]
+    quoted = [f'"{name}"' for name in sorted([*names, *regions], key=_isort)]
     writer.call("__all__ = ", quoted, brackets="[]")
     return writer.text()
 

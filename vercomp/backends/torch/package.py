@@ -48,14 +48,14 @@ def torch_target(layout: Layout, features: tuple[str, ...]) -> Package:
     """The package's Python: ``__init__.py``, ``net.py`` and the core files that they reach."""
     net = net_text(layout, features)
     files = {"__init__.py": init_text(layout, features).encode(), "net.py": net.encode()}
-    pending = _core_files(net, ())
+    pending = core_files(net, ()) | core_files(files["__init__.py"].decode(), ())
     while pending:
         path = pending.pop()
         if path not in files:
             content = resources.files("vercomp").joinpath(path).read_bytes()
             files[path] = content
             folder = tuple(path.split("/")[:-1])
-            pending |= _core_files(content.decode(), folder)
+            pending |= core_files(content.decode(), folder)
             pending |= {
                 "/".join((*folder[:depth], "__init__.py")) for depth in range(1, len(folder) + 1)
             }
@@ -141,7 +141,7 @@ def _node(layout: Layout, node: Node) -> dict[str, Any]:
     return found
 
 
-def _core_files(text: str, folder: tuple[str, ...]) -> set[str]:
+def core_files(text: str, folder: tuple[str, ...]) -> set[str]:
     """The files of the core that a file imports by relative imports.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..linearization import Linearization
-
-#: Memory for the working set of one chunk when there is no GPU to ask.
-CPU_BUDGET_BYTES = 512 * 2**20
+from ..memory import working_set
 
 
 class Classifier(Protocol):
@@ -214,20 +211,8 @@ def chunks(margins: Margins, inputs: int, targets: int, chunk: int | None) -> It
         size = math.prod(margins.network.input_shape)
         pair = 24 * size * margins.where.dtype.itemsize + 8 * size * 8
         pair += 8 * margins.bytes_per_input()
-        chunk = max(1, _free_bytes(margins.where.device) // (pair * max(targets, 1)))
+        chunk = max(1, working_set(margins.where.device) // (pair * max(targets, 1)))
     elif chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     for start in range(0, max(inputs, 1), chunk):
         yield slice(start, min(start + chunk, inputs))
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return (free + cached) // 2
-    try:
-        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return CPU_BUDGET_BYTES
-    return max(min(CPU_BUDGET_BYTES, available // 4), 2**20)
