@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vercomp.activations import constants
+from vercomp.activations import curvature_constants
 from vercomp.errors import UnboundedCurvatureError
 from vercomp.facts import CONSTANTS
 from vercomp.ir.graph import Activate
@@ -44,7 +44,7 @@ class ActivationConstantsPass:
         refused: list[_Refusal] = []
         for node in state.graph.activations():
             try:
-                facts = facts.with_fact(CONSTANTS, constants(node.function), node.name)
+                facts = facts.with_fact(CONSTANTS, curvature_constants(node.function), node.name)
             except UnboundedCurvatureError as error:
                 refused.append((node, error))
         if refused:

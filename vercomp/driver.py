@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vercomp.activations import constants
+from vercomp.activations import curvature_constants
 from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
@@ -314,7 +314,7 @@ def offences(graph: Graph) -> list[Offence]:
             found.append(Offence(node.name, node.operator, node.origin, node.reason))
         elif isinstance(node, Activate):
             try:
-                constants(node.function)
+                curvature_constants(node.function)
             except UnboundedCurvatureError as error:
                 found.append(Offence(node.name, str(node.function), node.origin, error.message))
     return found
