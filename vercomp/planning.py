@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from vercomp.activations import constants
-from vercomp.activations.pieces import pieces
+from vercomp.activations import constants, pieces
 from vercomp.core import graph as core
 from vercomp.core.methods.method import Method
 from vercomp.errors import UnboundedCurvatureError, UnsupportedError, UsageError
@@ -128,8 +127,9 @@ def _obstacles(
 
 def _facts(node: Activate, found: ActivationConstants) -> Any:
     """What methods ask of an activation."""
-    return SimpleNamespace(
-        first_range=found.first_range,
-        second_range=found.second_range,
-        pieces=pieces(node.function),
-    )
+    try:
+        known: Any = pieces(node.function)
+    except UnsupportedError:
+        known = None
+    ranges = {"first_range": found.first_range, "second_range": found.second_range}
+    return SimpleNamespace(**ranges, pieces=known)

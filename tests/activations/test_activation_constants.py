@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import Abs, Heaviside, Max, Piecewise, Rational, cosh, erf, exp, log, sin, sqrt, tanh
 
-from vercomp.activations import BUILTIN, constants
+from vercomp.activations import BUILTIN, constants, curvature_constants
 from vercomp.errors import UnboundedCurvatureError
 from vercomp.ir.activation import Activation, X
 
@@ -20,7 +20,7 @@ SMOOTH = (
     *("identity", "sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "silu", "mish", "elu"),
     *("celu", "arctan", "erf", "sin", "cos", "softsign"),
 )
-ROUGH = ("relu", "relu6", "leaky_relu", "hardtanh", "selu", "hardsigmoid", "hardswish")
+ROUGH = ("relu", "abs", "relu6", "leaky_relu", "hardtanh", "selu", "hardsigmoid", "hardswish")
 REMEDY = "Use a smooth activation instead: softplus, GELU, SiLU, tanh or sigmoid"
 
 
@@ -199,7 +199,7 @@ def test_formulas_of_users(formula, expected):
 def test_jumps_of_the_first_derivative_are_refused(name):
     where = {"hardtanh": "−1", "hardsigmoid": "−3", "hardswish": "−3"}.get(name, "0")
     with pytest.raises(UnboundedCurvatureError) as caught:
-        constants(BUILTIN.build(name))
+        curvature_constants(BUILTIN.build(name))
     assert str(caught.value) == (
         f"the first derivative of {name} jumps at x = {where}, so curvature does not exist there. "
         f"{REMEDY}"
@@ -211,6 +211,7 @@ def test_jumps_of_the_first_derivative_are_refused(name):
     [
         (exp(X), "the first derivative of mine is unbounded"),
         (X**2, "the first derivative of mine is unbounded"),
+        (Abs(exp(X) - 2), "the first derivative of mine is unbounded"),
         (X * sin(X), "the first derivative of mine is unbounded"),
         (sin(X**2), "the first derivative of mine is unbounded"),
         (sympy.sech(X), "the derivatives of mine could not be bounded: the function cosh is not"),
@@ -238,7 +239,7 @@ def test_jumps_of_the_first_derivative_are_refused(name):
             "the derivatives of mine could not be bounded: the function gamma is not known here",
         ),
         (
-            Abs(exp(X) - 2),
+            Abs(log(1 + exp(X)) - log(3)),
             "the first derivative of mine jumps at x = log(2), so curvature does not exist there.",
         ),
         (
@@ -250,14 +251,40 @@ def test_jumps_of_the_first_derivative_are_refused(name):
 )
 def test_what_is_not_proved_is_refused(formula, message):
     with pytest.raises(UnboundedCurvatureError) as caught:
-        constants(user(formula))
+        curvature_constants(user(formula))
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("relu", (0, 1)),
+        ("abs", (-1, 1)),
+        ("relu6", (0, 1)),
+        ("leaky_relu", (0.01, 1)),
+        ("hardtanh", (0, 1)),
+        ("hardsigmoid", (0, 1 / 6)),
+        ("hardswish", (-0.5, 1.5)),
+    ],
+)
+def test_where_the_first_derivative_jumps_there_is_a_range_of_it_alone(name, expected):
+    found = constants(BUILTIN.build(name))
+    assert found.first_range == pytest.approx(expected, rel=1e-15)
+    assert found.first_range[0] <= expected[0]
+    assert found.first_range[1] >= expected[1]
+    assert found.second_range is None
+    assert found.h == float("inf")
+
+
+def test_a_function_that_jumps_itself_has_no_constants():
+    with pytest.raises(UnboundedCurvatureError, match="the value of mine jumps at x = 0"):
+        constants(user(sympy.sign(X)))
 
 
 @pytest.mark.parametrize("alpha", [0.5, 2.0])
 def test_elu_is_smooth_for_one_alpha_only(alpha):
     with pytest.raises(UnboundedCurvatureError, match=f"elu.alpha={alpha:g}. jumps at x = 0"):
-        constants(BUILTIN.build("elu", alpha=alpha))
+        curvature_constants(BUILTIN.build("elu", alpha=alpha))
 
 
 def test_all_constants_are_quick():

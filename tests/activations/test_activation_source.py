@@ -29,7 +29,7 @@ ALL = [family.build() for family in BUILTIN] + [
     BUILTIN.build("silu", beta=1.702),
     BUILTIN.build("celu", alpha=2.5),
 ]
-ROUGH = {"relu", "relu6", "leaky_relu", "hardtanh", "selu", "hardsigmoid", "hardswish"}
+ROUGH = {"relu", "abs", "relu6", "leaky_relu", "hardtanh", "selu", "hardsigmoid", "hardswish"}
 
 
 def compiled(activation, order):

@@ -222,7 +222,9 @@ def test_a_value_that_is_the_default_up_to_rounding_is_the_default():
 
 
 def test_unknown_names_and_parameters():
-    with pytest.raises(UsageError, match=r"there is no activation 'swish'. Known are arctan, celu"):
+    with pytest.raises(
+        UsageError, match=r"there is no activation 'swish'. Known are abs, arctan, celu"
+    ):
         BUILTIN.build("swish")
     with pytest.raises(UsageError, match=r"tanh has no parameter 'beta' .its parameters: none."):
         BUILTIN.build("tanh", beta=2.0)

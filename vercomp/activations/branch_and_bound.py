@@ -48,21 +48,21 @@ class _Box:
     direction: int = field(compare=False, default=0)
 
 
-def enclosed_range(branch: Branch) -> tuple[float, float]:
-    """Lower and upper bound of a branch, each within 1e-10 of the truth (relative to the range).
+def enclosed_range(branch: Branch, tolerance: float = _TOLERANCE) -> tuple[float, float]:
+    """Lower and upper bound of a branch, each within the tolerance (relative to the range).
 
     Raises:
         UnprovedError: With the reason.
         UnsupportedError: The formula holds a function without interval evaluation.
     """
-    searched = _one_period(branch)
+    searched = one_period(branch)
     formula = shortest(branch.formula)
-    upper = _Maximiser(formula, searched).supremum()
-    lower = _Maximiser(-formula, searched).supremum()
+    upper = _Maximiser(formula, searched, tolerance).supremum()
+    lower = _Maximiser(-formula, searched, tolerance).supremum()
     return 0.0 - lower, upper
 
 
-def _one_period(branch: Branch) -> Branch:
+def one_period(branch: Branch) -> Branch:
     """One period, where a branch that is all of ℝ has x in sines and cosines only."""
     waves = [w for w in branch.formula.atoms(sympy.sin, sympy.cos) if w.has(X)]
     rest = branch.formula.xreplace({wave: sympy.Dummy() for wave in waves})
@@ -89,8 +89,9 @@ def lower_bound(branch: Branch) -> float:
 class _Maximiser:
     """Best-first search for the supremum of a formula on a branch's interval."""
 
-    def __init__(self, formula: sympy.Expr, branch: Branch) -> None:
+    def __init__(self, formula: sympy.Expr, branch: Branch, tolerance: float = _TOLERANCE) -> None:
         arithmetic = IntervalArithmetic()
+        self._tolerance = tolerance
         self._formula = formula
         self._value = Program((formula,), arithmetic)
         self._with_slope = Program((formula, shortest(sympy.diff(formula, X))), arithmetic)
@@ -120,7 +121,7 @@ class _Maximiser:
                 raise UnprovedError("has no value where it was looked for")
             if self._scale > _HUGE:
                 raise UnprovedError("is unbounded")
-            tolerance = _TOLERANCE * max(abs(float(self._best.b)), 1e-3 * self._scale, 1e-30)
+            tolerance = self._tolerance * max(abs(float(self._best.b)), 1e-3 * self._scale, 1e-30)
             if box.bound.b <= self._best.a + tolerance:
                 # The heap is ordered by float64: no bound exceeds the next one after the largest.
                 return math.nextafter(max(-box.priority, float(self._best.b)), math.inf)

@@ -20,7 +20,7 @@ from vercomp.ir.activation import X
 
 Range = tuple[sympy.Expr, sympy.Expr]
 
-_LIMITS: dict[type, Range] = {
+LIMITS: dict[type, Range] = {
     Sigmoid: (sympy.Integer(0), sympy.Integer(1)),
     sympy.tanh: (sympy.Integer(-1), sympy.Integer(1)),
     sympy.erf: (sympy.Integer(-1), sympy.Integer(1)),
@@ -29,7 +29,7 @@ _LIMITS: dict[type, Range] = {
 }
 """Monotone functions with their limits at −∞ and ∞."""
 
-_NEVER_ZERO = (Sigmoid, Softplus, sympy.cosh)
+NEVER_ZERO = (Sigmoid, Softplus, sympy.cosh)
 
 _LONGEST = 10**6
 """Numerators and denominators beyond this (the exact values of floats) swamp sympy's roots."""
@@ -55,7 +55,7 @@ def numeric(value: sympy.Expr) -> sympy.Float:
 def _range_by_generator(branch: Branch) -> Range | None:
     w = sympy.Dummy("w", real=True)
     for generator in branch.formula.atoms(sympy.Function):
-        if generator.func not in (*_LIMITS, sympy.sin, sympy.cos) or not generator.has(X):
+        if generator.func not in (*LIMITS, sympy.sin, sympy.cos) or not generator.has(X):
             continue
         rational = branch.formula.subs(generator, w)
         if rational.has(X) or not rational.is_rational_function(w):
@@ -75,7 +75,7 @@ def _values_of(generator: sympy.Expr, branch: Branch) -> Range | None:
     if generator.func in (sympy.sin, sympy.cos):
         whole = (branch.lower, branch.upper) == (-oo, oo)
         return (sympy.Integer(-1), sympy.Integer(1)) if whole else None
-    below, above = _LIMITS[generator.func]
+    below, above = LIMITS[generator.func]
     rising = bool(slope > 0)
     left, right = (below, above) if rising else (above, below)
     ends = (
@@ -92,9 +92,9 @@ def _rational_range(
     if oo in (lower, upper) or -oo in (lower, upper):
         return None
     denominator = sympy.fraction(sympy.together(function))[1]
-    poles = _real_roots(denominator, w)
+    poles = real_roots(denominator, w)
     slope = sympy.fraction(sympy.together(sympy.diff(function, w)))[0]
-    critical = _real_roots(slope, w)
+    critical = real_roots(slope, w)
     if poles is None or critical is None or any(lower <= pole <= upper for pole in poles):
         return None
     points = [lower, *(root for root in critical if lower < root < upper), upper]
@@ -110,9 +110,9 @@ def _range_by_critical_points(branch: Branch) -> Range | None:
     critical: list[sympy.Expr] = []
     for factor in sympy.Mul.make_args(factored(sympy.diff(formula, X))):
         base, exponent = factor.as_base_exp()
-        if not factor.has(X) or isinstance(base, _NEVER_ZERO) or isinstance(factor, sympy.exp):
+        if not factor.has(X) or isinstance(base, NEVER_ZERO) or isinstance(factor, sympy.exp):
             continue
-        roots = _real_roots(base, X)
+        roots = real_roots(base, X)
         if roots is None:
             return None
         if exponent.is_positive:
@@ -127,7 +127,7 @@ def _range_by_critical_points(branch: Branch) -> Range | None:
     return sympy.simplify(values[0]), sympy.simplify(values[-1])
 
 
-def _real_roots(expression: sympy.Expr, variable: sympy.Symbol) -> list[sympy.Expr] | None:
+def real_roots(expression: sympy.Expr, variable: sympy.Symbol) -> list[sympy.Expr] | None:
     """All real roots of a polynomial, or None where they are not had in closed form."""
     if not expression.has(variable):
         return []

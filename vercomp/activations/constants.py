@@ -1,9 +1,9 @@
 """Activation constants: g and h, the ranges of σ′ and σ″ over ℝ, derived and rounded outward.
 
-σ is differentiated branch by branch. σ and σ′ must be continuous at the breakpoints (a jump of σ′
-has no curvature bound); σ″ may jump, its range takes both one-sided limits. Ranges are closed forms
-where they are found (:mod:`vercomp.activations.closed_form`), and proved enclosures elsewhere
-(:mod:`vercomp.activations.branch_and_bound`). What is not proved is refused.
+σ is differentiated branch by branch. σ must be continuous at the breakpoints; where σ′ jumps there
+is no σ″ and no bound of curvature; where σ″ jumps, its range takes both one-sided limits. Ranges
+are closed forms where they are found (:mod:`vercomp.activations.closed_form`), and proved
+enclosures elsewhere (:mod:`vercomp.activations.branch_and_bound`). What is not proved is refused.
 """
 
 from __future__ import annotations
@@ -42,15 +42,18 @@ class _Bound:
 def constants(activation: Activation) -> ActivationConstants:
     """g_L ≤ σ′ ≤ g_U and h_L ≤ σ″ ≤ h_U over ℝ, each within 1e-9 of the truth, outward.
 
+    Where σ′ jumps there is no range of σ″ (see :func:`curvature_constants`).
+
     Raises:
-        UnboundedCurvatureError: σ′ or σ″ is unbounded or σ′ jumps, or no bound can be proved.
+        UnboundedCurvatureError: σ jumps, σ′ or σ″ is unbounded, or no bound can be proved.
     """
     try:
-        parts = branches(activation.formula)
-        for part in parts:
-            check_smooth(part)
-        _check_continuity(activation, parts)
-        ranges = [_range(activation, parts, order) for order in (1, 2)]
+        parts = smooth_branches(activation)
+        jump = jump_of(activation, parts, 0)
+        if jump:
+            raise UnboundedCurvatureError(jump, remedy=SMOOTH)
+        jump = jump_of(activation, parts, 1)
+        ranges = [_range(activation, parts, order) for order in ((1,) if jump else (1, 2))]
     except UnsupportedError as error:
         if isinstance(error, UnboundedCurvatureError):
             raise
@@ -58,27 +61,49 @@ def constants(activation: Activation) -> ActivationConstants:
             f"the derivatives of {activation} could not be bounded: {error.message}",
             remedy=error.remedy or SMOOTH,
         ) from error
-    (g_lower, g_upper), (h_lower, h_upper) = ranges
-    return ActivationConstants(
-        g_lower.value, g_upper.value, h_lower.value, h_upper.value, _origin(ranges)
-    )
+    first, *second = [(lower.value, upper.value) for lower, upper in ranges]
+    return ActivationConstants(first, second[0] if second else None, _origin(ranges), jump)
 
 
-def _check_continuity(activation: Activation, parts: Sequence[Branch]) -> None:
-    for order in (0, 1):
-        pieces = [part.derivative(order) for part in parts]
-        for left, right in pairwise(pieces):
-            at = left.upper
-            jump = sympy.simplify(right.formula.subs(X, at) - left.formula.subs(X, at))
-            if jump == 0:
-                continue
-            what = f"the {_ORDINAL[order]} of {activation}"
-            raise UnboundedCurvatureError(
-                f"{what} jumps at x = {formula_text(at)}, so curvature does not exist there"
-                if jump.is_finite
-                else f"{what} has no finite value at x = {formula_text(at)}",
-                remedy=SMOOTH,
-            )
+def curvature_constants(activation: Activation) -> ActivationConstants:
+    """The constants of an activation that has curvature: σ″ exists and is bounded.
+
+    Raises:
+        UnboundedCurvatureError: σ′ or σ″ is unbounded or σ′ jumps, or no bound can be proved.
+    """
+    found = constants(activation)
+    if found.second_range is None:
+        raise UnboundedCurvatureError(found.jump, remedy=SMOOTH)
+    return found
+
+
+def smooth_branches(activation: Activation) -> tuple[Branch, ...]:
+    """The branches of an activation's formula, each proved to be smooth.
+
+    Raises:
+        UnsupportedError: There is no proof, or the breakpoints cannot be found.
+    """
+    parts = branches(activation.formula)
+    for part in parts:
+        check_smooth(part)
+    return parts
+
+
+def jump_of(activation: Activation, parts: Sequence[Branch], order: int) -> str:
+    """Where the derivative of that order jumps first, as a sentence; empty if it does not."""
+    pieces = [part.derivative(order) for part in parts]
+    for left, right in pairwise(pieces):
+        at = left.upper
+        jump = sympy.simplify(right.formula.subs(X, at) - left.formula.subs(X, at))
+        if jump == 0:
+            continue
+        what = f"the {_ORDINAL[order]} of {activation}"
+        return (
+            f"{what} jumps at x = {formula_text(at)}, so curvature does not exist there"
+            if jump.is_finite
+            else f"{what} has no finite value at x = {formula_text(at)}"
+        )
+    return ""
 
 
 def _range(activation: Activation, parts: Sequence[Branch], order: int) -> tuple[_Bound, _Bound]:
@@ -123,7 +148,7 @@ def rounded_down(value: sympy.Expr) -> float:
 def _origin(ranges: Sequence[tuple[_Bound, _Bound]]) -> str:
     exact: list[str] = []
     enclosed: list[str] = []
-    for symbol, (lower, upper) in zip(("σ′", "σ″"), ranges, strict=True):
+    for symbol, (lower, upper) in zip(("σ′", "σ″")[: len(ranges)], ranges, strict=True):
         if lower.exact is None or upper.exact is None:
             enclosed.append(symbol)
         else:

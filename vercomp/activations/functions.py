@@ -144,10 +144,15 @@ def factored(
     return result.xreplace({symbol: part for part, symbol in masks.items()})
 
 
+def has_roots(expression: sympy.Expr) -> bool:
+    """Whether the expression holds a power that is no integer one."""
+    return any(power.exp.is_Rational and power.exp.q > 1 for power in expression.atoms(sympy.Pow))
+
+
 def shortest(expression: sympy.Expr) -> sympy.Expr:
     """The shortest one of an expression, its factors, and roots over a common denominator."""
     candidates = [expression, factored(expression)]
-    if any(power.exp.is_Rational and power.exp.q > 1 for power in expression.atoms(sympy.Pow)):
+    if has_roots(expression):
         candidates.append(factored(expression, sympy.cancel))
     return min(candidates, key=lambda e: e.count_ops())
 

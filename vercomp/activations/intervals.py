@@ -35,7 +35,8 @@ def interval(lower: Any, upper: Any) -> Any:
     return INTERVAL.make_mpf((_FINE.convert(lower)._mpf_, _FINE.convert(upper)._mpf_))
 
 
-def _ends(value: Any) -> tuple[Any, Any]:
+def ends(value: Any) -> tuple[Any, Any]:
+    """The two ends of an interval, exactly."""
     lower, upper = value._mpi_
     return _FINE.make_mpf(lower), _FINE.make_mpf(upper)
 
@@ -44,7 +45,7 @@ def _increasing(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The range of an increasing function over an interval."""
 
     def over(argument: Any) -> Any:
-        lower, upper = _ends(argument)
+        lower, upper = ends(argument)
         low = interval(*[function(lower)] * 2) * _WIDENING
         high = interval(*[function(upper)] * 2) * _WIDENING
         return INTERVAL.make_mpf((low._mpi_[0], high._mpi_[1]))

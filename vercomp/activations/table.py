@@ -2,7 +2,7 @@
 
 A row is a name, a formula and the torch function that computes it; parameters have their defaults
 and a fit that estimates them from values. Everything else about an activation is derived. Rows
-whose first derivative jumps (ReLU and the like) are here so that they can be named when refused.
+whose first derivative jumps (ReLU and the like) have no second derivative, and no curvature.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ BUILTIN = ActivationTable(
         ActivationFamily("identity", X, lambda x: x),
         # Before gelu: a GELU with a very large scale is a ReLU to 50 digits.
         ActivationFamily("relu", Max(X, 0), F.relu),
+        ActivationFamily("abs", Abs(X), torch.abs),
         # Before gelu: a GELU with a very large scale is a ReLU to 50 digits.
         ActivationFamily("sigmoid", _sigmoid_of, torch.sigmoid),
         ActivationFamily("tanh", tanh(X), torch.tanh),

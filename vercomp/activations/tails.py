@@ -157,6 +157,17 @@ class TailArithmetic:
         except UnknownTailError:
             return False
 
+    def sign(self, tail: Tail) -> int:
+        """The sign of p + r on [T, ∞).
+
+        Raises:
+            UnknownTailError: It is not proved that there is one.
+        """
+        if not tail.polynomial:
+            raise UnknownTailError
+        self._magnitude(tail)
+        return self._sign(tail)
+
     # Remainders
 
     def _sum(self, a: Remainder, b: Remainder) -> Remainder:

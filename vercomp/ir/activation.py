@@ -6,6 +6,7 @@ else about an activation (constants, derivatives, source text) is derived from t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -56,14 +57,39 @@ class ActivationConstants:
 
     ``g_lower ≤ σ′ ≤ g_upper`` and ``h_lower ≤ σ″ ≤ h_upper`` (h_L and h_U of Theorem 3);
     ``g = sup |σ′|`` and ``h = sup |σ″|`` are those of Theorem 4.
+
+    Args:
+        first_range: Bounds of σ′; where σ′ jumps, of both limits.
+        second_range: Bounds of σ″, or None where σ′ jumps, so that σ″ does not exist.
+        origin: Where the numbers come from, for the comment beside them: exact values or an
+            enclosure.
+        jump: Where σ′ jumps, as a sentence for messages; empty if it does not.
     """
 
-    g_lower: float
-    g_upper: float
-    h_lower: float
-    h_upper: float
+    first_range: tuple[float, float]
+    second_range: tuple[float, float] | None
     origin: str
-    """Where the numbers come from, for the comment beside them: exact values or an enclosure."""
+    jump: str = ""
+
+    @property
+    def g_lower(self) -> float:
+        """Lower bound of σ′."""
+        return self.first_range[0]
+
+    @property
+    def g_upper(self) -> float:
+        """Upper bound of σ′."""
+        return self.first_range[1]
+
+    @property
+    def h_lower(self) -> float:
+        """Lower bound of σ″; −∞ if it does not exist."""
+        return -math.inf if self.second_range is None else self.second_range[0]
+
+    @property
+    def h_upper(self) -> float:
+        """Upper bound of σ″; ∞ if it does not exist."""
+        return math.inf if self.second_range is None else self.second_range[1]
 
     @property
     def first_range(self) -> tuple[float, float]:
@@ -82,5 +108,5 @@ class ActivationConstants:
 
     @property
     def h(self) -> float:
-        """Bound of |σ″|, the curvature constant of σ."""
+        """Bound of |σ″|, the curvature constant of σ and the Lipschitz constant of σ′."""
         return max(abs(self.h_lower), abs(self.h_upper))

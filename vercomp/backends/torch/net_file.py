@@ -6,14 +6,13 @@ import re
 import textwrap
 from collections.abc import Mapping
 
-from vercomp.activations import function_source
 from vercomp.backends.torch.forward import forward_lines, parameter_lines
+from vercomp.backends.torch.functions_section import functions_section
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.nodes import biases_section, graph_section, maps_section
 from vercomp.backends.torch.programs import curvature_section, hessian_section, product_section
 from vercomp.backends.torch.writer import WIDTH, Writer
 from vercomp.core.methods.method import Method
-from vercomp.ir.activation import Activation
 from vercomp.ir.graph import Activate, Affine
 
 EXPORTS: Mapping[str, tuple[str, ...]] = {
@@ -44,6 +43,7 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "maps.monomials": ("Diagonal", "Monomial"),
     "maps.operators": ("Dense", "Operator"),
     "maps.sums": ("SideBySide", "Sum", "Transposed"),
+    "pieces": ("Pieces", "Turn"),
 }
 """What a file imports where it uses it, by the module that it comes from."""
 
@@ -67,7 +67,7 @@ def init_text(layout: Layout, features: tuple[str, ...]) -> str:
 def net_text(layout: Layout, features: tuple[str, ...]) -> str:
     """net.py."""
     body = Writer()
-    sections = [_functions, maps_section, biases_section, graph_section]
+    sections = [functions_section, maps_section, biases_section, graph_section]
     if _bounded(layout, features) or "regularizer" in features:
         sections.append(curvature_section)
     for section in sections:
@@ -124,6 +124,8 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
 def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
     """The import block: what the text uses, in the order of isort."""
     standard = ["from pathlib import Path", _typing(text)]
+    if re.search(r"\binf\b", text):
+        standard.insert(0, "from math import inf")
     if "Mapping[" in text:
         standard.insert(0, "from collections.abc import Mapping")
     if "@cache" in text:
@@ -202,35 +204,6 @@ def _picks(layout: Layout, writer: Writer) -> None:
         writer.blank(2)
 
 
-def _functions(layout: Layout, writer: Writer) -> None:
-    """The activations: three functions and a row of constants each."""
-    for position, (function, name) in enumerate(layout.functions.items()):
-        if position:
-            writer.blank(2)
-        lower = name.lower()
-        names = [f"_{lower}", f"_{lower}_first", f"_{lower}_second"]
-        for order, function_name in enumerate(names):
-            writer.lines(function_source(function, order, function_name).rstrip())
-            writer.blank(2)
-        _constants(layout, writer, function, name, names)
-
-
-def _constants(
-    layout: Layout, writer: Writer, function: Activation, name: str, names: list[str]
-) -> None:
-    found = layout.constants_of(function)
-    writer.comment(f"Ranges of σ′ and σ″ over ℝ, rounded outward; {_one_line(found.origin)}")
-    writer.line(f"{name} = Elementwise(")
-    with writer.indented():
-        for key, value in zip(("value", "first", "second"), names, strict=True):
-            writer.line(f"{key}={value},")
-        writer.line(f"first_range={found.first_range!r},")
-        writer.line(f"second_range={found.second_range!r},")
-        if function.deviation:
-            writer.line(f"deviation={function.deviation!r},")
-    writer.line(")")
-
-
 def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
     graph = layout.graph
     sizes = ", ".join(map(str, graph.input.shape))
@@ -269,10 +242,6 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
 
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=" " * 8)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _isort(name: str) -> tuple[bool, str]:

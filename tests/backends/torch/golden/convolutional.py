@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from .core.maps.convolution import Convolution
 from .core.maps.monomials import Diagonal, Monomial
 from .core.maps.operators import Dense, Operator
 from .core.network import VerifiedNetwork
+from .core.pieces import Pieces, Turn
 from .core.regularizer import Regularizer, trainable
 from .core.storage import load_network
 
@@ -61,6 +63,55 @@ SILU = Elementwise(
     second=_silu_second,
     first_range=(-0.0998393201375091, 1.0998393201955363),
     second_range=(-0.0369143732015469, 0.500000000029104),
+    # Where σ, σ′ and σ″ turn, jump or end: bounds of the position, and of the value
+    # there (at a jump, to the left and to the right of it). A sign for each piece.
+    pieces=(
+        Pieces(  # σ
+            turns=(
+                Turn((-inf, -inf), (0.0, 0.0)),
+                Turn(
+                    (-1.278464542761074, -1.2784645427610737),
+                    (-0.2784645427610738, -0.27846454276107374),
+                ),
+                Turn((inf, inf), (inf, inf)),
+            ),
+            signs="-+",
+            steepest=1.0998393201955363,
+        ),
+        Pieces(  # σ′
+            turns=(
+                Turn((-inf, -inf), (0.0, 0.0)),
+                Turn(
+                    (-2.399357280515468, -2.3993572805154675),
+                    (-0.09983932012886693, -0.09983932012886691),
+                ),
+                Turn(
+                    (2.3993572805154675, 2.399357280515468),
+                    (1.0998393201288668, 1.099839320128867),
+                ),
+                Turn((inf, inf), (1.0, 1.0)),
+            ),
+            signs="-+-",
+            steepest=0.500000000029104,
+        ),
+        Pieces(  # σ″
+            turns=(
+                Turn((-inf, -inf), (0.0, 0.0)),
+                Turn(
+                    (-3.435840993535111, -3.4358409935351104),
+                    (-0.036914373199893186, -0.03691437319989318),
+                ),
+                Turn((0.0, 0.0), (0.5, 0.5)),
+                Turn(
+                    (3.4358409935351104, 3.435840993535111),
+                    (-0.036914373199893186, -0.03691437319989318),
+                ),
+                Turn((inf, inf), (0.0, 0.0)),
+            ),
+            signs="-+-+",
+            steepest=0.3112398048336311,
+        ),
+    ),
 )
 
 

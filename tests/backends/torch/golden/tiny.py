@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from .core.hessians import margin_coefficients, quadratic
 from .core.linearization import Linearization
 from .core.maps.operators import Dense, Operator
 from .core.network import VerifiedNetwork
+from .core.pieces import Pieces, Turn
 from .core.regularizer import Regularizer, trainable
 from .core.storage import load_network
 
@@ -56,6 +58,43 @@ TANH = Elementwise(
     second=_tanh_second,
     first_range=(0.0, 1.0),
     second_range=(-0.769800358919501, 0.769800358919501),
+    # Where σ, σ′ and σ″ turn, jump or end: bounds of the position, and of the value
+    # there (at a jump, to the left and to the right of it). A sign for each piece.
+    pieces=(
+        Pieces(  # σ
+            turns=(
+                Turn((-inf, -inf), (-1.0, -1.0)),
+                Turn((inf, inf), (1.0, 1.0)),
+            ),
+            signs="+",
+            steepest=1.0,
+        ),
+        Pieces(  # σ′
+            turns=(
+                Turn((-inf, -inf), (0.0, 0.0)),
+                Turn((0.0, 0.0), (1.0, 1.0)),
+                Turn((inf, inf), (0.0, 0.0)),
+            ),
+            signs="+-",
+            steepest=0.769800358919501,
+        ),
+        Pieces(  # σ″
+            turns=(
+                Turn((-inf, -inf), (0.0, 0.0)),
+                Turn(
+                    (-0.6584789484624084, -0.6584789484624083),
+                    (0.7698003589195009, 0.769800358919501),
+                ),
+                Turn(
+                    (0.6584789484624083, 0.6584789484624084),
+                    (-0.769800358919501, -0.7698003589195009),
+                ),
+                Turn((inf, inf), (0.0, 0.0)),
+            ),
+            signs="+-+",
+            steepest=2.0,
+        ),
+    ),
 )
 
 
@@ -83,6 +122,35 @@ SOFTPLUS = Elementwise(
     first_range=(0.0, 1.0),
     second_range=(0.0, 0.25),
     deviation=2.061153620314402e-09,
+    # Where σ, σ′ and σ″ turn, jump or end: bounds of the position, and of the value
+    # there (at a jump, to the left and to the right of it). A sign for each piece.
+    pieces=(
+        Pieces(  # σ
+            turns=(
+                Turn((-inf, -inf), (0.0, 0.0)),
+                Turn((inf, inf), (inf, inf)),
+            ),
+            signs="+",
+            steepest=1.0,
+        ),
+        Pieces(  # σ′
+            turns=(
+                Turn((-inf, -inf), (0.0, 0.0)),
+                Turn((inf, inf), (1.0, 1.0)),
+            ),
+            signs="+",
+            steepest=0.25,
+        ),
+        Pieces(  # σ″
+            turns=(
+                Turn((-inf, -inf), (0.0, 0.0)),
+                Turn((0.0, 0.0), (0.25, 0.25)),
+                Turn((inf, inf), (0.0, 0.0)),
+            ),
+            signs="+-",
+            steepest=0.09622504486493763,
+        ),
+    ),
 )
 
 
