@@ -92,16 +92,6 @@ class ActivationConstants:
         return math.inf if self.second_range is None else self.second_range[1]
 
     @property
-    def first_range(self) -> tuple[float, float]:
-        """(g_L, g_U)."""
-        return self.g_lower, self.g_upper
-
-    @property
-    def second_range(self) -> tuple[float, float]:
-        """(h_L, h_U)."""
-        return self.h_lower, self.h_upper
-
-    @property
     def g(self) -> float:
         """Bound of |σ′|, the Lipschitz constant of σ."""
         return max(abs(self.g_lower), abs(self.g_upper))

@@ -12,6 +12,8 @@ root of f(x₀) − s‖∇f(x₀)‖_* − ½κc²s².
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -72,16 +74,7 @@ class Curvature(Method):
         """The dual in the 2-norm, the closed form at the input in every other."""
         bounded = _bounded(network)
         if question.kind.name == "l2":
-            return certify_l2(
-                bounded,
-                question.x,
-                question.y,
-                targets=question.targets,
-                radius=question.radius,
-                decide=question.decide,
-                evaluations=question.evaluations,
-                chunk=question.chunk,
-            )
+            return _dual(bounded, question)
         parts = split(
             bounded,
             question.x,
@@ -90,8 +83,25 @@ class Curvature(Method):
             question.evaluations,
             question.chunk,
         )
-        found = [self._closed_forms(Task(part), question) for part in parts]
-        return assembled(found, question.x)
+        found = assembled([self._closed_forms(Task(part), question) for part in parts], question.x)
+        reach = _reach(question.kind, question.x[:1].numel())
+        if reach > 1.0:
+            return found
+        # The ball lies in the one of the 2-norm with the same radius.
+        wider = _dual(bounded, question)
+        table = torch.maximum(found.radius_per_target, wider.radius_per_target)
+        radius, target = torch.maximum(found.radius, wider.radius), found.target
+        target = torch.where(wider.radius > found.radius, wider.target, target)
+        asked = question.radius
+        return replace(
+            found,
+            radius=radius,
+            target=target,
+            radius_per_target=table,
+            prediction=wider.prediction,
+            evaluations=wider.evaluations,
+            certified=None if asked is None else radius > asked,
+        )
 
     def _closed_forms(self, task: Task, question: Question) -> Certificates:
         found = task.margins.linearize_all(task.x0, task.label, task.targets)
@@ -111,14 +121,31 @@ def closed_form(found: Linearization, kappa: Tensor, lipschitz: Tensor, kind: Ba
         lipschitz: L ≥ 0, (B, K).
         kind: The norm.
     """
-    reach = kind.reach(torch.ones(found.gradient.shape[-1], dtype=torch.float64))
-    reach = reach.to(found.value)
+    reach = torch.full_like(found.value, _reach(kind, found.gradient.shape[-1]))
     slope = kind.dual_norm(found.gradient)
     slope = times_up(slope + times_up(found.gradient_error, reach), 1.0 + 2.0**-50)
     bend = times_up(times_up(kappa, reach), reach)
     cut = Cut(down(found.value - found.value_error).flatten(), slope.flatten())
     radius = cut_radius(cut, bend.flatten(), times_up(lipschitz, reach).flatten())
     return radius.reshape(kappa.shape)
+
+
+def _reach(kind: BallKind, size: int) -> float:
+    """max ‖v‖₂ over the unit ball, rounded up."""
+    return float(kind.reach(torch.ones(size, dtype=torch.float64)))
+
+
+def _dual(network: BoundedNetwork, question: Question) -> Certificates:
+    return certify_l2(
+        network,
+        question.x,
+        question.y,
+        targets=question.targets,
+        radius=question.radius,
+        decide=question.decide,
+        evaluations=question.evaluations,
+        chunk=question.chunk,
+    )
 
 
 def _bounded(network: VerifiedNetwork) -> BoundedNetwork:

@@ -96,6 +96,7 @@ def certify(
     kind = ball_kind(norm)
     question = Question(x, y, kind, box, targets, asked, decide, evaluations, chunk)
     first, *others = chosen(network, methods)
+    _check_box(question)
     found = _within_box(first.certify(network, question), question)
     for method in others:
         left = ~found.exact
@@ -157,6 +158,16 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
     if not wanted:
         raise UnanswerableError("no method was asked for", remedy=f"Known: {', '.join(known)}")
     return [method for name, method in known.items() if name in wanted]
+
+
+def _check_box(question: Question) -> None:
+    if question.box is None:
+        return
+    low, high = question.box
+    outside = ~((question.x >= low) & (question.x <= high)).reshape(len(question.x), -1).all(1)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise ValueError(f"input {row} lies outside of the box, where nothing is asked about it")
 
 
 def _check_shapes(network: VerifiedNetwork, region: Region, specification: Specification) -> None:
