@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.training_tables import Result, tables
+from vercomp.compiled import CompiledNetwork
 from vercomp.data import Dataset, load_data
-from vercomp.driver import CompiledNetwork
 from vercomp.outputs import write_atomically
 from vercomp.train import Recipe, train
 from vercomp.train.architectures import architecture

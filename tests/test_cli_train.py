@@ -14,8 +14,8 @@ from torch import nn
 from torchrun import torchrun
 
 from vercomp.commands import train as command
+from vercomp.compiled import load_package
 from vercomp.data import load_data
-from vercomp.driver import load_package
 from vercomp.errors import UsageError
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx"

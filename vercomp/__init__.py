@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vercomp.activations import define_activation
-    from vercomp.driver import CompiledNetwork, compile, load_package  # noqa: A004
+    from vercomp.compiled import CompiledNetwork, load_package
+    from vercomp.driver import compile  # noqa: A004
     from vercomp.errors import VercompError
     from vercomp.live import regularizer
     from vercomp.registry import register
 
 _HOMES = {
-    "CompiledNetwork": "vercomp.driver",
+    "CompiledNetwork": "vercomp.compiled",
     "VercompError": "vercomp.errors",
     "compile": "vercomp.driver",
     "define_activation": "vercomp.activations",
-    "load_package": "vercomp.driver",
+    "load_package": "vercomp.compiled",
     "register": "vercomp.registry",
     "regularizer": "vercomp.live",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import math
 import sys
 import zipfile
@@ -151,12 +152,26 @@ def _split_of(text: str) -> tuple[str, str]:
 
 
 def _digits(split: str, input_shape: tuple[int, ...] | None) -> Arrays:
-    from sklearn.datasets import load_digits
+    """The digits of scikit-learn, from its file: to import the library takes longer than the rest.
 
-    digits = load_digits()
+    Raises:
+        InputDataError: scikit-learn is not installed, or keeps the file elsewhere.
+    """
+    found = importlib.util.find_spec("sklearn")
+    folder = next(iter(found.submodule_search_locations or ()), None) if found else None
+    path = Path(folder or "") / "datasets" / "data" / "digits.csv.gz"
+    if folder is None or not path.is_file():
+        raise InputDataError(
+            "scikit-learn, which has them, is not installed with its data",
+            location="digits",
+            remedy="pip install scikit-learn",
+        )
+    with gzip.open(path, "rt", encoding="ascii") as file:
+        rows = np.loadtxt(file, delimiter=",")
     part = slice(-DIGITS_TEST, None) if split == "test" else slice(None, -DIGITS_TEST)
-    images = digits.data if input_shape == (64,) else digits.images
-    return (images[part] / 16).astype(np.float32), digits.target[part]
+    images, labels = rows[part, :-1], rows[part, -1].astype(np.int64)
+    shaped = images if input_shape == (64,) else images.reshape(-1, 8, 8)
+    return (shaped / 16).astype(np.float32), labels
 
 
 def _npz(path: Path) -> Arrays:

@@ -14,12 +14,12 @@ from html_reader import Reader
 from torch import nn
 
 import vercomp
-from vercomp.report.analysis import ActivationNode, AffineNode, Analysis, InputNode, MapTerm
 from vercomp.report.cards import cards, shortened
 from vercomp.report.heat import heat_table
 from vercomp.report.markup import clean, join, tag
 from vercomp.report.page import Found, is_report, report_page
 from vercomp.report.tables import number, percent
+from vercomp.results.analysis import ActivationNode, AffineNode, Analysis, InputNode, MapTerm
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)> \u202e\x00\x1b[31m&amp;"
 MANIFEST = {

@@ -14,9 +14,9 @@ from torch import nn
 
 import vercomp
 from vercomp.report.picture import certified_accuracy_picture, curve
-from vercomp.report.sampled_curvature import first_of_each_class, sampled_curvature
-from vercomp.report.summaries import attack_summary, certificate_summary, to_json
 from vercomp.report.tables import number, pair_table, percent, round_radii, show
+from vercomp.results.sampled_curvature import first_of_each_class, sampled_curvature
+from vercomp.results.summaries import attack_summary, certificate_summary, to_json
 
 INF = float("inf")
 ARRAYS = {

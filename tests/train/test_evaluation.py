@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 import vercomp
+from vercomp.compiled import CompiledNetwork
 from vercomp.data import load_data
-from vercomp.driver import CompiledNetwork
 from vercomp.errors import UsageError
-from vercomp.report.certificates import runners_up
+from vercomp.results.certificates import runners_up
 from vercomp.train.eigenvalues import largest_eigenvalues
 from vercomp.train.evaluation import certified, curvature_bounds, success
 

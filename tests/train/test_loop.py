@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from vercomp import outputs
+from vercomp.compiled import load_package
 from vercomp.data import Dataset, load_data
 from vercomp.distributed import Processes
-from vercomp.driver import load_package
 from vercomp.errors import (
     DivergenceError,
     InputDataError,

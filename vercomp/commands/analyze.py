@@ -13,12 +13,12 @@ from vercomp.commands.html import check_html_path, write_html
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
+from vercomp.compiled import CompiledNetwork
 from vercomp.data import load_data
-from vercomp.driver import CompiledNetwork
 from vercomp.errors import UsageError
 from vercomp.report.page import Found, report_page
-from vercomp.report.sampled_curvature import first_of_each_class, sampled_curvature
 from vercomp.report.tables import layer_table, number, pair_table
+from vercomp.results.sampled_curvature import first_of_each_class, sampled_curvature
 
 INPUTS_PER_CLASS = 8
 

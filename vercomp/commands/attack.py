@@ -10,12 +10,12 @@ from vercomp.commands.blocks import Arrays, describe, run_in_blocks
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
+from vercomp.compiled import CompiledNetwork
 from vercomp.data import load_data
 from vercomp.distributed import processes
-from vercomp.driver import CompiledNetwork
 from vercomp.outputs import RunFolder
-from vercomp.report.summaries import attack_summary, plain
 from vercomp.report.tables import attack_table
+from vercomp.results.summaries import attack_summary, plain
 
 RESULTS = "attacks.npz"
 COLUMNS = frozenset(
@@ -56,14 +56,15 @@ def run(
         if out is not None and team.main:
             description = describe("attack", network, dataset, {"radius": radius})
             folder = RunFolder(out, description, RESULTS)
-        arrays = run_in_blocks(
-            f"attacking {data}",
-            len(dataset),
-            lambda rows: attack_arrays(network, dataset.x[rows], dataset.y[rows], radius),
-            folder,
-            COLUMNS,
-            team,
-        )
+        with network.network.held():  # weights are hashed once for all blocks
+            arrays = run_in_blocks(
+                f"attacking {data}",
+                len(dataset),
+                lambda rows: attack_arrays(network, dataset.x[rows], dataset.y[rows], radius),
+                folder,
+                COLUMNS,
+                team,
+            )
     if arrays is None:
         return
     summary = attack_summary(arrays, radius=radius)

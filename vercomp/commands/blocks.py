@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from vercomp.commands.models import identity
 from vercomp.commands.patience import Patience
+from vercomp.compiled import CompiledNetwork
 from vercomp.data import Dataset
 from vercomp.distributed import Processes
-from vercomp.driver import CompiledNetwork
 from vercomp.errors import OutputFolderError
 from vercomp.outputs import RunFolder
 

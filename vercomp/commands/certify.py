@@ -13,9 +13,9 @@ from vercomp.core.memory import memory_limit
 from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.outputs import RunFolder
-from vercomp.report.certificates import certificate_arrays
-from vercomp.report.summaries import certificate_summary, plain
 from vercomp.report.tables import certificate_table
+from vercomp.results.certificates import certificate_arrays
+from vercomp.results.summaries import certificate_summary, plain
 
 RESULTS = "certificates.npz"
 COLUMNS = frozenset(
@@ -73,15 +73,16 @@ def run(
         dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
         if out is not None and team.main:
             folder = RunFolder(out, describe("certify", network, dataset, asked), RESULTS)
-        arrays = run_in_blocks(
-            f"certifying {data}",
-            len(dataset),
-            lambda rows: certificate_arrays(network, dataset.x[rows], dataset.y[rows], **asked),
-            folder,
-            COLUMNS,
-            team,
-            timeout,
-        )
+        with network.network.held():  # weights are hashed once for all blocks
+            arrays = run_in_blocks(
+                f"certifying {data}",
+                len(dataset),
+                lambda rows: certificate_arrays(network, dataset.x[rows], dataset.y[rows], **asked),
+                folder,
+                COLUMNS,
+                team,
+                timeout,
+            )
     if arrays is None:
         return
     undecided = len(dataset) - len(arrays["index"])

@@ -17,7 +17,7 @@ from vercomp.outputs import MANIFEST, changed_code
 if TYPE_CHECKING:
     from torch import nn
 
-    from vercomp.driver import CompiledNetwork
+    from vercomp.compiled import CompiledNetwork
 
 FORMS = "an .onnx file, the folder of a compiled package, or package.module:callable"
 CHECKPOINTS = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
@@ -63,8 +63,6 @@ def open_model(
         ModelFileError: The file or folder holds something else.
         VercompError: The model cannot be compiled.
     """
-    from vercomp import driver
-
     path = Path(text)
     if path.is_dir():
         if mean is not None or std is not None:
@@ -89,6 +87,8 @@ def open_model(
         return package
     source = open_source(text, input_shape, output)
     with aside():
+        from vercomp import driver
+
         return driver.compile(
             source.model,
             input_shape=source.input_shape,
@@ -158,7 +158,7 @@ def _open_package(path: Path) -> CompiledNetwork:
     """
     from safetensors import SafetensorError
 
-    from vercomp import driver
+    from vercomp import compiled
 
     where = str(path)
     try:
@@ -178,7 +178,7 @@ def _open_package(path: Path) -> CompiledNetwork:
             remedy="Its bounds hold for the code as it was: compile its source again",
         )
     try:
-        return driver.load_package(path)
+        return compiled.load_package(path)
     except (SafetensorError, RuntimeError, TypeError) as error:
         raise ModelFileError(
             f"its net.safetensors or {MANIFEST} cannot be used: {error}",

@@ -12,8 +12,8 @@ from rich.console import RenderableType
 
 from vercomp.errors import OutputFolderError
 from vercomp.outputs import write_atomically
-from vercomp.report.summaries import to_json
 from vercomp.report.tables import show
+from vercomp.results.summaries import to_json
 
 
 def check_json_path(json_path: str | None) -> None:

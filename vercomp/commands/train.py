@@ -20,9 +20,9 @@ from vercomp.data import Dataset, load_data, training_split
 from vercomp.distributed import Processes, processes
 from vercomp.errors import UsageError
 from vercomp.outputs import RunFolder, write_atomically
-from vercomp.report.summaries import plain, to_json
 from vercomp.report.tables import percent, training_table
 from vercomp.report.training import Run, training_report
+from vercomp.results.summaries import plain, to_json
 from vercomp.train.architectures import architecture, is_architecture
 from vercomp.train.evaluation import curvature_bounds
 from vercomp.train.loop import Training, train

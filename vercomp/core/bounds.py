@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .arithmetic.operations import Arithmetic, Bound
@@ -18,6 +20,12 @@ from .domains.curvature import curvature
 from .domains.rounding import linearize
 from .linearization import Linearization
 from .network import VerifiedNetwork
+
+MATRICES = "bounds.safetensors"
+"""The file of a package that holds the bounds of all pairs."""
+
+_ROW_BYTES = 2**30
+"""Pairs of classes are bounded so many at a time that their intervals take about so much."""
 
 
 @dataclass(frozen=True)
@@ -38,35 +46,38 @@ class Bounds:
     norms: Mapping[str, float]
     shares: Mapping[str, Tensor]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; floats survive the way through JSON exactly."""
-        content: dict[str, Any] = {
+    def files(self) -> tuple[dict[str, Any], bytes]:
+        """What a package keeps: an entry of its manifest, and the matrices as safetensors."""
+        tensors = {"curvature": self.curvature, "lipschitz": self.lipschitz}
+        tensors |= {f"share.{name}": share for name, share in self.shares.items()}
+        matrices: bytes = save({name: t.contiguous().clone() for name, t in tensors.items()})
+        entry = {
             "fingerprint": self.fingerprint,
-            "curvature": self.curvature.tolist(),
-            "lipschitz": self.lipschitz.tolist(),
             "norms": dict(self.norms),
-            "shares": {name: share.tolist() for name, share in self.shares.items()},
+            "matrices": hashlib.sha256(matrices).hexdigest(),
         }
-        return {**content, "checksum": checksum(content)}
+        return {**entry, "checksum": checksum(entry)}, matrices
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`."""
-        return cls(
-            fingerprint=data["fingerprint"],
-            curvature=torch.tensor(data["curvature"], dtype=torch.float64),
-            lipschitz=torch.tensor(data["lipschitz"], dtype=torch.float64),
-            norms=dict(data["norms"]),
-            shares={
-                name: torch.tensor(share, dtype=torch.float64)
-                for name, share in data["shares"].items()
-            },
-        )
+    def stored(cls, entry: Mapping[str, Any], matrices: bytes) -> Self | None:
+        """The inverse of :meth:`files`; None for bounds that were edited or damaged."""
+        if entry.get("checksum") != checksum(entry):
+            return None
+        if entry["matrices"] != hashlib.sha256(matrices).hexdigest():
+            return None
+        tensors = load(matrices)
+        shares = {
+            name.removeprefix("share."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("share.")
+        }
+        norms = dict(entry["norms"])
+        return cls(entry["fingerprint"], tensors["curvature"], tensors["lipschitz"], norms, shares)
 
 
-def checksum(bounds: Mapping[str, Any]) -> str:
-    """SHA-256 of stored bounds, to tell them from edited or damaged ones."""
-    content = {key: value for key, value in bounds.items() if key != "checksum"}
+def checksum(entry: Mapping[str, Any]) -> str:
+    """SHA-256 of the manifest's entry of bounds, to tell it from an edited or damaged one."""
+    content = {key: value for key, value in entry.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -98,10 +109,10 @@ class BoundedNetwork(VerifiedNetwork):
         return self._bounds
 
     def adopt_stored(self, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Take over the bounds that a manifest holds, unless they were edited or damaged."""
-        stored = manifest["bounds"]
-        if stored.get("checksum") == checksum(stored):
-            self.adopt(Bounds.from_json(stored))
+        """Take over the bounds that a package keeps, unless they were edited or damaged."""
+        found = Bounds.stored(manifest["bounds"], files.get(MATRICES, b""))
+        if found is not None:
+            self.adopt(found)
 
     def adopt(self, bounds: Bounds) -> None:
         """Take over stored bounds; they are used only while the weights have their fingerprint."""
@@ -181,8 +192,7 @@ def prove(
     classes, device = network.classes, network.device
     identity = torch.eye(classes, dtype=torch.float64, device=device)
     y, t = torch.nonzero(1.0 - identity, as_tuple=True)
-    with torch.no_grad():
-        bound = program(Rigorous(device), identity[y] - identity[t])
+    bound = _in_blocks(network, program, identity, y, t)
 
     def square(rows: Tensor) -> Tensor:
         matrix = torch.zeros(classes, classes, dtype=torch.float64)
@@ -195,4 +205,34 @@ def prove(
         square(bound.lipschitz),
         {name: float(norm) for name, norm in bound.norms.items()},
         {name: square(share) for name, share in bound.shares.items()},
+    )
+
+
+def _in_blocks(
+    network: VerifiedNetwork,
+    program: Callable[[Arithmetic, Tensor], Bound],
+    identity: Tensor,
+    y: Tensor,
+    t: Tensor,
+) -> Bound:
+    """The program on all pairs, a block of rows after the other: intervals are as wide as layers.
+
+    Norms do not depend on the rows and are proved once.
+    """
+    _, graph = network.in_double()
+    units = sum(math.prod(node.shape) for node in graph.nodes)
+    # Ends of intervals before and after an activation, and weights: about four numbers a unit.
+    rows = max(1, _ROW_BYTES // (4 * 8 * max(1, units)))
+    starts = range(0, max(1, len(y)), rows)
+    ops = Rigorous(network.device, blocks=len(starts))
+    found: list[Bound] = []
+    with torch.no_grad():
+        for start in starts:
+            part = slice(start, start + rows)
+            found.append(program(ops, identity[y[part]] - identity[t[part]]))
+    return Bound(
+        torch.cat([each.curvature for each in found]),
+        torch.cat([each.lipschitz for each in found]),
+        found[0].norms,
+        {name: torch.cat([each.shares[name] for each in found]) for name in found[0].shares},
     )

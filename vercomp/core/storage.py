@@ -21,7 +21,7 @@ def load_network(network: N, folder: Path) -> N:
     Raises:
         FileNotFoundError: The folder lacks net.safetensors or manifest.json.
     """
-    paths = [folder / "net.safetensors", folder / "manifest.json", *folder.rglob("*.py")]
+    paths = [*folder.glob("*.safetensors"), folder / "manifest.json", *folder.rglob("*.py")]
     return fill(network, {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths})
 
 

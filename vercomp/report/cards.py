@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vercomp.report.analysis import ActivationNode, AffineNode, Analysis, InputNode, Node
 from vercomp.report.layering import Size
 from vercomp.report.markup import Markup, clean, join, tag
 from vercomp.report.tables import number, percent
+from vercomp.results.analysis import ActivationNode, AffineNode, Analysis, InputNode, Node
 
 WIDTH = 364.0
 INDENT = 14.0

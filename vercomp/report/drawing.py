@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vercomp.report.analysis import ActivationNode, Analysis
 from vercomp.report.cards import Card, cards, face
 from vercomp.report.layering import Stroke, drawing
 from vercomp.report.markup import Markup, tag
+from vercomp.results.analysis import ActivationNode, Analysis
 
 MARGIN = 14.0
 PAGE = 2400.0  # what is higher would be too small on one printed page

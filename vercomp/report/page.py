@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vercomp.report.analysis import ActivationNode, AffineNode, Analysis, LayerRow
 from vercomp.report.cards import interval, shape_text
 from vercomp.report.drawing import anchors, graph_svg
 from vercomp.report.heat import heat_table
 from vercomp.report.markup import Markup, head, join, tag
 from vercomp.report.tables import number, percent
+from vercomp.results.analysis import ActivationNode, AffineNode, Analysis, LayerRow
 
 SEAL = "<!-- vercomp report, SHA-256 of what stands above: "
 """How the last line of a report begins."""

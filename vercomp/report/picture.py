@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vercomp.report.summaries import Arrays
+from vercomp.results.summaries import Arrays
 
 
 def curve(

@@ -14,10 +14,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vercomp.report.summaries import Arrays, Summary, accuracy_at
+from vercomp.results.summaries import Arrays, Summary, accuracy_at
 
 if TYPE_CHECKING:
-    from vercomp.report.analysis import Analysis
+    from vercomp.results.analysis import Analysis
 
 MATRIX_CLASSES = 10  # more classes than this, and a matrix of all pairs is no longer read
 WIDTH = 100

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from vercomp.errors import UsageError
-from vercomp.report.certificates import certificate_arrays, runners_up
-from vercomp.report.summaries import certificate_summary
+from vercomp.results.certificates import certificate_arrays, runners_up
+from vercomp.results.summaries import certificate_summary
 from vercomp.train.eigenvalues import largest_eigenvalues
 
 if TYPE_CHECKING:
-    from vercomp.driver import CompiledNetwork
+    from vercomp.compiled import CompiledNetwork
 
 SCREENING, REFINEMENT = 5, 12
 """Lanczos steps for every image of a pair, and for those of the largest curvature seen by them."""

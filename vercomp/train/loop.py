@@ -19,15 +19,16 @@ from torch import Tensor, nn
 
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.package import weights
+from vercomp.compiled import CompiledNetwork
 from vercomp.data import Dataset
 from vercomp.distributed import Processes
-from vercomp.driver import CompiledNetwork, analyse, compile, translate  # noqa: A004
+from vercomp.driver import analyse, compile, translate  # noqa: A004
 from vercomp.errors import InputDataError, UsageError
 from vercomp.ir.printer import to_text
 from vercomp.live import regularizer
 from vercomp.outputs import RunFolder, write_atomically
 from vercomp.registry import Options, registry
-from vercomp.report.summaries import plain
+from vercomp.results.summaries import plain
 from vercomp.train import checkpoint
 from vercomp.train.logits import Logits
 from vercomp.train.recipe import Recipe

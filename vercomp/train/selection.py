@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vercomp.compiled import CompiledNetwork, load_package
 from vercomp.distributed import Processes
-from vercomp.driver import CompiledNetwork, load_package
 from vercomp.outputs import write_package
 from vercomp.train.evaluation import certified
 

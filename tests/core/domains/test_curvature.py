@@ -9,13 +9,13 @@ import pytest
 import torch
 from curvatures import DOUBLE, bound, curvature_program, hessians, kappa, margins
 from graphs import activation, chain, decorated, plain, residual
+from passes.activation_constants import ActivationConstantsPass
 from passes.curvature import Curvature
 from torch import Tensor
+from vercomp.facts import CURVATURE, GRAPH
 
-from passes.activation_constants import ActivationConstantsPass
 from vercomp.activations import constants
 from vercomp.errors import InternalError
-from vercomp.facts import CURVATURE, GRAPH
 from vercomp.ir.check import check
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Term
 from vercomp.ir.linear_maps import Dense, Parameter, identity

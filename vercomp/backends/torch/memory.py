@@ -16,7 +16,7 @@ from importlib.resources import files as files_of
 from importlib.util import spec_from_loader
 from types import CodeType, ModuleType
 
-from vercomp.backends.torch.package import core_files
+from vercomp.backends.torch.files import core_files
 
 ALWAYS_SHARED = "core/errors.py"
 """What a package takes from vercomp even where its copy is another version's: what it raises must

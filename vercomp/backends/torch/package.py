@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Protocol
 
 from safetensors.torch import save
 
+from vercomp.backends.torch.files import FORMAT, Package, core_files
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.net_file import init_text, net_text
 from vercomp.ir.graph import Activate, Affine, Node
 from vercomp.ir.printer import bias_text
-
-FORMAT = 3
-"""Of the manifest; a package of another format is refused."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """The files of an emitted package, by relative path.
-
-    Args:
-        files: Contents; text is UTF-8.
-    """
-
-    files: Mapping[str, bytes]
-
-    def with_file(self, path: str, content: bytes) -> Package:
-        """This package with one file added or replaced."""
-        return Package({**self.files, path: content})
 
 
 class Target(Protocol):
@@ -138,25 +119,4 @@ def _node(layout: Layout, node: Node) -> dict[str, Any]:
     if isinstance(node, Activate):
         parent, function = layout.nodes[node.parent], layout.function_of(node)
         return {**found, "kind": "activation", "parent": parent, "function": function}
-    return found
-
-
-def core_files(text: str, folder: tuple[str, ...]) -> set[str]:
-    """The files of the core that a file imports by relative imports.
-
-    Args:
-        text: The file's source.
-        folder: Where the file lies within the package, as the names of folders.
-    """
-    core = resources.files("vercomp")
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.ImportFrom) or node.level == 0:
-            continue
-        module = node.module.split(".") if node.module else []
-        path = [*folder[: len(folder) + 1 - node.level], *module]
-        if core.joinpath(*path).is_dir():
-            found |= {"/".join((*path, f"{alias.name}.py")) for alias in node.names}
-        else:
-            found.add("/".join(path) + ".py")
     return found

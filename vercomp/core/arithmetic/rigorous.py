@@ -24,10 +24,13 @@ class Rigorous(Arithmetic):
 
     Args:
         device: Where numbers are made.
+        blocks: In how many blocks the rows of one question come: each proof for a block of rows
+            takes that share of the work that a proof may take.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", blocks: int = 1) -> None:
         self.device = torch.device(device)
+        self.blocks = blocks
         self._norms: WeakKeyDictionary[Operator, float] = WeakKeyDictionary()
 
     def norm2(self, operator: Operator, *, name: str = "") -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from vercomp.errors import UsageError
 
 if TYPE_CHECKING:
-    from vercomp.driver import CompiledNetwork
+    from vercomp.compiled import CompiledNetwork
 
 STEPS = 30
 ROWS = 512  # (input, target) pairs at once

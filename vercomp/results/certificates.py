@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from vercomp.driver import CompiledNetwork
+    from vercomp.compiled import CompiledNetwork
 
 
 def certificate_arrays(
@@ -37,8 +37,7 @@ def certificate_arrays(
         network: With the feature ``certify``.
         x: Inputs (B, *input_shape).
         y: Labels (B,).
-        radius: As for :meth:`~vercomp.driver.CompiledNetwork.certify`; so are ``decide``, ``norm``,
-            ``box`` and ``methods``.
+        radius: As for :func:`vercomp.core.methods.portfolio.certify`; so are the others.
         decide: The same.
         targets: ``"all"`` or ``"runner-up"``.
         norm: The same.

@@ -1,0 +1,226 @@
+"""A compiled network: the files of its package, and its network. Needs neither sympy nor onnx."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Unpack
+
+from torch import Tensor
+
+from vercomp.backends.torch.files import FORMAT, Package
+from vercomp.backends.torch.memory import import_package
+from vercomp.core.bounds import BoundedNetwork, Bounds, walked
+from vercomp.core.network import VerifiedNetwork
+from vercomp.core.regularizer import Regularizer, trainable
+from vercomp.core.storage import fill
+from vercomp.errors import ModelFileError, UnsupportedError, UsageError
+from vercomp.outputs import write_package
+from vercomp.results.analysis import Analysis, analysis_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vercomp.core.methods.attack import AttackOptions, Attacks
+    from vercomp.core.methods.certificates import Certificates
+    from vercomp.core.methods.portfolio import CertifyOptions
+    from vercomp.core.regions.region import Region
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """A package in memory, imported: its files, and its network with weights and bounds.
+
+    Args:
+        package: The files, as :meth:`save` writes them.
+        module: The imported package.
+        network: Its network; an ordinary ``nn.Module``.
+    """
+
+    package: Package
+    module: ModuleType
+    network: VerifiedNetwork
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Contents of the package by relative path."""
+        return self.package.files
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """manifest.json, parsed."""
+        content: dict[str, Any] = json.loads(self.files["manifest.json"])
+        return content
+
+    @property
+    def name(self) -> str:
+        """What the package calls itself."""
+        return str(self.manifest["name"])
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 of the source: of the file's bytes, or of the graph and its weights."""
+        return str(self.manifest["source"]["sha256"])
+
+    def certify(self, x: Tensor, y: Tensor, **options: Unpack[CertifyOptions]) -> Certificates:
+        """Radii within which no perturbation changes the class of x (B, *input_shape).
+
+        The options are those of :func:`vercomp.core.methods.portfolio.certify`.
+        """
+        result: Certificates = self._feature("certify")(x, y, **options)
+        return result
+
+    def bound(
+        self,
+        region: Region,
+        coefficients: Tensor,
+        offsets: Tensor | None = None,
+        *,
+        methods: Sequence[str] | None = None,
+    ) -> Tensor:
+        """Proved lower bounds (B, R) of C z + d over a region, for any outputs z.
+
+        See :func:`vercomp.core.methods.portfolio.bound`.
+        """
+        certify = self._feature("bound")
+        result: Tensor = certify(region, coefficients, offsets, methods=methods)
+        return result
+
+    def attack(
+        self, x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]
+    ) -> Attacks:
+        """The worst points of l2 balls, and proved lower bounds of the margin there.
+
+        The options are those of :func:`vercomp.core.methods.attack.attack`.
+        """
+        result: Attacks = self._feature("attack")(x, y, radius, **options)
+        return result
+
+    def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D)."""
+        result: Tensor = self._feature("hessian")(x, y, t)
+        return result
+
+    def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """∇²(z_y − z_t) v at each input, for directions v shaped like x."""
+        result: Tensor = self._feature("hessian_vector_product")(x, y, t, v)
+        return result
+
+    def bounds(self) -> Bounds:
+        """Proved bounds of norms and curvature, for the weights as they are now.
+
+        Raises:
+            UnsupportedError: An activation has no second derivative.
+        """
+        if isinstance(self.network, BoundedNetwork):
+            return self.network.bounds()
+        if self.manifest["bounds"] is None:
+            raise UnsupportedError(
+                "its curvature is not bounded: an activation has no second derivative",
+                node=self.name,
+                remedy="Certify it by the methods " + ", ".join(self.manifest["methods"]),
+            )
+        return walked(self.network)
+
+    def curvature(self) -> tuple[Tensor, Tensor]:
+        """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""
+        bound = self.bounds().curvature
+        return -bound, bound.T.clone()
+
+    def regularizer(self, pairs_per_call: int | None = 16, every: int = 2) -> Regularizer:
+        """The curvature bound as a loss term over :attr:`network`'s live parameters.
+
+        See :class:`vercomp.core.regularizer.Regularizer`.
+
+        Raises:
+            UsageError: The package was compiled without it.
+            UnsupportedError: The network has nothing to train: its weights are all constants.
+        """
+        if "regularizer" not in self.manifest["emit"]:
+            self._feature("regularizer")
+        try:
+            trainable(self.network)
+        except ValueError as error:
+            raise UnsupportedError(
+                str(error),
+                node=self.name,
+                remedy="Regularise the model that its weights were computed from",
+            ) from error
+        made: Regularizer = self.module.regularizer(self.network, pairs_per_call, every)
+        return made
+
+    def analysis(self) -> Analysis:
+        """Norms, constants and shares by layer, from the bounds of the current weights."""
+        return analysis_of(self.manifest, self.bounds())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the package; an unmodified package of ours is replaced, anything else refused.
+
+        Raises:
+            OutputFolderError: The folder holds something else, or cannot be written.
+        """
+        write_package(folder, self.files)
+        return Path(folder)
+
+    def __reduce__(self) -> tuple[Callable[..., CompiledNetwork], tuple[Any, ...]]:
+        """A copy, also in another process, is the package opened again, with these weights."""
+        return _reopened, (dict(self.files), self.network.state_dict(), self.network.training)
+
+    def _feature(self, name: str) -> Any:
+        method = getattr(self.network, name, None)
+        if method is None:
+            raise UsageError(
+                f"this package was compiled without {name!r}",
+                remedy=f"Compile it again with {_FEATURE_OF.get(name, name)} in emit",
+            )
+        return method
+
+
+def load_package(folder: str | Path) -> CompiledNetwork:
+    """Open a package that was saved.
+
+    Raises:
+        ModelFileError: The folder is not such a package.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelFileError("no such folder", location=str(folder))
+    try:
+        files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix in (".py", ".json", ".safetensors")
+        }
+        manifest = json.loads(files["manifest.json"])
+        if manifest["format"] != FORMAT:
+            raise ModelFileError(
+                f"the package has format {manifest['format']}, not {FORMAT}",
+                location=str(folder),
+                remedy="Compile its source again",
+            )
+        module = import_package(files)
+        network = fill(module.Network(), files)
+    except (OSError, KeyError, ValueError, SyntaxError, ImportError) as error:
+        raise ModelFileError(
+            f"not a compiled package ({error!r})",
+            location=str(folder),
+            remedy="A package is a folder that `vercomp compile MODEL --out DIR` has written",
+        ) from error
+    return CompiledNetwork(Package(files), module, network)
+
+
+_FEATURE_OF = {"bound": "certify", "hessian_vector_product": "hessian"}
+"""The feature that brings a method of another name."""
+
+
+def _reopened(
+    files: Mapping[str, bytes], state: Mapping[str, Tensor], training: bool
+) -> CompiledNetwork:
+    module = import_package(files)
+    network: VerifiedNetwork = fill(module.Network(), files)
+    network.load_state_dict(state, assign=True)
+    return CompiledNetwork(Package(files), module, network.train(training))

@@ -1,0 +1,1 @@
+"""What a command or a report says of certificates: rows, arrays and their summaries."""
