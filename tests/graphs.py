@@ -10,15 +10,14 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from passes.activation_constants import ActivationConstantsPass
 from vercomp.activations import BUILTIN
 from vercomp.backends.torch import package as packages
+from vercomp.backends.torch.files import Package
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
-from vercomp.backends.torch.package import FEATURES, Package
 from vercomp.backends.torch.rules import BUILTIN_RULES
 from vercomp.core.bounds import BoundedNetwork
-from vercomp.facts import CONSTANTS
+from vercomp.features import FEATURES
 from vercomp.ir.activation import Activation
 from vercomp.ir.axis_maps import AlongAxis, Total
 from vercomp.ir.check import check
@@ -40,7 +39,8 @@ from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.reference import evaluate, stored_as
 from vercomp.ir.rewrite import rewired
 from vercomp.ir.selections import Expand, Pad
-from vercomp.pass_manager import State, run_passes
+from vercomp.planning import plan
+from vercomp.registry import registry
 
 
 def activation(name: str, **parameters: float) -> Activation:
@@ -302,12 +302,13 @@ class Emitted:
 
 def lay_out(graph: Graph, title: str = "example") -> Layout:
     """The graph with its analyses."""
-    state = run_passes(State(graph), [ActivationConstantsPass()])
+    planned = plan(graph, registry().methods)
     return Layout(
         title=title,
         graph=graph,
-        constants={n.name: state.facts.of(CONSTANTS, n.name) for n in graph.activations()},
+        constants=planned.constants,
         map_rules=BUILTIN_RULES,
+        methods=planned.methods,
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from vercomp.core.maps.axes import AlongAxis as AlongAxisOperator
 from vercomp.core.maps.axes import AxesSum
-from vercomp.core.maps.operators import Operator
-from vercomp.ir.linear_maps import LinearMap, Parameter, Read, Shape
+from vercomp.ir.expressions import Call, Reading, call
+from vercomp.ir.linear_maps import LinearMap, Parameter, Shape
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,10 @@ class AlongAxis(LinearMap):
         p = (self.view or self.weight.shape)[1 if self.transposed else 0]
         return (*self.source[: self.axis], p, *self.source[self.axis + 1 :])
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> Call:
         """The matrix along its axis."""
-        weight = read(self.weight)
-        matrix = weight if self.view is None else weight.reshape(self.view)
-        return AlongAxisOperator(matrix.T if self.transposed else matrix, self.source, self.axis)
+        matrix = Reading(self.weight, self.view, self.transposed)
+        return call(AlongAxisOperator, matrix, self.source, self.axis)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The matrix."""
@@ -77,11 +76,9 @@ class Total(LinearMap):
         """What is left of it."""
         return tuple(n for axis, n in enumerate(self.source) if axis not in self.axes)
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> Call:
         """A sum, divided by a number for the mean."""
-        if self.mean:
-            return AxesSum.mean(self.source, self.axes)
-        return AxesSum(self.source, self.axes)
+        return call(AxesSum.mean if self.mean else AxesSum, self.source, self.axes)
 
     def __str__(self) -> str:
         return f"{'mean' if self.mean else 'sum'}(axes {', '.join(map(str, self.axes))})"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from vercomp.core.maps.convolution import Convolution as ConvolutionOperator
 from vercomp.core.maps.convolution import Pads
-from vercomp.core.maps.operators import Operator
 from vercomp.core.maps.sums import Transposed
-from vercomp.ir.linear_maps import LinearMap, Parameter, Read, Shape
+from vercomp.ir.expressions import Call, Reading, call
+from vercomp.ir.linear_maps import LinearMap, Parameter, Shape
 from vercomp.ir.selections import Pad
 
 
@@ -95,17 +95,9 @@ class Convolution(LinearMap):
         """(C_out, *m)."""
         return (self.weight.shape[0], *self.window.places(self.source[1:]))
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> Call:
         """A convolution."""
-        window = self.window
-        return ConvolutionOperator(
-            read(self.weight),
-            self.source,
-            window.stride,
-            window.pads,
-            window.dilation,
-            self.groups,
-        )
+        return _sliding(self.weight, self.source, self.window, self.groups)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The kernel."""
@@ -168,19 +160,9 @@ class TransposedConvolution(LinearMap):
             )
         )
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> Call:
         """The adjoint of a convolution."""
-        window = self.window
-        return Transposed(
-            ConvolutionOperator(
-                read(self.weight),
-                self.target,
-                window.stride,
-                window.pads,
-                window.dilation,
-                self.groups,
-            )
-        )
+        return call(Transposed, _sliding(self.weight, self.target, self.window, self.groups))
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The kernel."""
@@ -224,16 +206,18 @@ class AveragePool(LinearMap):
         """Whether every window is divided by the same number."""
         return self.divisor is not None or self.counted is None or self.counted == self.window.pads
 
-    def bind(self, read: Read) -> Operator:
-        """A convolution of every channel by itself, or the sums divided by how many they are of."""
+    def operator(self) -> Call:
+        """A convolution of every channel by itself, divided by counts where those differ."""
         window = self.window
-        return ConvolutionOperator.averaging(
+        counted = None if self.is_plain else _short_pads(self.counted or window.pads) or 0
+        return call(
+            ConvolutionOperator.averaging,
             self.source,
-            window.size,
-            stride=window.stride,
-            padding=window.pads,
+            _each(window.size),
+            stride=None if window.stride == window.size else _each(window.stride),
+            padding=_short_pads(window.pads),
             divisor=self.divisor,
-            counted=self.counted,
+            counted=counted,
         )
 
     def after(self, inner: LinearMap) -> LinearMap | None:
@@ -260,3 +244,30 @@ def _short(values: object) -> str:
     if len(set(listed)) == 1:
         return str(listed[0])
     return "×".join(str(value) for value in listed)
+
+
+def _sliding(kernel: Parameter, of: Shape, window: Window, groups: int) -> Call:
+    """The convolution of a tensor, without what is torch's default."""
+    ones = (1,) * len(window.size)
+    return call(
+        ConvolutionOperator.sliding,
+        Reading(kernel),
+        of,
+        stride=None if window.stride == ones else _each(window.stride),
+        padding=_short_pads(window.pads),
+        dilation=None if window.dilation == ones else _each(window.dilation),
+        groups=None if groups == 1 else groups,
+    )
+
+
+def _each(values: Shape) -> int | Shape:
+    """One number where all are equal."""
+    return values[0] if len(set(values)) == 1 else values
+
+
+def _short_pads(pads: Pads) -> int | tuple[int | tuple[int, int], ...] | None:
+    """Zeros for each axis, one number where all are alike; None where there are none."""
+    short = tuple(before if before == behind else (before, behind) for before, behind in pads)
+    if len(set(short)) == 1 and isinstance(short[0], int):
+        return short[0] or None
+    return short

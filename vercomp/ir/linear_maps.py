@@ -19,6 +19,7 @@ from vercomp.core.maps.monomials import Diagonal, Monomial
 from vercomp.core.maps.operators import Dense as DenseOperator
 from vercomp.core.maps.operators import Operator
 from vercomp.core.maps.sums import Sum as SumOperator
+from vercomp.ir.expressions import Call, Reading, call, evaluated
 
 Shape = tuple[int, ...]
 
@@ -62,8 +63,15 @@ class LinearMap(ABC):
         """Shape of what the map gives."""
 
     @abstractmethod
+    def operator(self) -> Call | None:
+        """The operator on flat (row-major) vectors that the map is; None for the identity."""
+
     def bind(self, read: Read) -> Operator:
-        """The map as an operator on flat (row-major) vectors, with the parameters' values."""
+        """That operator, with the parameters' values."""
+        described = self.operator()
+        if described is None:
+            return Monomial.identity(math.prod(self.in_shape))
+        return evaluated(described, read)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The parameters that the map reads, in order."""
@@ -103,11 +111,9 @@ class Dense(LinearMap):
         """(m,)."""
         return ((self.view or self.weight.shape)[1 if self.transposed else 0],)
 
-    def bind(self, read: Read) -> Operator:
-        """A dense operator that shares the parameter's memory."""
-        weight = read(self.weight)
-        matrix = weight if self.view is None else weight.reshape(self.view)
-        return DenseOperator(matrix.T if self.transposed else matrix)
+    def operator(self) -> Call:
+        """A matrix that shares the parameter's memory."""
+        return call(DenseOperator, Reading(self.weight, self.view, self.transposed))
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The weight."""
@@ -147,11 +153,10 @@ class Scale(LinearMap):
         """The shape of x."""
         return self.shape
 
-    def bind(self, read: Read) -> Operator:
-        """A diagonal operator."""
-        factor = read(self.factor)
-        factor = factor if self.view is None else factor.reshape(self.view)
-        return Diagonal.scaling(factor, self.shape, divide=self.divide)
+    def operator(self) -> Call:
+        """A diagonal matrix."""
+        factor = Reading(self.factor, self.view, rank=len(self.shape))
+        return call(Diagonal.scaling, factor, self.shape, divide=self.divide or None)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The factor."""
@@ -178,9 +183,9 @@ class Reshape(LinearMap):
         """The shape after."""
         return self.target
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> None:
         """The identity: operators act on flat vectors."""
-        return Monomial.identity(math.prod(self.source))
+        return
 
     def after(self, inner: LinearMap) -> LinearMap | None:
         """Two reshapes are one."""
@@ -209,9 +214,9 @@ class Permute(LinearMap):
         """The shape after."""
         return tuple(self.source[axis] for axis in self.axes)
 
-    def bind(self, read: Read) -> Operator:
-        """A permutation operator."""
-        return Monomial.permutation(self.source, self.axes)
+    def operator(self) -> Call:
+        """A permutation."""
+        return call(Monomial.permutation, self.source, self.axes)
 
     def after(self, inner: LinearMap) -> LinearMap | None:
         """Two permutations are one, or nothing."""
@@ -244,6 +249,10 @@ class Composition(LinearMap):
     def out_shape(self) -> Shape:
         """What the last map gives."""
         return self.maps[-1].out_shape
+
+    def operator(self) -> None:
+        """A composition is described by its parts."""
+        return
 
     def bind(self, read: Read) -> Operator:
         """The operators composed from the left, A_k ⋯ A_2 A_1, multiplied out where that pays."""
@@ -281,6 +290,10 @@ class Sum(LinearMap):
     def out_shape(self) -> Shape:
         """What every summand gives."""
         return self.maps[0].out_shape
+
+    def operator(self) -> None:
+        """A sum is described by its summands."""
+        return
 
     def bind(self, read: Read) -> Operator:
         """The sum of the operators."""

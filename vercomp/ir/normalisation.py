@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vercomp.core.maps.monomials import Diagonal
-from vercomp.core.maps.operators import Operator
-from vercomp.ir.linear_maps import LinearMap, Parameter, Read, Shape
+from vercomp.ir.expressions import Call, Reading, call
+from vercomp.ir.linear_maps import LinearMap, Parameter, Shape
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,10 @@ class DivideByDeviation(LinearMap):
         """The shape of x."""
         return self.shape
 
-    def bind(self, read: Read) -> Operator:
-        """A diagonal operator; in float64 its error covers the sum, the root and the quotient."""
-        variance = read(self.variance)
-        variance = variance if self.view is None else variance.reshape(self.view)
-        return Diagonal.standardising(variance, self.eps, self.shape)
+    def operator(self) -> Call:
+        """A diagonal matrix; in float64 its error covers the sum, the root and the quotient."""
+        variance = Reading(self.variance, self.view, rank=len(self.shape))
+        return call(Diagonal.standardising, variance, self.eps, self.shape)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The variance."""

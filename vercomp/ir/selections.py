@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from vercomp.core.maps.convolution import Pads
 from vercomp.core.maps.monomials import Monomial
-from vercomp.core.maps.operators import Operator
-from vercomp.ir.linear_maps import LinearMap, Read, Shape
+from vercomp.ir.expressions import Call, Picks, call
+from vercomp.ir.linear_maps import LinearMap, Shape
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ class Slice(LinearMap):
         length = len(range(self.start, self.stop, self.step))
         return (*self.source[: self.axis], length, *self.source[self.axis + 1 :])
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> Call:
         """A selection."""
-        return Monomial.slicing(self.source, self.axis, self.start, self.stop, self.step)
+        step = () if self.step == 1 else (self.step,)
+        return call(Monomial.slicing, self.source, self.axis, self.start, self.stop, *step)
 
     def __str__(self) -> str:
         step = f":{self.step}" if self.step != 1 else ""
@@ -72,9 +73,9 @@ class Gather(LinearMap):
         """The same with another length along the axis."""
         return (*self.source[: self.axis], len(self.indices), *self.source[self.axis + 1 :])
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> Call:
         """A selection."""
-        return Monomial.gathering(self.source, self.axis, self.indices)
+        return call(Monomial.gathering, self.source, self.axis, Picks(self.indices))
 
     def __str__(self) -> str:
         return f"gather({len(self.indices)} entries, axis {self.axis})"
@@ -106,9 +107,10 @@ class Pad(LinearMap):
         """The shape with what is added."""
         return tuple(n + b + e for n, (b, e) in zip(self.source, self.pads, strict=True))
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> Call:
         """A selection, with rows of zeros."""
-        return Monomial.padding(self.source, self.pads, self.mode)
+        mode = () if self.mode == "zeros" else (self.mode,)
+        return call(Monomial.padding, self.source, self.pads, *mode)
 
     def __str__(self) -> str:
         shape = "×".join(map(str, self.out_shape))
@@ -137,9 +139,9 @@ class Expand(LinearMap):
         """The target."""
         return self.target
 
-    def bind(self, read: Read) -> Operator:
+    def operator(self) -> Call:
         """A selection."""
-        return Monomial.expanding(self.source, self.target)
+        return call(Monomial.expanding, self.source, self.target)
 
     def __str__(self) -> str:
         return f"expand({'×'.join(map(str, self.target))})"

@@ -185,7 +185,7 @@ class Layout:
 
     def operator_factors(self, linear_map: LinearMap, owner: str) -> list[str]:
         """The factors of that expression, from the left."""
-        return rules.operator(self.map_rules, linear_map, partial(self.read, owner=owner))
+        return rules.operator(linear_map, partial(self.read, owner=owner))
 
 
 def _key(function: Activation) -> str:

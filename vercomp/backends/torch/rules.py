@@ -16,7 +16,7 @@ from typing import Any
 from vercomp.backends.torch import rules_matrices as matrices
 from vercomp.backends.torch import rules_selections as selections
 from vercomp.backends.torch import rules_windows as windows
-from vercomp.backends.torch.spelling import Read
+from vercomp.backends.torch.spelling import Read, spelled
 from vercomp.errors import UnsupportedError
 from vercomp.ir.axis_maps import AlongAxis, Total
 from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution
@@ -37,13 +37,10 @@ class MapRule:
     Args:
         forward: (map, expression of a batch, read) to the expression of the mapped batch; where
             ``bias_axis`` names one, also called with the expression of a bias.
-        operator: (map, read) to the expression of an operator on flat vectors; None where the map
-            is the identity on them.
         bias_axis: The axis of the result along which torch's function adds a bias, or None.
     """
 
     forward: Callable[..., str]
-    operator: Callable[[Any, Read], str | None]
     bias_axis: Callable[[Any], int | None] = no_bias
 
 
@@ -66,18 +63,19 @@ def bias_axis(rules: Rules, part: LinearMap) -> int | None:
     return None if isinstance(part, Sum) else _rule(rules, part).bias_axis(part)
 
 
-def operator(rules: Rules, linear: LinearMap, read: Read) -> list[str]:
+def operator(linear: LinearMap, read: Read) -> list[str]:
     """The expressions of a map's factors as operators, from the left."""
-    found = [_operator(rules, part, read) for part in reversed(parts(linear))]
+    found = [_operator(part, read) for part in reversed(parts(linear))]
     written = [expression for expression in found if expression is not None]
     return written or [f"Monomial.identity({math.prod(linear.in_shape)})"]
 
 
-def _operator(rules: Rules, part: LinearMap, read: Read) -> str | None:
+def _operator(part: LinearMap, read: Read) -> str | None:
     if isinstance(part, Sum):
-        summands = (" @ ".join(operator(rules, summand, read)) for summand in part.maps)
+        summands = (" @ ".join(operator(summand, read)) for summand in part.maps)
         return f"Sum(({', '.join(summands)}))"
-    return _rule(rules, part).operator(part, read)
+    described = part.operator()
+    return None if described is None else spelled(described, read)
 
 
 def _rule(rules: Rules, part: LinearMap) -> MapRule:
@@ -92,20 +90,18 @@ def _rule(rules: Rules, part: LinearMap) -> MapRule:
 
 
 BUILTIN_RULES: Rules = {
-    Dense: MapRule(matrices.dense, matrices.dense_operator, matrices.dense_bias),
-    AlongAxis: MapRule(matrices.along_axis, matrices.along_axis_operator, matrices.along_axis_bias),
-    Total: MapRule(matrices.total, matrices.total_operator),
-    Scale: MapRule(matrices.scale, matrices.scale_operator),
-    DivideByDeviation: MapRule(matrices.deviation, matrices.deviation_operator),
-    Reshape: MapRule(selections.reshape, lambda part, read: None),
-    Permute: MapRule(selections.permute, selections.permute_operator),
-    Slice: MapRule(selections.slicing, selections.slicing_operator),
-    Gather: MapRule(selections.gather, selections.gather_operator),
-    Pad: MapRule(selections.pad, selections.pad_operator),
-    Expand: MapRule(selections.expand, selections.expand_operator),
-    Convolution: MapRule(windows.convolution, windows.convolution_operator, windows.channels),
-    TransposedConvolution: MapRule(
-        windows.transposed, windows.transposed_operator, windows.channels
-    ),
-    AveragePool: MapRule(windows.average_pool, windows.average_pool_operator),
+    Dense: MapRule(matrices.dense, matrices.dense_bias),
+    AlongAxis: MapRule(matrices.along_axis, matrices.along_axis_bias),
+    Total: MapRule(matrices.total),
+    Scale: MapRule(matrices.scale),
+    DivideByDeviation: MapRule(matrices.deviation),
+    Reshape: MapRule(selections.reshape),
+    Permute: MapRule(selections.permute),
+    Slice: MapRule(selections.slicing),
+    Gather: MapRule(selections.gather),
+    Pad: MapRule(selections.pad),
+    Expand: MapRule(selections.expand),
+    Convolution: MapRule(windows.convolution, windows.channels),
+    TransposedConvolution: MapRule(windows.transposed, windows.channels),
+    AveragePool: MapRule(windows.average_pool),
 }

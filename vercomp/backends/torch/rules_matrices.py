@@ -21,11 +21,6 @@ def dense_bias(part: Dense) -> int | None:
     return None if part.transposed else 0
 
 
-def dense_operator(part: Dense, read: Read) -> str:
-    """Dense."""
-    return f"Dense({_matrix(part, read)}{'.T' if part.transposed else ''})"
-
-
 def along_axis(part: AlongAxis, x: str, read: Read, bias: str | None = None) -> str:
     """F.linear along the last axis, a matrix product along the one before, einsum elsewhere."""
     matrix, rank = _matrix(part, read), len(part.source)
@@ -48,12 +43,6 @@ def along_axis_bias(part: AlongAxis) -> int | None:
     return last if part.axis == last and not part.transposed else None
 
 
-def along_axis_operator(part: AlongAxis, read: Read) -> str:
-    """AlongAxis."""
-    matrix = f"{_matrix(part, read)}{'.T' if part.transposed else ''}"
-    return f"AlongAxis({matrix}, {part.source!r}, {part.axis})"
-
-
 def _matrix(part: Dense | AlongAxis, read: Read) -> str:
     expression = read(part.weight)
     return expression if part.view is None else viewed(expression, part.weight.shape, part.view)
@@ -65,20 +54,9 @@ def total(part: Total, x: str, read: Read) -> str:
     return f"{atom(x)}.{'mean' if part.mean else 'sum'}({axes[0] if len(axes) == 1 else axes})"
 
 
-def total_operator(part: Total, read: Read) -> str:
-    """AxesSum."""
-    return f"AxesSum{'.mean' if part.mean else ''}({part.source!r}, {part.axes!r})"
-
-
 def scale(part: Scale, x: str, read: Read) -> str:
     """A product or a quotient."""
     return f"{atom(x)} {'/' if part.divide else '*'} {_factor(part, read, batch=1)}"
-
-
-def scale_operator(part: Scale, read: Read) -> str:
-    """Diagonal."""
-    divide = ", divide=True" if part.divide else ""
-    return f"Diagonal.scaling({_factor(part, read, batch=0)}, {part.shape!r}{divide})"
 
 
 def _factor(part: Scale, read: Read, *, batch: int) -> str:
@@ -89,12 +67,6 @@ def _factor(part: Scale, read: Read, *, batch: int) -> str:
 def deviation(part: DivideByDeviation, x: str, read: Read) -> str:
     """A quotient."""
     return f"{atom(x)} / ({_variance(part, read, batch=1)} + {part.eps!r}).sqrt()"
-
-
-def deviation_operator(part: DivideByDeviation, read: Read) -> str:
-    """Diagonal."""
-    variance = _variance(part, read, batch=0)
-    return f"Diagonal.standardising({variance}, {part.eps!r}, {part.shape!r})"
 
 
 def _variance(part: DivideByDeviation, read: Read, *, batch: int) -> str:

@@ -25,11 +25,6 @@ def permute(part: Permute, x: str, read: Read) -> str:
     return f"{atom(x)}.permute(0, {', '.join(str(axis + 1) for axis in part.axes)})"
 
 
-def permute_operator(part: Permute, read: Read) -> str:
-    """A permutation."""
-    return f"Monomial.permutation({part.source!r}, {part.axes!r})"
-
-
 def slicing(part: Slice, x: str, read: Read) -> str:
     """Indexing with a slice."""
     start = str(part.start) if part.start else ""
@@ -38,20 +33,9 @@ def slicing(part: Slice, x: str, read: Read) -> str:
     return _along(x, part.axis, f"{start}:{stop}{step}")
 
 
-def slicing_operator(part: Slice, read: Read) -> str:
-    """A selection."""
-    step = f", {part.step}" if part.step != 1 else ""
-    return f"Monomial.slicing({part.source!r}, {part.axis}, {part.start}, {part.stop}{step})"
-
-
 def gather(part: Gather, x: str, read: Read) -> str:
     """flip, repeat_interleave, or indexing with a list."""
     return _picked(x, part.source, part.axis, part.indices, read)
-
-
-def gather_operator(part: Gather, read: Read) -> str:
-    """A selection."""
-    return f"Monomial.gathering({part.source!r}, {part.axis}, {read(part.indices)})"
 
 
 def _picked(x: str, source: Shape, axis: int, indices: tuple[int, ...], read: Read) -> str:
@@ -91,17 +75,6 @@ def _amounts(pads: tuple[tuple[int, int], ...]) -> str:
     return repr(tuple(amount for pair in reversed(pads) for amount in pair))
 
 
-def pad_operator(part: Pad, read: Read) -> str:
-    """A selection, with rows of zeros."""
-    mode = "" if part.mode == "zeros" else f', "{part.mode}"'
-    return f"Monomial.padding({part.source!r}, {part.pads!r}{mode})"
-
-
 def expand(part: Expand, x: str, read: Read) -> str:
     """The method expand."""
     return f"{atom(x)}.expand(-1, {', '.join(map(str, part.target))})"
-
-
-def expand_operator(part: Expand, read: Read) -> str:
-    """A selection."""
-    return f"Monomial.expanding({part.source!r}, {part.target!r})"

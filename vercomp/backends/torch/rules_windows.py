@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vercomp.backends.torch.spelling import Read, atom, call, each, unless
 from vercomp.core.maps.convolution import Pads
-from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution, Window
+from vercomp.ir.convolutions import AveragePool, Convolution, TransposedConvolution
 
 
 def convolution(part: Convolution, x: str, read: Read, bias: str | None = None) -> str:
@@ -28,11 +28,6 @@ def channels(part: Convolution | TransposedConvolution) -> int | None:
     return 0
 
 
-def convolution_operator(part: Convolution, read: Read) -> str:
-    """Convolution."""
-    return _operator(read(part.weight), part.source, part.window, part.groups)
-
-
 def transposed(part: TransposedConvolution, x: str, read: Read, bias: str | None = None) -> str:
     """F.conv_transpose1d and its kin; what uneven padding takes off by a negative F.pad."""
     window = part.window
@@ -51,24 +46,6 @@ def transposed(part: TransposedConvolution, x: str, read: Read, bias: str | None
     if even:
         return expression
     return _padded(expression, tuple((-before, -behind) for before, behind in window.pads))
-
-
-def transposed_operator(part: TransposedConvolution, read: Read) -> str:
-    """The adjoint of a convolution."""
-    inner = _operator(read(part.weight), part.target, part.window, part.groups)
-    return f"Transposed({inner})"
-
-
-def _operator(kernel: str, shape: tuple[int, ...], window: Window, groups: int) -> str:
-    return call(
-        "Convolution.sliding",
-        kernel,
-        repr(shape),
-        stride=unless(1, window.stride),
-        padding=_pads(window.pads),
-        dilation=unless(1, window.dilation),
-        groups=unless(1, [groups]),
-    )
 
 
 def average_pool(part: AveragePool, x: str, read: Read) -> str:
@@ -135,29 +112,8 @@ def _ceiling(part: AveragePool) -> tuple[int, ...]:
     return tuple(lengths)
 
 
-def average_pool_operator(part: AveragePool, read: Read) -> str:
-    """A convolution of every channel by itself, divided by counts where those differ."""
-    window = part.window
-    return call(
-        "Convolution.averaging",
-        repr(part.source),
-        each(window.size),
-        stride=None if window.stride == window.size else each(window.stride),
-        padding=_pads(window.pads),
-        divisor=None if part.divisor is None else str(part.divisor),
-        counted=None if part.is_plain else _pads(part.counted or window.pads) or "0",
-    )
-
-
 def _even(pads: Pads) -> bool:
     return all(before == behind for before, behind in pads)
-
-
-def _pads(pads: Pads) -> str | None:
-    """Zeros for each axis, one number where all are alike; None where there are none."""
-    if _even(pads):
-        return unless(0, [before for before, _ in pads])
-    return repr(tuple(before if before == behind else (before, behind) for before, behind in pads))
 
 
 def _padded(x: str, pads: Pads) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
+from vercomp.ir.expressions import Call, Picks, Reading
 from vercomp.ir.linear_maps import Parameter, Shape
 
 Indices = tuple[int, ...]
@@ -103,3 +105,25 @@ def listed(indices: Indices) -> str:
         arguments = [indices[0], last] if step == 1 else [indices[0], last, step]
         return f"range({', '.join(map(str, arguments))})"
     return repr(list(indices))
+
+
+def spelled(described: Call, read: Read) -> str:
+    """The source of a call that describes an operator."""
+
+    def text(argument: Any) -> str:
+        if isinstance(argument, Call):
+            return spelled(argument, read)
+        if isinstance(argument, Picks):
+            return read(argument.indices)
+        if not isinstance(argument, Reading):
+            return repr(argument)
+        shape = argument.parameter.shape
+        view, expression = argument.view or shape, read(argument.parameter)
+        if argument.rank is None:
+            expression = viewed(expression, shape, view)
+        else:
+            expression = broadcast(expression, shape, view, argument.rank)
+        return f"{expression}.T" if argument.transposed else expression
+
+    options = {name: text(argument) for name, argument in described.options.items()}
+    return call(described.make.__qualname__, *map(text, described.arguments), **options)
