@@ -97,12 +97,16 @@ class CompiledNetwork:
         return result
 
     def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D)."""
+        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D).
+
+        In the network's type if the inputs are in it, or else (float64 inputs of a float32 network,
+        any of one in half precision) in float64, where no gradient reaches the weights.
+        """
         result: Tensor = self._feature("hessian")(x, y, t)
         return result
 
     def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
-        """∇²(z_y − z_t) v at each input, for directions v shaped like x."""
+        """∇²(z_y − z_t) v at each input, for directions v shaped like x; in the same type."""
         result: Tensor = self._feature("hessian_vector_product")(x, y, t, v)
         return result
 
@@ -123,7 +127,7 @@ class CompiledNetwork:
             self._feature("regularizer")
         try:
             trainable(self.network)
-        except ValueError as error:
+        except WeightError as error:
             raise UnsupportedError(
                 str(error),
                 node=self.name,

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
+from vercomp.runtime.errors import (
+    ChangedWeightsError,
+    InputError,
+    InputTypeError,
+    VercompError,
+    WeightError,
+)
 
-class VercompError(Exception):
-    """Base of everything that vercomp raises on purpose.
-
-    Args:
-        message: What is wrong, in one sentence.
-        node: The node, layer or array concerned, where there is one.
-        operator: The operator as its framework spells it (``Relu``, ``aten.relu.default``).
-        location: Where it stands: a file, a line of the user's source.
-        remedy: What would work instead.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        node: str | None = None,
-        operator: str | None = None,
-        location: str | None = None,
-        remedy: str | None = None,
-    ) -> None:
-        self.message = message
-        self.node = node
-        self.operator = operator
-        self.location = location
-        self.remedy = remedy
-        super().__init__(str(self))
-
-    def __str__(self) -> str:
-        subject = " ".join(
-            part
-            for part in (
-                f"node {self.node!r}" if self.node is not None else "",
-                f"({self.operator})" if self.operator is not None else "",
-                f"at {self.location}" if self.location is not None else "",
-            )
-            if part
-        )
-        text = f"{subject}: {self.message}" if subject else self.message
-        return f"{text}. {self.remedy}" if self.remedy else text
+__all__ = [
+    "ChangedWeightsError",
+    "DivergenceError",
+    "InputDataError",
+    "InputError",
+    "InputTypeError",
+    "InternalError",
+    "ModelFileError",
+    "OutputFolderError",
+    "PluginError",
+    "UnboundedCurvatureError",
+    "UnsupportedError",
+    "UsageError",
+    "ValidationError",
+    "VercompError",
+    "WeightError",
+]
 
 
 class UsageError(VercompError):
@@ -49,7 +34,7 @@ class UsageError(VercompError):
 
 
 class InputDataError(VercompError):
-    """Inputs or labels of the wrong shape, type or range, or holding NaN."""
+    """A data set with inputs or labels of the wrong shape, type or range, or holding NaN."""
 
 
 class ModelFileError(VercompError):
@@ -62,10 +47,6 @@ class UnsupportedError(VercompError):
 
 class UnboundedCurvatureError(UnsupportedError):
     """An activation whose first or second derivative is unbounded or jumps."""
-
-
-class WeightError(VercompError):
-    """Parameters that hold NaN or infinity."""
 
 
 class ValidationError(VercompError):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vercomp.backends.torch.layout import Layout
 from vercomp.driver import analyse, translate
-from vercomp.errors import UnsupportedError
+from vercomp.errors import UnsupportedError, WeightError
 from vercomp.ir.graph import Affine, Graph
 from vercomp.ir.linear_maps import Parameter
 from vercomp.program import ConstantOf, MapOf, evaluate
@@ -68,7 +68,7 @@ def regularizer(
             )
     try:
         like = trainable(model)
-    except ValueError as error:
+    except WeightError as error:
         raise UnsupportedError(
             str(error), node=type(model).__name__, remedy="Pass a model with nn.Parameters"
         ) from error

@@ -20,8 +20,8 @@ from vercomp.runtime.network import VerifiedNetwork
 _OURS = (
     "A B D F H P activation attack b biases bounds c certify chain classes curvature dot exact "
     "hessian hessian_matrix hessian_product hessian_vector_product input_shape linearize load maps "
-    "margin_coefficients net nn norms offset offsets ops quadratic rounding s self shares t torch "
-    "total v x y"
+    "margins_along margins_at net nn norms offset offsets ops quadratic rounding s self shares t "
+    "torch total v x y"
 )
 """What emitted code calls its own things."""
 

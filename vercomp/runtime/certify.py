@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .cuts import cut_radius, rigorous_cut, upper_norm
 from .dual import solve_dual
+from .errors import InputError
 from .inputs import check_radius
 from .linearization import Linearization
 from .pairs import Certifiable, own_gradient_mode
@@ -94,13 +95,14 @@ def certify(
         chunk: Inputs solved at once; by default what fits into the memory that is free.
 
     Raises:
-        TypeError: Inputs that are not float32 or float64, labels or targets that are not integers.
-        ValueError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
+        InputTypeError: Inputs that are not float32 or float64, labels or targets that are not
+            integers.
+        InputError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
             positive, ``decide`` without a radius.
     """
     question = None if radius is None else check_radius(radius)
     if decide and question is None:
-        raise ValueError("decide needs a radius to decide about")
+        raise InputError("decide needs a radius to decide about")
     parts = [
         _Certification(part).solve(question, decide)
         for part in split(network, x, y, targets, evaluations, chunk)

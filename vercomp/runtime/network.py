@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .arithmetic import Bound
+from .errors import ChangedWeightsError, WeightError
 from .linearization import Linearization
 from .rigorous import Rigorous
 
@@ -129,7 +130,7 @@ class VerifiedNetwork(nn.Module):
         """The rigorous bounds for the weights as they are now.
 
         Raises:
-            ValueError: A weight is NaN or infinite.
+            WeightError: A weight is NaN or infinite.
         """
         if self._held is not None:
             return self._held
@@ -144,13 +145,16 @@ class VerifiedNetwork(nn.Module):
         """One look at the weights for a whole computation, and another one when it is done.
 
         Raises:
-            RuntimeError: The weights changed meanwhile: what was computed holds for neither state.
+            ChangedWeightsError: What was computed holds for neither state of the weights.
         """
         self._held, before = self.bounds(), self._held
         try:
             yield
             if self.fingerprint() != self._held.fingerprint:
-                raise RuntimeError("the weights changed while they were being certified")
+                raise ChangedWeightsError(
+                    "the weights changed while they were being certified",
+                    remedy="Certify between the steps of a training, not during one",
+                )
         finally:
             self._held = before
 
@@ -175,15 +179,28 @@ class VerifiedNetwork(nn.Module):
         """
         bounds = self.bounds()
         if not self._double or self._double[0].device != self.device:
-            self._double = (self._in_double(),)
+            self._double = (self.in_double(),)
         with torch.no_grad():
             return self._double[0].evaluate_with_errors(x.double(), c.double(), bounds.norms)
+
+    def in_double(self) -> VerifiedNetwork:
+        """A float64 copy without gradients: float32 weights are exact in float64."""
+        double = type(self)()
+        state = {
+            name: tensor.detach().to(torch.float64) for name, tensor in self.state_dict().items()
+        }
+        double.load_state_dict(state, assign=True)
+        return double.requires_grad_(False)
 
     def _compute_bounds(self, fingerprint: str) -> Bounds:
         for name, tensor in self.state_dict().items():
             if not torch.isfinite(tensor).all():
-                raise ValueError(f"parameter {name!r} holds NaN or infinity: nothing is certified")
-        double = self._in_double()
+                raise WeightError(
+                    "the parameter holds NaN or infinity",
+                    node=name,
+                    remedy="Nothing is proved of such weights; load others",
+                )
+        double = self.in_double()
         device = self.device
         identity = torch.eye(self.classes, dtype=torch.float64, device=device)
         y, t = torch.nonzero(1.0 - identity, as_tuple=True)
@@ -202,15 +219,6 @@ class VerifiedNetwork(nn.Module):
             {name: float(norm) for name, norm in bound.norms.items()},
             {name: square(share) for name, share in bound.shares.items()},
         )
-
-    def _in_double(self) -> VerifiedNetwork:
-        """A float64 copy without gradients: float32 weights are exact in float64."""
-        double = type(self)()
-        state = {
-            name: tensor.detach().to(torch.float64) for name, tensor in self.state_dict().items()
-        }
-        double.load_state_dict(state, assign=True)
-        return double.requires_grad_(False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_double": (), "_held": None}

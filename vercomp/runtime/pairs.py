@@ -190,18 +190,13 @@ def chunks(margins: Margins, inputs: int, targets: int, chunk: int | None) -> It
         margins: The network's margins.
         inputs: How many inputs there are.
         targets: Pairs an input.
-        chunk: Inputs a slice, to override the estimate.
-
-    Raises:
-        ValueError: ``chunk`` is not positive.
+        chunk: Inputs a slice, at least one, to override the estimate.
     """
     if chunk is None:
         size = math.prod(margins.network.input_shape)
         pair = 24 * size * margins.where.dtype.itemsize + 8 * size * 8
         pair += 8 * margins.bytes_per_input()
         chunk = max(1, _free_bytes(margins.where.device) // (pair * max(targets, 1)))
-    elif chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
     for start in range(0, max(inputs, 1), chunk):
         yield slice(start, min(start + chunk, inputs))
 

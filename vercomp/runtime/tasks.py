@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .cuts import Cut, screening_cut
-from .inputs import check_evaluations, check_inputs, target_table
+from .inputs import check_count, check_inputs, target_table
 from .pairs import Certifiable, Margins, chunks, flattened, placement
 
 
@@ -42,11 +42,13 @@ def split(
     """Check the question, and take it apart into what fits into memory.
 
     Raises:
-        TypeError: Inputs, labels or targets of the wrong type.
-        ValueError: Shapes, values, labels or targets that make no sense.
+        InputTypeError: Inputs, labels, targets or numbers of the wrong type.
+        InputError: Shapes, values, labels or targets that make no sense.
     """
     check_inputs(network, x, y)
-    check_evaluations(evaluations)
+    check_count("evaluations", evaluations)
+    if chunk is not None:
+        check_count("chunk", chunk)
     where = placement(network, x)
     margins = Margins(network, where)
     points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()

@@ -1,4 +1,8 @@
-"""Importing a package from memory: what is executed is exactly what would be written."""
+"""Importing a package from memory: what is executed is exactly what would be written.
+
+A package's runtime files are copies of vercomp's own. Where nothing differs, vercomp's module is
+taken and not executed a second time, so that the types of both are the same.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.resources import files as files_of
 from importlib.util import spec_from_loader
 from types import CodeType, ModuleType
+
+from vercomp.backends.torch.package import runtime_imports
+
+ALWAYS_SHARED = "errors"
+"""The runtime module that a package takes from vercomp even where its copy is another version's:
+what it raises must be caught here."""
 
 
 def import_package(files: Mapping[str, bytes]) -> ModuleType:
@@ -17,7 +28,8 @@ def import_package(files: Mapping[str, bytes]) -> ModuleType:
 
     Args:
         files: Contents by relative path; only Python files matter. The same sources give the same
-            module.
+            module. Files in ``runtime/`` that are vercomp's own, with all that they import, are
+            vercomp's modules.
     """
     sources = {path: text for path, text in files.items() if path.endswith(".py")}
     digest = hashlib.sha256()
@@ -28,7 +40,32 @@ def import_package(files: Mapping[str, bytes]) -> ModuleType:
         _FINDER.packages[name] = sources
         if _FINDER not in sys.meta_path:
             sys.meta_path.append(_FINDER)
+        for module in shared_modules(sources):
+            sys.modules[f"{name}.runtime.{module}"] = importlib.import_module(
+                f"vercomp.runtime.{module}"
+            )
     return importlib.import_module(name)
+
+
+def shared_modules(sources: Mapping[str, bytes]) -> set[str]:
+    """The runtime modules of a package that are vercomp's own, byte for byte.
+
+    A module that imports one that differs, at whatever remove, differs from vercomp's in what it
+    does, and so it is none of them.
+    """
+    folder = files_of("vercomp.runtime")
+    own = {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
+    found = {path.removeprefix("runtime/") for path in sources if path.startswith("runtime/")}
+    errors = f"{ALWAYS_SHARED}.py"
+    shared = {
+        file.removesuffix(".py"): runtime_imports(own[file].decode(), depth=0)
+        for file in found & own.keys() - {"__init__.py"}
+        if file == errors or sources[f"runtime/{file}"] == own[file]
+    }
+    while differing := {name for name, imports in shared.items() if not imports <= shared.keys()}:
+        for name in differing:
+            del shared[name]
+    return set(shared)
 
 
 class _Finder(MetaPathFinder):

@@ -67,14 +67,14 @@ def torch_target(layout: Layout, features: tuple[str, ...]) -> Package:
     net = net_text(layout, features)
     files = {"__init__.py": init_text(layout, features).encode(), "net.py": net.encode()}
     runtime = resources.files("vercomp.runtime")
-    pending = _runtime_imports(net, depth=1)
+    pending = runtime_imports(net, depth=1)
     while pending:
         module = pending.pop()
         path = f"runtime/{module}.py"
         if path not in files:
             text = runtime.joinpath(f"{module}.py").read_text(encoding="utf-8")
             files[path] = text.encode()
-            pending |= _runtime_imports(text, depth=0)
+            pending |= runtime_imports(text, depth=0)
     files["runtime/__init__.py"] = b'"""What every package compiled by vercomp runs on."""\n'
     return Package(dict(sorted(files.items())))
 
@@ -157,7 +157,7 @@ def _node(layout: Layout, node: Node) -> dict[str, Any]:
     return found
 
 
-def _runtime_imports(text: str, depth: int) -> set[str]:
+def runtime_imports(text: str, depth: int) -> set[str]:
     """The runtime modules that a file imports: from ``.runtime`` (depth 1) or from beside it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(text)):

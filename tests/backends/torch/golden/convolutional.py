@@ -27,7 +27,7 @@ from .runtime import rounding
 from .runtime.arithmetic import Arithmetic, Bound
 from .runtime.convolution import Convolution
 from .runtime.elementwise import Elementwise
-from .runtime.hessians import margin_coefficients, quadratic
+from .runtime.hessians import margins_along, margins_at, quadratic
 from .runtime.linearization import Linearization
 from .runtime.monomials import Diagonal, Monomial
 from .runtime.network import VerifiedNetwork
@@ -346,13 +346,17 @@ class Network(VerifiedNetwork):
         return linearize(self, norms, x, c)
 
     def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D)."""
-        return hessian_matrix(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
+        """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D).
+
+        In the network's type if the inputs are in it, or else in float64; see runtime/hessians.py.
+        """
+        net, points, c = margins_at(self, x, y, t)
+        return hessian_matrix(net, points, c).to(x.device)
 
     def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
-        c = margin_coefficients(y, t, self.classes, x)
-        return hessian_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
+        net, points, c, directions = margins_along(self, x, y, t, v)
+        return hessian_product(net, points, c, directions).reshape(x.shape).to(x.device)
 
 
 def hessian_matrix(net: Any, x: Tensor, c: Tensor) -> Tensor:
