@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import pickle
 import re
 import shutil
@@ -244,6 +246,29 @@ def test_a_package_whose_weights_do_not_fit(fails: Fails, package: Path, tmp_pat
     tensors.popitem()
     save_file(tensors, weights)
     assert "Missing key" in fails("certify", "torn", "--data", "digits")
+
+
+@pytest.mark.parametrize("old", [[], ["inputs", "errors"], ["network"]])
+def test_a_package_whose_weights_are_no_numbers(
+    fails: Fails, package: Path, tmp_path: Path, old: list[str]
+) -> None:
+    """Its own runtime refuses them, also where another version wrote some files of that."""
+    shutil.copytree(package, "broken")
+    tensors = load_file("broken/net.safetensors")
+    name = min(tensors)
+    tensors[name].view(-1)[0] = torch.nan
+    save_file(tensors, "broken/net.safetensors")
+    manifest = json.loads(Path("broken/manifest.json").read_text())
+    for module in old:
+        path = Path("broken/runtime", f"{module}.py")
+        path.write_bytes(path.read_bytes() + b"\n# An older version.\n")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        manifest["files"][f"runtime/{module}.py"] = digest
+    Path("broken/manifest.json").write_text(json.dumps(manifest))
+    assert fails("certify", "broken", "--data", "digits", "--limit", 2) == (
+        f"node '{name}': the parameter holds NaN or infinity. Nothing is proved of such weights; "
+        "load others"
+    )
 
 
 @pytest.mark.parametrize("manifest", ["[]", "{", "null", '{"manifest_version": 3}'])

@@ -355,19 +355,8 @@ def _run(arguments: list[str] | None) -> int:
         if isinstance(error, OSError) and error.errno in NOT_OURS:
             where = f"at {error.filename}: " if error.filename else ""
             return _complain(f"error: {_one_line(f'{where}{error.strerror}')}", USER)
-        if _is_refusal(error):
-            return _complain(f"error: {_one_line(str(error))}", USER)
         return _ours(error)
     return result if isinstance(result, int) else 0
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether a package's own checks refuse: they raise what Python raises, not our errors."""
-    if not isinstance(error, ValueError | TypeError) or error.__traceback__ is None:
-        return False
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    module = str(frame.f_globals.get("__name__", ""))
-    return module.startswith("vercomp") and ".core." in module
 
 
 def _ours(error: Exception) -> int:

@@ -18,7 +18,7 @@ from vercomp.core.bounds import BoundedNetwork, Bounds, walked
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.core.storage import fill
-from vercomp.errors import ModelFileError, UnsupportedError, UsageError
+from vercomp.errors import ModelFileError, UnsupportedError, UsageError, WeightError
 from vercomp.outputs import write_package
 from vercomp.results.analysis import Analysis, analysis_of
 
@@ -101,7 +101,11 @@ class CompiledNetwork:
         return result
 
     def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D)."""
+        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D).
+
+        In the network's type if the inputs are in it, or else (float64 inputs of a float32 network,
+        any of one in half precision) in float64, where no gradient reaches the weights.
+        """
         result: Tensor = self._feature("hessian")(x, y, t)
         return result
 
@@ -144,7 +148,7 @@ class CompiledNetwork:
             self._feature("regularizer")
         try:
             trainable(self.network)
-        except ValueError as error:
+        except WeightError as error:
             raise UnsupportedError(
                 str(error),
                 node=self.name,

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from vercomp.core.errors import InternalError, MissingRuleError, VercompError
+from vercomp.core.errors import (
+    ChangedWeightsError,
+    InputError,
+    InputTypeError,
+    InternalError,
+    MissingRuleError,
+    UnanswerableError,
+    VercompError,
+    WeightError,
+)
 
-__all__ = ["InternalError", "MissingRuleError", "VercompError"]
+__all__ = [
+    "ChangedWeightsError",
+    "DivergenceError",
+    "InputDataError",
+    "InputError",
+    "InputTypeError",
+    "InternalError",
+    "MissingRuleError",
+    "ModelFileError",
+    "OutputFolderError",
+    "PluginError",
+    "UnanswerableError",
+    "UnboundedCurvatureError",
+    "UnsupportedError",
+    "UsageError",
+    "ValidationError",
+    "VercompError",
+    "WeightError",
+]
 
 
 class UsageError(VercompError):
@@ -12,7 +39,7 @@ class UsageError(VercompError):
 
 
 class InputDataError(VercompError):
-    """Inputs or labels of the wrong shape, type or range, or holding NaN."""
+    """A data set with inputs or labels of the wrong shape, type or range, or holding NaN."""
 
 
 class ModelFileError(VercompError):
@@ -25,10 +52,6 @@ class UnsupportedError(VercompError):
 
 class UnboundedCurvatureError(UnsupportedError):
     """An activation whose first or second derivative is unbounded or jumps."""
-
-
-class WeightError(VercompError):
-    """Parameters that hold NaN or infinity."""
 
 
 class ValidationError(VercompError):

@@ -15,7 +15,7 @@ from vercomp.core.domains.curvature import curvature
 from vercomp.core.graph import Graph as BoundGraph
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.driver import analyse, translate
-from vercomp.errors import UnsupportedError
+from vercomp.errors import UnsupportedError, WeightError
 from vercomp.ir.binding import bind
 from vercomp.ir.graph import Graph
 from vercomp.ir.linear_maps import Parameter
@@ -69,7 +69,7 @@ def regularizer(
             )
     try:
         like = trainable(model)
-    except ValueError as error:
+    except WeightError as error:
         raise UnsupportedError(
             str(error), node=type(model).__name__, remedy="Pass a model with nn.Parameters"
         ) from error

@@ -19,8 +19,8 @@ from vercomp.core.bounds import BoundedNetwork
 
 _OURS = (
     "A B D F H P attack b biases bounds c certify curvature graph hessian hessian_matrix "
-    "hessian_product hessian_vector_product input_shape load maps margin_coefficients net nn norms "
-    "ops output_shape quadratic rounding s self shares t torch v x y"
+    "hessian_product hessian_vector_product input_shape load maps margins_along margins_at net nn "
+    "norms ops output_shape quadratic rounding s self shares t torch v x y"
 )
 """What emitted code calls its own things."""
 

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import vercomp
+from vercomp.errors import ChangedWeightsError, WeightError
 from vercomp.core.network import Bounds, VerifiedNetwork
 from vercomp.core.storage import fill, load_network
 
@@ -168,7 +169,7 @@ def test_weights_that_are_not_finite_are_refused(bad: float, position: int) -> N
     parameter.data.view(-1)[0] = bad
     name = [name for name, _ in network.named_parameters()][position]
     for ask in (network.bounds, network.curvature, lambda: network.linearize(x, c)):
-        with pytest.raises(ValueError, match=f"parameter '{name}' holds NaN or infinity"):
+        with pytest.raises(WeightError, match=f"node '{name}': the parameter holds NaN or inf"):
             ask()
 
 
@@ -280,7 +281,9 @@ def test_weights_that_change_during_a_certificate_void_it() -> None:
             next(network.parameters()).data.mul_(2.0)
             assert network.bounds() is before
 
-    with pytest.raises(RuntimeError, match="the weights changed while they were being certified"):
+    with pytest.raises(
+        ChangedWeightsError, match="the weights changed while they were being certified"
+    ):
         change_while_held()
     assert network.bounds() is not before
 

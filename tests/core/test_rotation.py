@@ -12,6 +12,7 @@ from graphs import Emitted, chain, emit
 from torch import Tensor
 from torch.fx import GraphModule
 
+from vercomp.errors import InputError, InputTypeError
 from vercomp.core.regularizer import Regularizer, trainable
 
 Y, T = torch.tensor([0, 2, 1, 0, 3, 2, 2]), torch.tensor([1, 0, 2, 1, 0, 0, 2])
@@ -194,14 +195,72 @@ def test_two_classes_are_one_or_two_pairs() -> None:
 @pytest.mark.parametrize("pairs", [0, -3])
 def test_a_number_of_pairs_that_is_none(pairs: int) -> None:
     emitted = example()
-    with pytest.raises(ValueError, match=f"pairs_per_call is {pairs}: at least 1, or None"):
+    with pytest.raises(ValueError, match=f"pairs_per_call must be at least 1, got {pairs}"):
         emitted.module.regularizer(emitted.network, pairs)
 
 
-def test_classes_that_do_not_exist_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((Y, torch.tensor([4] * len(Y))), InputError, r"targets must lie in 0\.\.3, got 4"),
+        ((Y, -Y - 1), InputError, r"targets must lie in 0\.\.3, got -"),
+        ((Y + 4,), InputError, r"labels must lie in 0\.\.3, got"),
+        ((Y, Y[1:]), InputError, r"targets must have the shape \(\d+,\), got \(\d+,\)"),
+        ((Y[:, None], Y[:, None]), InputError, r"labels must have the shape \(batch,\), got"),
+        ((torch.tensor(1),), InputError, r"labels must have the shape \(batch,\), got \(\)"),
+        ((Y.double(),), InputTypeError, "labels must be a tensor of integers, got torch.float64"),
+        ((Y, Y > 1), InputTypeError, "targets must be a tensor of integers, got torch.bool"),
+        (([0, 1],), InputTypeError, "labels must be a tensor of integers, got list"),
+        ((Y[:0],), InputError, "there are no labels, and so no mean over them"),
+        ((None, Y), InputError, "there are targets without labels. Pass both, or neither"),
+    ],
+)
+def test_pairs_that_cannot_be_meant_are_refused(
+    arguments: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    for every in (1, 2):
+        regularizer: Regularizer = example().module.regularizer(example().network, 3, every)
+        before = regularizer.latest.clone()
+        for _ in range(2):  # whether its turn to rest or not
+            with pytest.raises(error, match=message):
+                regularizer(*arguments)
+        assert torch.equal(regularizer.latest, before)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        (torch.ones(4, 3), InputError, r"weights must have the shape \(4, 4\), got \(4, 3\)"),
+        (-torch.eye(4), InputError, "weights must be finite and not negative"),
+        (torch.full((4, 4), torch.nan), InputError, "weights must be finite and not negative"),
+        (torch.full((4, 4), torch.inf), InputError, "weights must be finite and not negative"),
+        (torch.ones(4, 4).int(), InputTypeError, "a tensor of real numbers, got torch.int32"),
+        (1.0, InputTypeError, "weights must be a tensor of real numbers, got float"),
+    ],
+)
+def test_weights_that_cannot_be_meant_are_refused(
+    weights: Any, error: type[Exception], message: str
+) -> None:
     regularizer = held(example(), 3)
-    with pytest.raises(IndexError):
-        regularizer(torch.tensor([0]), torch.tensor([4]))
+    with pytest.raises(error, match=message):
+        regularizer.weighted(weights)
+
+
+def test_labels_of_any_integer_type_and_weights_of_any_precision() -> None:
+    regularizer = held(example(), None)
+    wanted = regularizer(Y, T).item()
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        assert regularizer(Y.to(dtype), T.to(dtype)).item() == pytest.approx(wanted, rel=1e-12)
+    weights = torch.ones(4, 4)
+    expected = regularizer.weighted(weights.double()).item()
+    assert regularizer.weighted(weights).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("option", ["pairs_per_call", "every"])
+@pytest.mark.parametrize("value", [2.0, "2", True])
+def test_numbers_of_calls_that_are_no_integers(option: str, value: object) -> None:
+    with pytest.raises(InputTypeError, match=f"{option} must be an integer, got"):
+        example().module.regularizer(example().network, **{option: value})
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -236,7 +295,7 @@ def test_whose_turn_it_is_to_rest_is_saved() -> None:
     for _ in range(4):
         assert first().item() == second().item()
         assert torch.equal(first.latest, second.latest)
-    with pytest.raises(ValueError, match="every is 0: at least 1"):
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         emitted.module.regularizer(emitted.network, every=0)
 
 

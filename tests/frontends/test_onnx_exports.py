@@ -287,3 +287,30 @@ def test_exporters_of_torch(tmp_path, dynamo, opset, dynamic, capsys):
     graph = translation.graph
     found = evaluate(graph, x, stored_as(x.dtype))[graph.output]
     torch.testing.assert_close(found, model(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2", "INT4", "UINT4"])
+def test_weights_in_types_that_numpy_lacks(tmp_path, kind):
+    stored = helper.make_tensor("stored", getattr(TensorProto, kind), [6, 2], list(range(12)))
+    path = tmp_path / "narrow.onnx"
+    nodes = [
+        node("Cast", ["stored"], ["w"], to=TensorProto.FLOAT),
+        node("MatMul", ["x", "w"], ["y"]),
+    ]
+    model = onnx.load(save(path, nodes, shape=["batch", 6], opset=21))
+    model.ir_version = 10
+    model.graph.initializer.append(stored)
+    onnx.save(model, path)
+    agrees(path)
+
+
+def test_weights_that_are_strings(tmp_path):
+    nodes = [
+        node("Cast", ["words"], ["w"], to=TensorProto.FLOAT),
+        node("MatMul", ["x", "w"], ["y"]),
+    ]
+    words = np.array([["1"], ["2"]], dtype=object)
+    with pytest.raises(UnsupportedError, match=r"node 'words' at .*: it holds strings"):
+        from_onnx(
+            save(tmp_path / "words.onnx", nodes, {"words": words}, shape=["batch", 2]), BUILTIN
+        )

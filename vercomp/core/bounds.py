@@ -18,6 +18,7 @@ from .arithmetic.operations import Arithmetic, Bound
 from .arithmetic.rigorous import Rigorous
 from .domains.curvature import curvature
 from .domains.rounding import linearize
+from .errors import WeightError
 from .linearization import Linearization
 from .network import VerifiedNetwork
 
@@ -101,7 +102,7 @@ class BoundedNetwork(VerifiedNetwork):
         """The rigorous bounds for the weights as they are now.
 
         Raises:
-            ValueError: A weight is NaN or infinite.
+            WeightError: A weight is NaN or infinite.
         """
         fingerprint = self.fingerprint()
         if self._bounds is None or self._bounds.fingerprint != fingerprint:
@@ -167,7 +168,7 @@ def walked(network: VerifiedNetwork) -> Bounds:
     """The bounds of a network that has no program of its own, by the walk over its graph.
 
     Raises:
-        ValueError: A weight is NaN or infinite.
+        WeightError: A weight is NaN or infinite.
     """
     _, graph = network.in_double()
     return prove(network, lambda ops, c: curvature(ops, graph, c), network.fingerprint())
@@ -184,11 +185,15 @@ def prove(
         fingerprint: Of the weights.
 
     Raises:
-        ValueError: A weight is NaN or infinite.
+        WeightError: A weight is NaN or infinite.
     """
     for name, tensor in network.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"parameter {name!r} holds NaN or infinity: nothing is certified")
+            raise WeightError(
+                "the parameter holds NaN or infinity",
+                node=name,
+                remedy="Nothing is proved of such weights; load others",
+            )
     classes, device = network.classes, network.device
     identity = torch.eye(classes, dtype=torch.float64, device=device)
     y, t = torch.nonzero(1.0 - identity, as_tuple=True)

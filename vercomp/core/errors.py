@@ -1,4 +1,9 @@
-"""What the core raises: packages carry this file too, without the rest of vercomp."""
+"""What is raised on purpose: one base class, and what the runtime itself refuses.
+
+A package holds a copy of this file, but inside a process that has vercomp it takes vercomp's own
+module: ``except vercomp.VercompError`` is then meant for all packages, also those that an earlier
+version wrote. So names may be added here and none may be taken away.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +53,25 @@ class InternalError(VercompError):
     """A broken invariant of vercomp itself: a bug of ours, never of the user."""
 
 
+class MissingRuleError(VercompError):
+    """A walk met a kind of node for which its domain has no rule."""
+
+
 class UnanswerableError(VercompError, ValueError):
     """A question that none of a network's methods can answer."""
 
 
-class MissingRuleError(VercompError):
-    """A walk met a kind of node, or of map, for which its domain has no rule."""
+class InputError(VercompError, ValueError):
+    """Inputs, labels, targets or options of the wrong shape or range, or holding NaN."""
+
+
+class InputTypeError(VercompError, TypeError):
+    """Inputs, labels, targets or options of the wrong type."""
+
+
+class WeightError(VercompError, ValueError):
+    """Parameters that hold NaN or infinity, or no parameters where there must be some."""
+
+
+class ChangedWeightsError(VercompError, RuntimeError):
+    """Parameters that changed while something was computed about them."""

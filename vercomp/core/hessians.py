@@ -1,21 +1,51 @@
-"""Lemma 1, piece by piece: the summands of an exact Hessian."""
+"""The questions that exact Hessians answer, checked and put into one type and place."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from .inputs import check_directions, check_inputs, check_labels
+from .network import VerifiedNetwork
 
-def margin_coefficients(y: Tensor, t: Tensor, classes: int, like: Tensor) -> Tensor:
-    """Rows e_y − e_t, shape (B, C), typed and placed like ``like``.
+
+def margins_at(
+    network: VerifiedNetwork, x: Tensor, y: Tensor, t: Tensor
+) -> tuple[VerifiedNetwork, Tensor, Tensor]:
+    """The question for ∇²(z_y − z_t) at inputs x (B, *input_shape), checked.
+
+    Returns:
+        A network, its flat inputs (B, D) and its coefficients e_y − e_t (B, C), all in one type and
+        on one device: the network itself if x is in its type, or else its copy in float64, where
+        nothing of either is rounded and no gradient reaches the weights.
 
     Raises:
-        ValueError: A label or target is outside [0, C).
+        InputTypeError: Inputs that are not float32 or float64, labels or targets that are not
+            integers.
+        InputError: A wrong shape, NaN or infinity, a class out of range.
     """
-    for name, labels in (("y", y), ("t", t)):
-        if labels.ndim != 1 or labels.is_floating_point():
-            raise ValueError(f"{name} must be a vector of integer labels")
-        if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
-            raise ValueError(f"{name} holds labels outside 0 … {classes - 1}")
-    identity = torch.eye(classes, dtype=like.dtype, device=like.device)
-    return identity[y.to(like.device)] - identity[t.to(like.device)]
+    check_inputs(network, x, y)
+    check_labels("targets", t, network.classes, len(x))
+    used = network if x.dtype == network.dtype else network.in_double()[0]
+    flat = x.flatten(1).to(used.device, used.dtype)
+    identity = torch.eye(used.classes, dtype=flat.dtype, device=flat.device)
+    y, t = (labels.to(flat.device, torch.long) for labels in (y, t))
+    return used, flat, identity[y] - identity[t]
+
+
+def margins_along(
+    network: VerifiedNetwork, x: Tensor, y: Tensor, t: Tensor, v: Tensor
+) -> tuple[VerifiedNetwork, Tensor, Tensor, Tensor]:
+    """The question for ∇²(z_y − z_t) v, checked: :func:`margins_at` and flat directions (B, D).
+
+    Inputs in float32 count as float64 where the directions are.
+
+    Raises:
+        InputTypeError: As there; directions that are not float32 or float64.
+        InputError: As there; directions of another shape than x, NaN or infinity in them.
+    """
+    used, flat, c = margins_at(network, x, y, t)
+    check_directions(x, v)
+    if v.dtype == torch.float64 != x.dtype:
+        used, flat, c = margins_at(network, x.double(), y, t)
+    return used, flat, c, v.flatten(1).to(flat)

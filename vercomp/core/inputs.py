@@ -1,4 +1,4 @@
-"""Checks of what a user hands to the solvers: inputs, labels, targets, radii."""
+"""The one door of the public functions: checks of what a user hands to them."""
 
 from __future__ import annotations
 
@@ -7,64 +7,125 @@ import math
 import torch
 from torch import Tensor
 
+from .errors import InputError, InputTypeError
 from .methods.pairs import Classifier
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_REAL = (torch.float32, torch.float64)
 
 
 def check_inputs(network: Classifier, x: Tensor, y: Tensor) -> None:
     """Refuse inputs (B, *input_shape) and labels (B,) that cannot be what was meant.
 
     Raises:
-        TypeError: x is not a tensor of float32 or float64, or y not one of integers.
-        ValueError: A wrong shape, NaN or infinity in x, a label out of range, a single class.
+        InputTypeError: x is not a tensor of float32 or float64, or y not one of integers.
+        InputError: A wrong shape, NaN or infinity in x, a label out of range, a single class.
     """
-    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"inputs must be a tensor of float32 or float64, got {kind}")
+    _check_real("inputs", x)
     if network.classes < 2:
-        raise ValueError("a network with one class has no class to change to")
+        raise InputError("a network with one class has no class to change to")
     expected = tuple(network.input_shape)
     if x.ndim != len(expected) + 1 or tuple(x.shape[1:]) != expected:
-        raise ValueError(
+        raise InputError(
             f"inputs must have the shape (batch, {', '.join(map(str, expected))}), "
             f"got {tuple(x.shape)}"
         )
-    _check_classes("labels", y, network.classes)
-    if y.ndim != 1 or len(y) != len(x):
-        raise ValueError(f"labels must have the shape ({len(x)},), got {tuple(y.shape)}")
-    finite = torch.isfinite(x.reshape(len(x), -1)).all(1) if len(x) else torch.ones(0)
-    if not finite.all():
-        row = int((~finite).nonzero()[0])
-        raise ValueError(f"inputs must be finite: input {row} holds NaN or infinity")
+    check_labels("labels", y, network.classes, len(x))
+    _check_finite("inputs", "input", x)
+
+
+def check_directions(x: Tensor, v: Tensor) -> None:
+    """Refuse directions that are not shaped like the inputs x.
+
+    Raises:
+        InputTypeError: v is not a tensor of float32 or float64.
+        InputError: Another shape, NaN or infinity.
+    """
+    _check_real("directions", v)
+    if v.shape != x.shape:
+        raise InputError(
+            f"directions must have the shape of the inputs, {tuple(x.shape)}, got {tuple(v.shape)}"
+        )
+    _check_finite("directions", "direction", v)
+
+
+def check_labels(name: str, labels: Tensor, classes: int, count: int | None = None) -> None:
+    """Refuse labels or targets that are no vector of classes, or not as many as there must be.
+
+    Raises:
+        InputTypeError: Not a tensor of integers.
+        InputError: A class out of range, a wrong shape.
+    """
+    _check_classes(name, labels, classes)
+    if labels.ndim != 1 or (count is not None and len(labels) != count):
+        wanted = "(batch,)" if count is None else f"({count},)"
+        raise InputError(f"{name} must have the shape {wanted}, got {tuple(labels.shape)}")
+
+
+def check_pairs(y: Tensor | None, t: Tensor | None, classes: int) -> None:
+    """Refuse labels (B,) and targets (B,) over which no mean can be taken.
+
+    Raises:
+        InputTypeError: Not tensors of integers.
+        InputError: A class out of range, a wrong shape, no pairs at all, targets without labels.
+    """
+    if y is None:
+        if t is not None:
+            raise InputError("there are targets without labels", remedy="Pass both, or neither")
+        return
+    check_labels("labels", y, classes)
+    if len(y) == 0:
+        raise InputError(
+            "there are no labels, and so no mean over them",
+            remedy="Leave them out for the mean over all pairs of classes",
+        )
+    if t is not None:
+        check_labels("targets", t, classes, len(y))
+
+
+def check_pair_weights(weights: Tensor, classes: int) -> None:
+    """Refuse what are no weights (C, C) of pairs of classes.
+
+    Raises:
+        InputTypeError: Not a tensor of real numbers.
+        InputError: A wrong shape; a weight that is negative, NaN or infinite.
+    """
+    if not isinstance(weights, Tensor) or not weights.is_floating_point():
+        raise InputTypeError(f"weights must be a tensor of real numbers, got {_kind(weights)}")
+    if tuple(weights.shape) != (classes, classes):
+        raise InputError(
+            f"weights must have the shape ({classes}, {classes}), got {tuple(weights.shape)}"
+        )
+    if _is_known(weights) and not ((weights >= 0.0) & weights.isfinite()).all():
+        raise InputError("weights must be finite and not negative")
 
 
 def check_radius(radius: float) -> float:
     """A radius in the units of the input.
 
     Raises:
-        TypeError: Not a number.
-        ValueError: Not positive and finite.
+        InputTypeError: Not a number.
+        InputError: Not positive and finite.
     """
     if isinstance(radius, bool) or not isinstance(radius, int | float):
-        raise TypeError(f"radius must be a number, got {type(radius).__name__}")
+        raise InputTypeError(f"radius must be a number, got {type(radius).__name__}")
     if not (math.isfinite(radius) and radius > 0.0):
-        raise ValueError(f"radius must be positive and finite, got {radius}")
+        raise InputError(f"radius must be positive and finite, got {radius}")
     return float(radius)
 
 
-def check_evaluations(evaluations: int) -> int:
-    """A budget of gradient evaluations a pair.
+def check_count(name: str, count: int) -> int:
+    """A number of things of which there must be some.
 
     Raises:
-        TypeError: Not an integer.
-        ValueError: Less than one: the closed form needs one.
+        InputTypeError: Not an integer.
+        InputError: Less than one.
     """
-    if isinstance(evaluations, bool) or not isinstance(evaluations, int):
-        raise TypeError(f"evaluations must be an integer, got {type(evaluations).__name__}")
-    if evaluations < 1:
-        raise ValueError(f"evaluations must be at least 1, got {evaluations}")
-    return evaluations
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise InputTypeError(f"{name} must be an integer, got {type(count).__name__}")
+    if count < 1:
+        raise InputError(f"{name} must be at least 1, got {count}")
+    return count
 
 
 def target_table(network: Classifier, y: Tensor, logits: Tensor, targets: str | Tensor) -> Tensor:
@@ -78,35 +139,59 @@ def target_table(network: Classifier, y: Tensor, logits: Tensor, targets: str | 
             shape (B,), or of several, shape (B, K).
 
     Raises:
-        TypeError: A tensor that does not hold integers.
-        ValueError: An unknown word, a wrong shape, a target out of range or equal to the label.
+        InputTypeError: A tensor that does not hold integers.
+        InputError: An unknown word, a wrong shape, a target out of range or equal to the label.
     """
     classes = network.classes
     if isinstance(targets, Tensor):
         _check_classes("targets", targets, classes)
         if targets.ndim not in (1, 2) or len(targets) != len(y) or targets.shape[1:].numel() == 0:
-            raise ValueError(
+            raise InputError(
                 f"targets must have the shape ({len(y)},) or ({len(y)}, K), "
                 f"got {tuple(targets.shape)}"
             )
         table = targets.to(y.device, torch.long).reshape(len(y), targets.shape[1:].numel()).clone()
         if (table == y[:, None]).any():
             row = int((table == y[:, None]).any(1).nonzero()[0])
-            raise ValueError(f"a target must differ from the label: see input {row}")
+            raise InputError(f"a target must differ from the label: see input {row}")
         return table
     if targets == "all":
         others = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
         return others + (others >= y[:, None]).long()
     if targets == "runner-up":
         return logits.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
-    raise ValueError(f"targets must be 'all', 'runner-up' or a tensor of classes, got {targets!r}")
+    raise InputError(f"targets must be 'all', 'runner-up' or a tensor of classes, got {targets!r}")
 
 
 def _check_classes(name: str, classes: Tensor, count: int) -> None:
     if not isinstance(classes, Tensor) or classes.dtype not in _INTEGERS:
-        kind = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
-        raise TypeError(f"{name} must be a tensor of integers, got {kind}")
-    if classes.numel() and not (int(classes.min()) >= 0 and int(classes.max()) < count):
+        raise InputTypeError(f"{name} must be a tensor of integers, got {_kind(classes)}")
+    if not _is_known(classes) or classes.numel() == 0:
+        return
+    if not (int(classes.min()) >= 0 and int(classes.max()) < count):
         wrong = classes.reshape(-1)
         wrong = wrong[(wrong < 0) | (wrong >= count)]
-        raise ValueError(f"{name} must lie in 0..{count - 1}, got {int(wrong[0])}")
+        raise InputError(f"{name} must lie in 0..{count - 1}, got {int(wrong[0])}")
+
+
+def _check_real(name: str, values: Tensor) -> None:
+    if not isinstance(values, Tensor) or values.dtype not in _REAL:
+        raise InputTypeError(f"{name} must be a tensor of float32 or float64, got {_kind(values)}")
+
+
+def _check_finite(name: str, singular: str, values: Tensor) -> None:
+    finite = torch.isfinite(values).flatten(1).all(1) if len(values) else torch.ones(0)
+    if not finite.all():
+        row = int((~finite).nonzero()[0])
+        raise InputError(f"{name} must be finite: {singular} {row} holds NaN or infinity")
+
+
+def _is_known(values: Tensor) -> bool:
+    """Whether values can be read: not while torch.compile traces or a CUDA graph is captured."""
+    if torch.compiler.is_compiling():
+        return False
+    return not (values.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__

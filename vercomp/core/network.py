@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from .errors import ChangedWeightsError
 from .graph import Graph
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class VerifiedNetwork(nn.Module):
         """One look at the weights for a whole computation, and another one when it is done.
 
         Raises:
-            RuntimeError: The weights changed meanwhile: what was computed holds for neither state.
+            ChangedWeightsError: What was computed holds for neither state of the weights.
         """
         if self._held is not None:
             yield
@@ -97,7 +98,10 @@ class VerifiedNetwork(nn.Module):
         try:
             yield
             if self._hash() != self._held:
-                raise RuntimeError("the weights changed while they were being certified")
+                raise ChangedWeightsError(
+                    "the weights changed while they were being certified",
+                    remedy="Certify between the steps of a training, not during one",
+                )
         finally:
             self._held = None
 

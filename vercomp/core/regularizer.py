@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from .arithmetic.differentiable import Differentiable
 from .arithmetic.operations import Bound
 from .arithmetic.recording import OnDemand
+from .errors import WeightError
+from .inputs import check_count, check_pair_weights, check_pairs
 
 
 class Regularizer(nn.Module):
@@ -75,10 +77,9 @@ class Regularizer(nn.Module):
         symmetric: bool = False,
     ) -> None:
         super().__init__()
-        if pairs_per_call is not None and pairs_per_call < 1:
-            raise ValueError(f"pairs_per_call is {pairs_per_call}: at least 1, or None for all")
-        if every < 1:
-            raise ValueError(f"every is {every}: at least 1")
+        if pairs_per_call is not None:
+            check_count("pairs_per_call", pairs_per_call)
+        check_count("every", every)
         self.arithmetic = Differentiable(like)
         self.every, self._phase = every, 0
         self.classes = classes
@@ -102,7 +103,17 @@ class Regularizer(nn.Module):
         return self._put(torch.zeros_like(self.latest), self._evaluate(None), None)
 
     def forward(self, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
-        """The mean κ over pairs (y_i, t_i); over all targets, or all pairs, where left out."""
+        """The mean κ over pairs (y_i, t_i); over all targets, or all pairs, where left out.
+
+        Args:
+            y: Labels, shape (B,), at least one.
+            t: Targets, shape (B,); κ is 0 where a target is the label.
+
+        Raises:
+            InputTypeError: Not tensors of integers.
+            InputError: A class out of range, other shapes, targets without labels.
+        """
+        check_pairs(y, t, self.classes)
         self._follow()
         with torch.no_grad():
             shares = self._shares(y, t)
@@ -117,8 +128,14 @@ class Regularizer(nn.Module):
 
         With the gradient of some loss in κ as weights, it gives that loss its gradient in the
         network's parameters.
+
+        Raises:
+            InputTypeError: Not a tensor of real numbers.
+            InputError: Another shape; a weight that is negative, NaN or infinite.
         """
+        check_pair_weights(weights, self.classes)
         self._follow()
+        weights = weights.detach().to(self.latest)
         if self._rests():
             return _constant((weights * self.latest).sum())
         return self._scaled(self._sum(weights))
@@ -171,14 +188,14 @@ class Regularizer(nn.Module):
         """The share of each pair in the mean that is asked for, (C, C)."""
         if y is None:
             return torch.full_like(self.latest, 1.0 / (self.classes * (self.classes - 1)))
-        y = y.reshape(-1)
+        y = y.to(self.latest.device, torch.long)
         shares = torch.zeros_like(self.latest)
         if t is None:
             share = shares.new_full((), 1.0 / (len(y) * (self.classes - 1)))
             shares.index_put_((y,), share, accumulate=True)
         else:
             share = shares.new_full((), 1.0 / len(y))
-            shares.index_put_((y, t.reshape(-1)), share, accumulate=True)
+            shares.index_put_((y, t.to(y)), share, accumulate=True)
         return shares
 
     def _next(self, chosen: int) -> Tensor | None:
@@ -232,11 +249,11 @@ def trainable(network: nn.Module) -> Tensor:
     """A parameter of a network: what tells its regulariser where to compute, and in what type.
 
     Raises:
-        ValueError: There is none.
+        WeightError: There is none.
     """
     widest = max(network.parameters(), key=lambda p: p.element_size(), default=None)
     if widest is None:
-        raise ValueError("the network has no parameters that training could change")
+        raise WeightError("the network has no parameters that training could change")
     return widest
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,10 +15,10 @@ from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
 from vercomp.frontends.fx_call import Call, Size
+from vercomp.frontends.fx_constants import evaluated, filled_type, passed_on
 from vercomp.frontends.fx_nodes import (
     Lost,
     Several,
-    doubled,
     flat,
     is_view,
     over_classes,
@@ -30,16 +29,13 @@ from vercomp.frontends.fx_nodes import (
 )
 from vercomp.frontends.fx_operators import (
     CASTS,
-    KEEPS,
     REFUSED,
-    RESHAPES,
     RULES,
     SEVERAL,
     SOFTMAX,
-    TRANSPOSES,
 )
 from vercomp.frontends.torch_outputs import choose
-from vercomp.frontends.torch_source import location_in
+from vercomp.frontends.torch_source import first_line, location_in
 from vercomp.frontends.translation import Offence, unsupported
 from vercomp.frontends.values import Constant, Signal, Site
 from vercomp.ir.graph import Graph
@@ -74,6 +70,7 @@ class Translator:
         self.names = names
         self.env: dict[fx.Node, Any] = {}
         self.modules: set[str] = set()
+        self.state: set[str] = set()
         self.found: dict[Any, int] = {}
         self.lost: list[Offence] = []
         self.input = sole_input(program, location)
@@ -125,6 +122,7 @@ class Translator:
     def _placeholders(self) -> None:
         nodes = {node.name: node for node in self.program.graph.nodes if node.op == "placeholder"}
         self.env[self.input] = self.build.input
+        own: torch.dtype | None = None  # the model's precision: that of its first parameter
         for spec in self.program.graph_signature.input_specs:
             node = nodes[spec.arg.name]
             if spec.kind == InputKind.USER_INPUT or spec.target is None:
@@ -135,6 +133,10 @@ class Translator:
                 continue
             trainable = spec.kind == InputKind.PARAMETER
             name = self.names.get(id(tensor), spec.target)
+            if trainable or spec.kind == InputKind.BUFFER:
+                own = own or (tensor.dtype if tensor.is_floating_point() else None)
+                if tensor.dtype == own:
+                    self.state.add(name)
             self.env[node] = Constant.of(name, plain(tensor), trainable)
 
     def _call(self, node: fx.Node) -> Any:
@@ -148,8 +150,17 @@ class Translator:
             raise self.build.refuse(
                 site, "higher-order operators are not supported", "Take it out of forward()"
             )
+        schema = node.target._schema
+        if not schema.returns and not schema.is_mutable:
+            return None  # it asserts something that held when the model was traced
+        changed = node.args[0] if schema.is_mutable and node.args else None
+        changed = changed if isinstance(changed, fx.Node) else None
+        if changed is not None and is_view(changed):
+            raise self.build.refuse(
+                site, "it changes a view of another tensor in place", "Assign its result"
+            )
         args = self._arguments(node)
-        name = node.target._schema.name.split("::")[1]
+        name = schema.name.split("::")[1]
         name = name if name in RULES else name.removesuffix("_")
         given = flat(args.values())
         signals = [v for v in given if isinstance(v, Signal)]
@@ -160,15 +171,11 @@ class Translator:
                 self._lose(site, REFUSED.get(name, NO_RULE))
             return Lost()
         elif not signals:
-            result = self._constant(node, name, args)
+            result = self._constant(node, name, site, args)
         else:
             result = self._translate_call(node, name, site, args, signals)
-        if node.target._schema.is_mutable and node.args and isinstance(node.args[0], fx.Node):
-            if is_view(node.args[0]):
-                raise self.build.refuse(
-                    site, "it changes a view of another tensor in place", "Assign its result"
-                )
-            self.env[node.args[0]] = result  # x.relu_(): later readers of x see the result
+        if changed is not None:
+            self.env[changed] = result  # x.relu_(): later readers of x see the result
         return result
 
     def _filled(self, value: Tensor, name: str, args: dict[str, Any]) -> Constant:
@@ -176,8 +183,8 @@ class Translator:
         number = FILLS[name] if FILLS[name] is not None else args["fill_value"]
         if isinstance(number, Constant):
             number = number.value
-        dtype = torch.float64 if value.dtype.is_floating_point else value.dtype
-        return Constant(torch.as_tensor(number, dtype=dtype).expand(self._shape(value)))
+        filled = torch.as_tensor(number, dtype=filled_type(name, value))
+        return Constant(filled.expand(self._shape(value)))
 
     def _translate_call(
         self, node: fx.Node, name: str, site: Site, args: dict[str, Any], signals: list[Signal]
@@ -248,7 +255,7 @@ class Translator:
         site = self._site(node.args[0])  # type: ignore[arg-type]
         return self._opaque(site, source.signals, run, self._shape(value), outcome)
 
-    def _constant(self, node: fx.Node, name: str, args: dict[str, Any]) -> Any:
+    def _constant(self, node: fx.Node, name: str, site: Site, args: dict[str, Any]) -> Any:
         """An operator over constants only: computed now, without losing whose tensor it is."""
         first = args.get("self", args.get("input"))
         if (
@@ -259,30 +266,29 @@ class Translator:
         ):
             # y.to(x) is traced with the type that x has just now; rounding to it is none of y's.
             return first
-        exact = {key: doubled(value) for key, value in args.items()}
+
+        def run(given: Mapping[str, Any]) -> Any:
+            return self._runner(node, given, [])()
+
+        kept = passed_on(name, run, args)
+        if kept is not None:
+            return kept
         try:
-            result = self._runner(node, args, [])()
-        except RuntimeError:  # float32 weights beside what was computed from them in float64
-            result = self._runner(node, exact, [])()
-        if name not in KEEPS | RESHAPES | TRANSPOSES:
-            # In float64, as what is computed from weights has no rounding of its own.
-            with suppress(RuntimeError):  # dtypes that do not fit together
-                result = self._runner(node, exact, [])()
+            result = evaluated(node, run, args, self.env, self.state)
+        except Exception as error:  # whatever an operator of the user's may raise
+            raise self.build.refuse(
+                site,
+                f"its constants cannot be computed here ({first_line(error)})",
+                "Compute it outside forward() and keep the result as a buffer",
+            ) from error
         if not isinstance(result, Tensor):
             pieces = isinstance(result, list | tuple) and isinstance(result[0], Tensor)
             given = flat(args.values())
             return [self.build.derive(piece, *given) for piece in result] if pieces else result
-        if isinstance(first, Constant) and first.value.dtype == result.dtype:
-            if name in KEEPS and torch.equal(first.value, result):
-                return first
-            if name in RESHAPES:
-                return first.reshaped(tuple(result.shape))
-            if name in TRANSPOSES and result.ndim == 2 and torch.equal(first.value.T, result):
-                return first.swapped()
         return self.build.derive(result.detach(), *flat(args.values()))
 
     def _runner(
-        self, node: fx.Node, args: dict[str, Any], signals: Sequence[Signal]
+        self, node: fx.Node, args: Mapping[str, Any], signals: Sequence[Signal]
     ) -> Callable[..., Any]:
         return runner(node, args, signals, self.build.batch, symbolic=self.symbol is not None)
 

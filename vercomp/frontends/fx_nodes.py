@@ -53,15 +53,6 @@ def reads_floats(node: fx.Node) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def doubled(value: Any) -> Any:
-    """An argument with its real constants in float64."""
-    if isinstance(value, list | tuple):
-        return [doubled(item) for item in value]
-    if isinstance(value, Constant) and value.value.is_floating_point():
-        return Constant(value.value.double(), sources=value.sources)
-    return value
-
-
 def flat(values: Any) -> list[Any]:
     """Arguments, with lists among them laid out."""
     found: list[Any] = []
@@ -136,6 +127,7 @@ def runner(
                 return value.of(batch)
             if isinstance(value, Constant):
                 held = for_batch(value.value, own_batch, batch) if symbolic else value.value
+                held = held.clone() if target._schema.is_mutable else held
                 real = held.is_floating_point() and len(values) > 0
                 return held.to(values[0].dtype) if real else held
             return value

@@ -53,6 +53,7 @@ def to_tensor(tensor: onnx.TensorProto, path: Path) -> Tensor:
 
     Raises:
         ModelFileError: The data do not have the size that the dimensions say.
+        UnsupportedError: They are no numbers.
     """
     try:
         array = numpy_helper.to_array(tensor)
@@ -65,6 +66,8 @@ def to_tensor(tensor: onnx.TensorProto, path: Path) -> Tensor:
             node=tensor.name,
             location=str(path),
         ) from error
+    if array.dtype.kind in "OSU":
+        raise UnsupportedError("it holds strings", node=tensor.name, location=str(path))
     return from_numpy(array)
 
 
@@ -89,9 +92,12 @@ def sparse_tensor(sparse: onnx.SparseTensorProto, path: Path) -> Tensor:
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A torch tensor with its own memory; half precision becomes single, exactly."""
-    if array.dtype == np.float16 or array.dtype.name == "bfloat16":
-        array = array.astype(np.float32)
+    """A torch tensor with its own memory; what is narrower than single becomes that, exactly.
+
+    So do the types that numpy itself does not have (bfloat16, eight bits and fewer).
+    """
+    if array.dtype == np.float16 or array.dtype.isbuiltin != 1:
+        array = array.astype(np.int64 if "int" in array.dtype.name else np.float32)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
     return torch.from_numpy(np.array(array, order="C", copy=True))

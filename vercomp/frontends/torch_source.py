@@ -17,6 +17,7 @@ from vercomp.frontends.torch_outputs import choose
 from vercomp.ir.linear_maps import Shape
 
 _TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def location_of(error: BaseException) -> str | None:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_TORCH, "<")) and "vercomp" not in frame.filename
+        if not frame.filename.startswith((_TORCH, _OURS, "<"))
     ]
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
 
@@ -166,6 +167,9 @@ class TorchSource:
     def _state(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """Copies of all tensors, under every name of a tensor but one name of a module.
 
+        Those in the model's own precision are converted; what is of another type beside them (a
+        half precision table, a mask) stays as it is.
+
         ``functional_call`` ties weights by setting each name of a module that has two: what it
         puts back last is then its own tensor, and the model has lost its parameter.
         """
@@ -174,7 +178,7 @@ class TorchSource:
         for path, module in self.model.named_modules():
             for named in (module.named_parameters, module.named_buffers):
                 for name, tensor in named(path, recurse=False, remove_duplicate=False):
-                    kind = dtype if tensor.is_floating_point() else tensor.dtype
+                    kind = dtype if tensor.dtype == self.dtype else tensor.dtype
                     if id(tensor) not in copies:
                         copies[id(tensor)] = tensor.detach().to(kind).clone()
                     state[name] = copies[id(tensor)]

@@ -96,4 +96,5 @@ class DualTraining(Objective):
             weights /= dist.get_world_size()
         classes = len(latest)
         share = max(penalty, _LEAST) / (classes * (classes - 1))
-        return weights + share * (1.0 - torch.eye(classes).to(latest))
+        weights = weights + share * (1.0 - torch.eye(classes).to(latest))
+        return weights.nan_to_num()  # a loss that is no number is refused by those who train

@@ -31,7 +31,7 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "bounds": ("BoundedNetwork",),
     "functions": ("Elementwise",),
     "graph": ("Activate", "Affine", "Graph", "Input", "Term"),
-    "hessians": ("margin_coefficients",),
+    "hessians": ("margins_along", "margins_at"),
     "methods.attack": ("Attackable", "AttackOptions", "Attacks"),
     "methods.certificates": ("Certificates",),
     "methods.portfolio": ("Certifiable", "CertifyOptions"),
@@ -263,13 +263,17 @@ def bound_program(self, arithmetic: Arithmetic, c: Tensor) -> Bound:
 _METHODS: Mapping[str, str] = {
     "hessian": '''\
 def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D)."""
-    return hessian_matrix(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
+    """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D).
+
+    In the network's type if the inputs are in it, or else in float64; see core/hessians.py.
+    """
+    net, points, c = margins_at(self, x, y, t)
+    return hessian_matrix(net, points, c).to(x.device)
 
 def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
     """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
-    c = margin_coefficients(y, t, self.classes, x)
-    return hessian_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
+    net, points, c, directions = margins_along(self, x, y, t, v)
+    return hessian_product(net, points, c, directions).reshape(x.shape).to(x.device)
 ''',
 }
 

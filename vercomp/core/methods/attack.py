@@ -101,8 +101,9 @@ def attack(
         chunk: Inputs solved at once; by default what fits into the memory that is free.
 
     Raises:
-        TypeError: Inputs that are not float32 or float64, labels or targets that are not integers.
-        ValueError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
+        InputTypeError: Inputs that are not float32 or float64, labels or targets that are not
+            integers.
+        InputError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
             positive.
     """
     rho = check_radius(radius)

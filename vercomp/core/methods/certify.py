@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..inputs import check_radius
 from ..linearization import Linearization
 from .certificates import EXACT_GAP, Certificates, assembled
@@ -51,13 +52,14 @@ def certify(
         chunk: Inputs solved at once; by default what fits into the memory that is free.
 
     Raises:
-        TypeError: Inputs that are not float32 or float64, labels or targets that are not integers.
-        ValueError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
+        InputTypeError: Inputs that are not float32 or float64, labels or targets that are not
+            integers.
+        InputError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
             positive, ``decide`` without a radius.
     """
     question = None if radius is None else check_radius(radius)
     if decide and question is None:
-        raise ValueError("decide needs a radius to decide about")
+        raise InputError("decide needs a radius to decide about")
     parts = [
         _Certification(part).solve(question, decide)
         for part in split(network, x, y, targets, evaluations, chunk)

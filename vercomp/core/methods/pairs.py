@@ -202,10 +202,7 @@ def chunks(margins: Margins, inputs: int, targets: int, chunk: int | None) -> It
         margins: The network's margins.
         inputs: How many inputs there are.
         targets: Pairs an input.
-        chunk: Inputs a slice, to override the estimate.
-
-    Raises:
-        ValueError: ``chunk`` is not positive.
+        chunk: Inputs a slice, at least one, to override the estimate.
     """
     if chunk is None:
         size = math.prod(margins.network.input_shape)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..inputs import check_evaluations, check_inputs, target_table
+from ..inputs import check_count, check_inputs, target_table
 from ..specifications import Specification
 from .cuts import Cut, screening_cut
 from .pairs import Classifier, Margins, chunks, flattened, placement
@@ -43,11 +43,13 @@ def split(
     """Check the question, and take it apart into what fits into memory.
 
     Raises:
-        TypeError: Inputs, labels or targets of the wrong type.
-        ValueError: Shapes, values, labels or targets that make no sense.
+        InputTypeError: Inputs, labels, targets or numbers of the wrong type.
+        InputError: Shapes, values, labels or targets that make no sense.
     """
     check_inputs(network, x, y)
-    check_evaluations(evaluations)
+    check_count("evaluations", evaluations)
+    if chunk is not None:
+        check_count("chunk", chunk)
     where = placement(network, x)
     margins = Margins(network, where)
     points, labels = flattened(network, x, where), y.to(where.device, torch.long).clone()
