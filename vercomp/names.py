@@ -18,9 +18,9 @@ from torch import nn
 from vercomp.core.bounds import BoundedNetwork
 
 _OURS = (
-    "A B D F H P attack b biases bounds c certify curvature graph hessian hessian_matrix "
+    "A B_x D P attack b biases bound c certify curvature graph hessian hessian_matrix "
     "hessian_product hessian_vector_product input_shape load maps margins_along margins_at net nn "
-    "norms ops output_shape quadratic rounding s self shares t torch v x y"
+    "norms ops output_shape quadratic rounding s self shares t torch v x y A B D F H"
 )
 """What emitted code calls its own things."""
 
