@@ -1,0 +1,138 @@
+"""What a region asks of a norm, and the register of norms: a kind of ball is one file.
+
+A kind of ball knows the *unit coordinates* y only: x = x₀ + s ⊙ y, where the scales s are 1 unless
+the user gives a radius for each feature. Its norm must depend on the absolute values |yᵢ| alone and
+grow with each of them, as every (weighted) lp norm does.
+
+Soundness rests on two methods, ``norm`` and ``dual_norm``, and on ``extents`` and ``reach``. The
+others steer the search for a good bound or make points, and every bound and point is proved after.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..arithmetic.outward import times_up
+from ..refusals import invalid
+from .rounding import norm2_up
+
+
+class BallKind(ABC):
+    """The balls ‖y‖ ≤ r of one norm. Tensors are in float64, (..., D); radii and results (...).
+
+    Attributes:
+        name: The name by which :func:`register_ball` registers the kind.
+        aliases: Other names, in small letters.
+        is_box: Whether the ball is the box of its extents; then no multiplier is searched.
+        smooth: Whether ``shrink`` is continuous in the multiplier; then fewer steps find it.
+    """
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    is_box: ClassVar[bool] = False
+    smooth: ClassVar[bool] = False
+
+    @abstractmethod
+    def norm(self, y: Tensor) -> Tensor:
+        """Upper bound of ‖y‖, at most the factor 1 + 4(D + 8)u above it."""
+
+    @abstractmethod
+    def dual_norm(self, g: Tensor) -> Tensor:
+        """Upper bound of ‖g‖_* = max g·y over ‖y‖ ≤ 1."""
+
+    @abstractmethod
+    def shrink(
+        self, g: Tensor, rho: Tensor, multiplier: Tensor, lower: Tensor, upper: Tensor
+    ) -> Tensor:
+        """A minimiser y of g·y + ½ Σ ρᵢ yᵢ² + μ φ(y) over the box lower ≤ y ≤ upper.
+
+        φ is a convex function of ‖y‖ that the kind chooses, so that ‖y‖ falls as μ grows.
+
+        Args:
+            g: The linear function, (N, D).
+            rho: ρ ≥ 0, (N, D) or broadcast to it; zero for linear functions.
+            multiplier: μ ≥ 0, (N,).
+            lower: The lower end of the box, (N, D).
+            upper: Its upper end, (N, D).
+        """
+
+    @abstractmethod
+    def share(self, g: Tensor, y: Tensor, multiplier: Tensor) -> Tensor:
+        """The part of g that the ball's constraint balances: minus μ times a subgradient of φ at y.
+
+        ``y`` is what ``shrink`` returned for g, ρ = 0 and μ. The rest of g is left to the box.
+        """
+
+    @abstractmethod
+    def multiplier_scale(self, g: Tensor, radius: Tensor) -> Tensor:
+        """A μ ≥ 0 for which ``shrink`` lies in the ball if zero lies in the box."""
+
+    @abstractmethod
+    def draw(self, count: int, size: int, generator: torch.Generator | None) -> Tensor:
+        """Random points of the unit ball, up to rounding; (count, size)."""
+
+    def extents(self, size: int) -> Tensor:
+        """Upper bounds of |yᵢ| over the unit ball, (size,)."""
+        return torch.ones(size, dtype=torch.float64)
+
+    def reach(self, scales: Tensor) -> Tensor:
+        """Upper bound of ‖s ⊙ y‖₂ over the unit ball, for scales s ≥ 0."""
+        return norm2_up(times_up(scales, self.extents(scales.shape[-1]).to(scales)))
+
+    def multiplier(
+        self, g: Tensor, radius: Tensor, lower: Tensor, upper: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """Multipliers μ just left and right of the best for g·y on ball ∩ box; None: search them.
+
+        It is asked where the box's minimiser lies outside the ball.
+        """
+        return None
+
+    def slab_multiplier(
+        self, g: Tensor, radius: Tensor, direction: Tensor, low: Tensor, high: Tensor
+    ) -> Tensor | None:
+        """The best multiplier ν of low ≤ u·y ≤ high on the ball; None if it has no closed form."""
+        return None
+
+
+def downhill(g: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """|yᵢ| of the box's point nearest to zero, and of the corner where g·y is least.
+
+    As the multiplier falls, each coordinate moves from the first to the second.
+    """
+    near = torch.clamp(torch.zeros_like(g), lower, upper)
+    far = torch.where(g < 0.0, upper, torch.where(g > 0.0, lower, near))
+    return near.abs(), far.abs()
+
+
+_kinds: dict[str, BallKind] = {}
+
+
+def register_ball(kind: BallKind) -> None:
+    """Make a kind of ball known by its name and aliases.
+
+    Raises:
+        ValueError: Another kind has one of the names.
+    """
+    names = (kind.name, *kind.aliases)
+    for name in names:
+        if name in _kinds and type(_kinds[name]) is not type(kind):
+            raise invalid(f"a ball named {name!r} is registered already")
+    _kinds.update(dict.fromkeys(names, kind))
+
+
+def ball_kind(p: str | float) -> BallKind:
+    """The registered kind of ball of a name or an exponent: "l2", 2, "inf", math.inf, …
+
+    Raises:
+        ValueError: No such kind is registered.
+    """
+    name = p.strip().lower() if isinstance(p, str) else f"{p:g}"
+    if name not in _kinds:
+        known = ", ".join(sorted({kind.name for kind in _kinds.values()}))
+        raise invalid(f"no ball is named {p!r}; known are {known}")
+    return _kinds[name]

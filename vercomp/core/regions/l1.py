@@ -1,0 +1,67 @@
+"""The l1 ball, Σ |yᵢ| ≤ r."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .ball_kind import BallKind, downhill
+from .rounding import sum_up
+
+
+class L1(BallKind):
+    """Balls of ‖y‖₁, with φ(y) = ‖y‖₁; the dual norm is max |gᵢ|."""
+
+    name = "l1"
+    aliases = ("1",)
+
+    def norm(self, y: Tensor) -> Tensor:
+        """Σ |yᵢ|, rounded up."""
+        return sum_up(y.abs())
+
+    def dual_norm(self, g: Tensor) -> Tensor:
+        """max |gᵢ|, exactly."""
+        return g.abs().amax(-1)
+
+    def shrink(
+        self, g: Tensor, rho: Tensor, multiplier: Tensor, lower: Tensor, upper: Tensor
+    ) -> Tensor:
+        """Soft thresholding of −g by μ, divided by ρ and clipped: (|g| − μ)₊ / ρ against g."""
+        mu = multiplier[:, None]
+        pull = -torch.sign(g) * (g.abs() - mu).clamp_min(0.0)
+        return torch.clamp(torch.where(pull == 0.0, 0.0, pull / rho), lower, upper)
+
+    def share(self, g: Tensor, y: Tensor, multiplier: Tensor) -> Tensor:
+        """−μ sign(yᵢ) where yᵢ is not zero, gᵢ clipped to [−μ, μ] elsewhere."""
+        mu = multiplier[:, None]
+        return torch.where(y == 0.0, torch.clamp(g, -mu, mu), -mu * torch.sign(y))
+
+    def multiplier_scale(self, g: Tensor, radius: Tensor) -> Tensor:
+        """max |gᵢ|: there the threshold takes all."""
+        return self.dual_norm(g)
+
+    def multiplier(
+        self, g: Tensor, radius: Tensor, lower: Tensor, upper: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The |gᵢ| at which the coordinates that reached their far ends, steepest first, fill r."""
+        near, far = downhill(g, lower, upper)
+        slopes, order = g.abs().sort(dim=-1, descending=True)
+        filled = near.sum(-1, keepdim=True) + (far - near).clamp_min(0.0).gather(-1, order).cumsum(
+            -1
+        )
+        position = (filled < radius[:, None]).sum(-1, keepdim=True)
+        best = slopes.gather(-1, position.clamp_max(g.shape[-1] - 1))[:, 0]
+        return torch.nextafter(best, torch.zeros_like(best)), best
+
+    def draw(self, count: int, size: int, generator: torch.Generator | None) -> Tensor:
+        """Uniform points: exponentials with signs, divided by the sum of size + 1 of them."""
+        shape = (count, size + 1)
+        device = None if generator is None else generator.device
+        uniform = torch.rand(shape, dtype=torch.float64, generator=generator, device=device)
+        exponentials = -torch.log1p(-uniform)
+        signs = torch.rand(shape, dtype=torch.float64, generator=generator, device=device) - 0.5
+        return (torch.sign(signs) * exponentials / exponentials.sum(1, keepdim=True))[:, :size]
+
+    def reach(self, scales: Tensor) -> Tensor:
+        """max sᵢ: the farthest points are the corners."""
+        return scales.amax(-1)
