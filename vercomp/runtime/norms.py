@@ -32,7 +32,7 @@ from .axes import AlongAxis, AxesSum
 from .cholesky import Batch, weighted_bounds
 from .circular import as_circular
 from .convolution import Convolution
-from .convolution_norms import convolution_norm, convolution_weighted
+from .convolution_norms import convolution_weighted, prove_convolution
 from .fusion import as_convolution, fused
 from .lanczos import norm_from_below
 from .majorants import majorants
@@ -70,7 +70,7 @@ def norm2(operator: Operator) -> float:
     if isinstance(operator, AlongAxis):
         return _dense_norm(Dense(operator.matrix, operator.error))
     if isinstance(operator, Convolution):
-        return convolution_norm(operator)
+        return prove_convolution(operator).bound
     if isinstance(operator, Diagonal):
         operator = operator.monomial
     if isinstance(operator, Monomial):
@@ -171,7 +171,7 @@ def _structured_norm(operator: Operator) -> float:
     """Of what the operator is made of."""
     convolution = as_convolution(operator)
     if convolution is not None:
-        return convolution_norm(convolution)
+        return prove_convolution(convolution).bound
     guard = 1.0 + 1e-14
     if isinstance(operator, Sum):
         return sum(norm2(part) for part in operator.summands) * guard
@@ -184,7 +184,7 @@ def _structured_norm(operator: Operator) -> float:
             return norm2(parts[0])
         circular = as_circular(parts)
         if circular is not None:
-            return convolution_norm(*circular)
+            return prove_convolution(*circular).bound
         bound = product_up(norm2(part) for part in parts)
         if isinstance(parts[0], Diagonal | Monomial):
             one = torch.ones(1, operator.shape[0], dtype=torch.float64)
