@@ -25,15 +25,15 @@ from .outward import UNIT_ROUNDOFF, times_up, up
 from .proofs import Proof
 from .spectra import Grid, Spectrum
 
-_AT_ONCE = 2e9
+_AT_ONCE = 2.5e9
 """Floating-point operations of a proof that need not be thought about."""
 
-_MOST = 1e11
+_MOST = 1.25e11
 """Of one that is too long: some ten seconds."""
 
 _MOST_WIDTH = 4096
 
-_MOST_FOR_ROWS = 1e11
+_MOST_FOR_ROWS = 1.25e11
 """The same for many rows of weights, which take smaller factorisations."""
 
 _CLOSE = 1.01
@@ -123,7 +123,7 @@ def _choices(
 
 def _rows_at_most(choice: Spectrum) -> int:
     """Rows of weights that are proved one by one; more of them are covered by so many."""
-    return max(1, int(_MOST_FOR_ROWS / choice.work(1)))
+    return max(1, int(_MOST_FOR_ROWS / choice.work_of_row))
 
 
 def _proved(choice: Spectrum, more: tuple[int, ...] = (0,)) -> Proof:
@@ -131,9 +131,7 @@ def _proved(choice: Spectrum, more: tuple[int, ...] = (0,)) -> Proof:
     batches = choice.batches(_best_grid(choice, more))
     root = math.sqrt(float(weighted_bounds(batches, ones, choice.error)[0]))
     error = choice.convolution.error
-    bound = math.nextafter(
-        (choice.size * root + error) * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf
-    )
+    bound = math.nextafter((choice.size * root + error) * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
     return Proof(bound if root > 0.0 else error, choice.how, choice.memory())
 
 

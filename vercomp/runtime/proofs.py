@@ -18,7 +18,7 @@ AT_ONCE = 2**28
 """Bytes that blocks of a proof may take together; larger parts would not be faster."""
 
 OVERHEAD = 2**25
-"""Bytes that a proof holds whatever its size: the vectors of iterations, and pieces in the cache."""
+"""Bytes that a proof holds whatever its size: vectors of iterations, pieces in the cache."""
 
 
 class Proof(NamedTuple):

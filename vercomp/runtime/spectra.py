@@ -151,13 +151,25 @@ class Spectrum:
     def work(self, rows: int = 1) -> float:
         """Floating-point operations of a proof, roughly, for so many rows of weights."""
         c, other = self.extents
-        k = min(c, other)
-        each = (k**3 / 3.0 + 200.0 * k**2 + 1e5) * rows
+        each = 0.0
         if c > other and rows > 1:
-            each += 2.0 * c * other * k * rows
-        each += min(self._work_of_pairs(c > other), 2.0 * k**2 * max(c, other))
+            each += 2.0 * c * other**2 * rows
+        if self.kept:
+            written_out = 2.0 * min(c, other) ** 2 * max(c, other)
+            each += min(self._work_of_pairs(c > other), written_out)
+        return rows * self.work_of_row + self._all_blocks * each
+
+    @cached_property
+    def work_of_row(self) -> float:
+        """Operations of the iterations and factorisations for one row of weights."""
+        k = min(self.extents)
+        return self._all_blocks * (k**3 / 3.0 + 200.0 * k**2 + 1e5)
+
+    @property
+    def _all_blocks(self) -> float:
+        """How many blocks there are, a complex one counted as four."""
         field = 1.0 if self.is_real else 4.0
-        return field * self.convolution.groups * self.frequencies * each
+        return field * self.convolution.groups * self.frequencies
 
     def _work_of_pairs(self, adjoint: bool) -> float:
         """Operations of a Gram matrix that is accumulated over pairs of taps."""
