@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := vercomp passes tests examples benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench bench-scale bench-train clean
+.PHONY: help demo test test-slow check format bench bench-scale bench-memory bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/make \1\t\2/' | expand -t 20
@@ -41,6 +41,9 @@ bench: $(READY)  ## closed form, our solver and the published one side by side (
 
 bench-scale: $(READY)  ## how the cost of convolutional networks grows
 	$(BIN)/python -m benchmarks.scale
+
+bench-memory: $(READY)  ## memory and time of compiling one convolution
+	$(BIN)/python -m benchmarks.memory
 
 bench-train: $(READY)  ## networks trained for certificates beside published ones; resumes (needs VERCOMP_DATA)
 	$(BIN)/python -m benchmarks.training

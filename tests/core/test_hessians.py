@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import vercomp
+from vercomp.core.hessians import quadratic
 from vercomp.driver import CompiledNetwork
 from vercomp.errors import InputError, InputTypeError
-from vercomp.core.hessians import quadratic
 
 X, V = torch.randn(2, 2, 5, generator=torch.Generator().manual_seed(0))
 Y, T = torch.tensor([0, 1]), torch.tensor([1, 2])

@@ -16,9 +16,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import vercomp
-from vercomp.errors import ChangedWeightsError, WeightError
 from vercomp.core.network import Bounds, VerifiedNetwork
 from vercomp.core.storage import fill, load_network
+from vercomp.errors import ChangedWeightsError, WeightError
 
 
 def example(seed: int = 0) -> Emitted:

@@ -12,8 +12,8 @@ from graphs import Emitted, chain, emit
 from torch import Tensor
 from torch.fx import GraphModule
 
-from vercomp.errors import InputError, InputTypeError
 from vercomp.core.regularizer import Regularizer, trainable
+from vercomp.errors import InputError, InputTypeError
 
 Y, T = torch.tensor([0, 2, 1, 0, 3, 2, 2]), torch.tensor([1, 0, 2, 1, 0, 0, 2])
 CALLS = {"all": (), "targets": (Y,), "pairs": (Y, T)}

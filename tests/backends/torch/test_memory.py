@@ -14,11 +14,11 @@ from torch import nn
 
 import vercomp
 from vercomp.backends.torch.memory import import_package, shared_modules
-from vercomp.driver import CompiledNetwork, load_package
 from vercomp.core.methods import certify, errors, inputs, network
 from vercomp.core.methods.certify import Certificates
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regularizer import Regularizer
+from vercomp.driver import CompiledNetwork, load_package
 
 X, Y = torch.zeros(2, 5), torch.tensor([0, 1])
 

@@ -36,20 +36,17 @@ from ..maps.operators import Dense, Operator, Product, product
 from ..maps.sums import SideBySide, Sum, Transposed
 from .cholesky import Batch, weighted_bounds
 from .circular import as_circular
-from .convolution_norms import convolution_norm, convolution_weighted
+from .convolution_norms import convolution_weighted, prove_convolution
 from .fusion import as_convolution, fused
 from .lanczos import norm_from_below
-from .majorants import majorants
+from .proofs import OVERHEAD, Proof
+from .written import can_be_written_out, prove_written, written_weighted
 
 _SHORT = 1024
 """A composition with a side no longer than this is written out."""
 
 _LONGEST = 4096
 """So is one with a longer side, up to this, where the other bounds are seen to be loose."""
-
-_MOST_ENTRIES = 2**26
-_MOST_FOR_ROWS = 6e10
-"""Floating-point operations of the factorisations for all rows of weights of a composition."""
 
 _CLOSE = 1.01
 _SCHUR_STEPS = 30
@@ -61,23 +58,38 @@ def norm2(operator: Operator) -> float:
     Args:
         operator: A, in float64.
     """
+    return prove(operator).bound
+
+
+def explain(operator: Operator) -> str:
+    """Say how the norm of an operator is proved and what memory the proof takes."""
+    proof = prove(operator)
+    return f"‖A‖ ≤ {proof.bound:.6g} by {proof.how}, {proof.memory / 2**20:.0f} MiB at most"
+
+
+def prove(operator: Operator) -> Proof:
+    """Prove an upper bound of ‖A‖₂, and tell how.
+
+    Args:
+        operator: A, in float64.
+    """
     if not all(bool(torch.isfinite(value).all()) for value in operator.values):
-        return math.inf
+        return Proof(math.inf, "numbers that are not finite")
     if isinstance(operator, Transposed):
-        return norm2(operator.inner)
+        return prove(operator.inner)
     if isinstance(operator, Dense):
-        return _dense_norm(operator)
+        return _prove_dense(operator)
     if isinstance(operator, AlongAxis):
-        return _dense_norm(Dense(operator.matrix, operator.error))
+        return _prove_dense(Dense(operator.matrix, operator.error))
     if isinstance(operator, Convolution):
-        return convolution_norm(operator)
+        return prove_convolution(operator)
     if isinstance(operator, Diagonal):
         operator = operator.monomial
     if isinstance(operator, Monomial):
-        return _monomial_norm(operator)
+        return Proof(_monomial_norm(operator), "diagonal Gram matrix")
     if isinstance(operator, AxesSum):
-        return operator.absolute_norm
-    return _composed_norm(operator)
+        return Proof(operator.absolute_norm, "diagonal Gram matrix")
+    return _prove_composed(operator)
 
 
 def weighted_norm2_squared(
@@ -143,55 +155,62 @@ def _structured(operator: Operator, q: Tensor) -> Tensor:
         parts = [_weighted(part, q, None) for part in operator.blocks]
         disjoint = _reach_different_rows(operator.blocks)
         found = torch.stack(parts).amax(0) if disjoint else _total(parts)
-    if not isinstance(inner, Convolution) and _can_be_written_out(operator, _SHORT):
-        k = min(operator.shape)
-        count = max(1, int(_MOST_FOR_ROWS / (k**3 / 3.0 + 200.0 * k**2)))
-        covers, which, factor = majorants(q, count)
-        exact = times_up(_dense_weighted(_written_out(operator), covers)[which], factor)
-        found = torch.minimum(found, exact)
+    if not isinstance(inner, Convolution) and can_be_written_out(operator, _SHORT):
+        found = torch.minimum(found, written_weighted(operator, q))
     return found
 
 
-def _composed_norm(operator: Operator) -> float:
-    bound = _structured_norm(operator)
+def _prove_composed(operator: Operator) -> Proof:
+    best = _prove_structured(operator)
     if isinstance(operator, Product):
         parts = fused(operator.factors)
         if len(parts) == 1 or as_circular(parts) is not None:
-            return bound
-    bound = min(bound, operator.absolute_norm + operator.error, _schur(operator))
-    if _can_be_written_out(operator, _SHORT) or (
-        _can_be_written_out(operator, _LONGEST)
-        and bound > _CLOSE * norm_from_below(operator) + operator.error
+            return best
+    absolute = Proof(operator.absolute_norm + operator.error, "norms of |A|")
+    best = min(best, absolute, Proof(_schur(operator), "Schur"))
+    if can_be_written_out(operator, _SHORT) or (
+        can_be_written_out(operator, _LONGEST)
+        and best.bound > _CLOSE * norm_from_below(operator) + operator.error
     ):
-        bound = min(bound, _dense_norm(_written_out(operator)))
-    return bound
+        best = min(best, prove_written(operator))
+    return best
 
 
-def _structured_norm(operator: Operator) -> float:
-    """Of what the operator is made of."""
+def _prove_structured(operator: Operator) -> Proof:
+    """Prove a bound from the parts of an operator; it is infinite if there are none."""
     convolution = as_convolution(operator)
     if convolution is not None:
-        return convolution_norm(convolution)
+        return prove_convolution(convolution)
     guard = 1.0 + 1e-14
     if isinstance(operator, Sum):
-        return sum(norm2(part) for part in operator.summands) * guard
+        proofs = [prove(part) for part in operator.summands]
+        total = sum(proof.bound for proof in proofs) * guard
+        return Proof(total, "sum of norms", _most(proofs))
     if isinstance(operator, SideBySide):
-        norms = [norm2(block) for block in operator.blocks]
-        return max(norms) if _reach_different_rows(operator.blocks) else math.hypot(*norms) * guard
+        proofs = [prove(block) for block in operator.blocks]
+        norms = [proof.bound for proof in proofs]
+        disjoint = _reach_different_rows(operator.blocks)
+        bound = max(norms) if disjoint else math.hypot(*norms) * guard
+        return Proof(bound, "norms side by side", _most(proofs))
     if isinstance(operator, Product):
         parts = fused(operator.factors)
         if len(parts) == 1:
-            return norm2(parts[0])
+            return prove(parts[0])
         circular = as_circular(parts)
         if circular is not None:
-            return convolution_norm(*circular)
-        bound = product_up(norm2(part) for part in parts)
+            return prove_convolution(*circular)
+        proofs = [prove(part) for part in parts]
+        bound = product_up(proof.bound for proof in proofs)
         if isinstance(parts[0], Diagonal | Monomial):
             one = torch.ones(1, operator.shape[0], dtype=torch.float64)
             squared = float(_product_weighted(operator, one)[0])
             bound = min(bound, math.sqrt(squared) * guard)
-        return bound
-    return math.inf
+        return Proof(bound, "product of norms", _most(proofs))
+    return Proof(math.inf, "nothing")
+
+
+def _most(proofs: list[Proof]) -> int:
+    return max(proof.memory for proof in proofs)
 
 
 def _product_weighted(operator: Product, q: Tensor) -> Tensor:
@@ -247,30 +266,15 @@ def _schur(operator: Operator) -> float:
     return best + operator.error if math.isfinite(best) else math.inf
 
 
-def _can_be_written_out(operator: Operator, longest: int) -> bool:
-    m, n = operator.shape
-    return min(m, n) <= longest and m * n <= _MOST_ENTRIES
-
-
-def _written_out(operator: Operator) -> Dense:
-    """The matrix, with what evaluating its entries rounds: a unit vector at a time."""
-    m, n = operator.shape
-    terms = max(operator.fan_in, operator.fan_out) + 2
-    rounding = 2.0 * terms * UNIT_ROUNDOFF * operator.absolute_norm * math.sqrt(min(m, n))
-    lost = operator.underflow * math.sqrt(min(m, n))
-    error = (operator.error + rounding + lost) * (1.0 + 1e-9)
-    return Dense(operator.materialise().detach(), error)
-
-
-def _dense_norm(operator: Dense) -> float:
+def _prove_dense(operator: Dense) -> Proof:
     matrix = operator.matrix.detach().cpu()
     size = power_of_two(matrix)
     matrix = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     ones = torch.ones(1, 1, len(matrix), dtype=torch.float64)
     root = math.sqrt(float(weighted_bounds([Batch.of(matrix, size)], ones)[0]))
-    if root == 0.0:
-        return operator.error
-    return math.nextafter((size * root + operator.error) * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
+    error, memory = operator.error, 8 * (matrix.numel() * 2 + len(matrix) ** 2 * 3)
+    bound = math.nextafter((size * root + error) * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
+    return Proof(bound if root > 0.0 else error, "matrix", memory + OVERHEAD)
 
 
 def _dense_weighted(operator: Dense, q: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -49,12 +49,14 @@ class Batch:
             the Gram matrix with c' rows is formed each time.
         alive: Which rows of B are not zero, shape (G, c).
         terms: Products summed in one entry of a Gram matrix.
+        groups: The G of all groups that these are of.
     """
 
     matrices: Tensor
     squared: bool
     alive: Tensor
     terms: int
+    groups: slice = field(default_factory=lambda: slice(None))
 
     @staticmethod
     def of(matrix: Tensor, size: float = 1.0) -> Batch:
@@ -90,7 +92,8 @@ def weighted_bounds(batches: Iterable[Batch], weights: Tensor, error: float = 0.
     root = up(relative.sqrt())
     squared = torch.zeros(len(rows), dtype=torch.float64)
     for batch in batches:
-        squared = torch.maximum(squared, _prove(batch, root))
+        squared = torch.maximum(squared, _prove(batch, root[:, batch.groups]))
+        del batch  # the next one is made before this name holds it
     if error > 0.0:
         # ‖diag(s)B‖ ≤ ‖diag(s)B̂‖ + max s · ‖B − B̂‖
         extra = times_up(root.flatten(1).amax(1), max(error, _TINY))
@@ -105,6 +108,7 @@ def largest_estimate(batches: Iterable[Batch]) -> float:
     for batch in batches:
         ones = torch.ones(1, *batch.matrices.shape[1:3], dtype=torch.float64)
         largest = max(largest, float(_Family(batch, ones).propose()[0].max()))
+        del batch
     return largest
 
 
@@ -137,17 +141,15 @@ class _Family:
     def gram(self, p: Tensor, n: Tensor) -> Tensor:
         """The Gram matrices of diag(s) B for pairs, (K, k, k)."""
         root = self.root(p, n)
-        if self.batch.squared:
-            return self.flat[n] * (root[:, :, None] * root[:, None, :])
-        scaled = root[:, :, None] * self.flat[n]
-        return scaled.mH @ scaled
+        scaled = self.flat[n].mul_(root[:, :, None])
+        return scaled.mul_(root[:, None, :]) if self.batch.squared else scaled.mH @ scaled
 
     def squares(self) -> Tensor:
         """‖diag(s) B‖_F² of all pairs, rounded up, and zero where no row is left: (P, N)."""
         if self.batch.squared:
             sizes = self.batch.matrices.diagonal(dim1=-2, dim2=-1).real.clamp_min(0.0)
         else:
-            sizes = self.batch.matrices.abs().square().sum(3)
+            sizes = self.batch.matrices.abs().square_().sum(3)
         total = torch.einsum("pgc,fgc->pfg", self.roots.square(), sizes)
         left = ((self.roots > 0) & self.batch.alive).any(2)
         return torch.where(left[:, None], total * (1.0 + 1e-9) + _TINY, 0.0).flatten(1)
@@ -156,7 +158,7 @@ class _Family:
         """‖diag(s) BBᴴ diag(s)‖_F of all pairs, rounded up; infinite where BBᴴ is not given."""
         if not self.batch.squared:
             return torch.full((len(self.roots), len(self.flat)), math.inf, dtype=torch.float64)
-        sizes = self.batch.matrices.abs().square()
+        sizes = self.batch.matrices.abs().square_()
         weights = self.roots.square()
         halves = torch.einsum("pgc,fgcd->pfgd", weights, sizes)
         total = torch.einsum("pfgd,pgd->pfg", halves, weights).flatten(1)
@@ -221,6 +223,20 @@ class _Family:
         return torch.cat(result)
 
 
+def _factorised(grams: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether the factorisation of tI − Ĝ completes, and the trace of that, for each Ĝ.
+
+    The Gram matrices are overwritten.
+    """
+    shifted = grams.neg_()
+    shifted.diagonal(dim1=-2, dim2=-1).add_(t[:, None])
+    trace = shifted.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    # An entry that is not finite would have made the diagonal of its row so.
+    finite = torch.isfinite(factor.diagonal(dim1=-2, dim2=-1).real).all(-1)
+    return (info == 0) & finite & (trace > 0), trace
+
+
 def _prove(batch: Batch, roots: Tensor) -> Tensor:
     """Upper bounds (P,) of max ‖diag(s_pg) B_fg‖², everything scaled to order one."""
     family = _Family(batch, roots)
@@ -235,13 +251,7 @@ def _prove(batch: Batch, roots: Tensor) -> Tensor:
         again = False
         while len(rows) > 0:
             t = guess * (1.0 + excess)
-            shifted = family.gram(rows, places).neg_()
-            shifted.diagonal(dim1=-2, dim2=-1).add_(t[:, None])
-            trace = shifted.diagonal(dim1=-2, dim2=-1).real.sum(-1)
-            factor, info = torch.linalg.cholesky_ex(shifted)
-            # An entry that is not finite would have made the diagonal of its row so.
-            finite = torch.isfinite(factor.diagonal(dim1=-2, dim2=-1).real).all(-1)
-            proved = (info == 0) & finite & (trace > 0)
+            proved, trace = _factorised(family.gram(rows, places), t)
             slack = (family.width + 3) * trace + (batch.terms + 8) * squares[rows, places] + t
             bound = t + 2.0 * unit * (1.0 + 1e-9) * slack + _TINY
             done = (rows[proved], places[proved])

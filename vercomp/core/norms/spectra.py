@@ -47,10 +47,11 @@ from torch import Tensor
 
 from ..arithmetic.outward import UNIT_ROUNDOFF, power_of_two
 from ..maps.convolution import Convolution
+from . import blocks
 from .cholesky import Batch
+from .proofs import AT_ONCE, OVERHEAD
 
 _PHASE_ERROR = 2.0**-44
-_BLOCK_BYTES = 2**26
 
 Grid = tuple[tuple[int, int], ...]
 """For each axis (M, h): M positions, frequencies π(2l + h)/M with h = 0 or 1."""
@@ -111,8 +112,13 @@ class Spectrum:
             first, last = min(t for t, _ in line), max(t for t, _ in line)
             component = -(-geometry.of[1 + axis] // geometry.stride[axis])
             m = geometry.to[1 + axis]
-            own = axis in self.wrapped
-            sizes.append(component if own else max(component - first, m + last, component, m))
+            # A single offset is a shift: the norm is that of its matrices at every frequency.
+            if first == last:
+                sizes.append(1)
+            elif axis in self.wrapped:
+                sizes.append(component)
+            else:
+                sizes.append(max(component - first, m + last, component, m))
         return tuple(sizes)
 
     @cached_property
@@ -129,17 +135,111 @@ class Spectrum:
         """How many blocks there are of every group, about."""
         return math.prod(self.least) // 2 + 1 if self.around else 1
 
+    @cached_property
+    def is_real(self) -> bool:
+        """Whether there is a single block, without phases."""
+        return all(positions == 1 for positions in self.least)
+
+    @property
+    def how(self) -> str:
+        """The choice in words."""
+        if not self.around:
+            return "matrix"
+        kept = ", ".join(str(axis) for axis in self.kept)
+        return f"torus, axes kept: {kept}" if kept else "torus"
+
     def work(self, rows: int = 1) -> float:
         """Floating-point operations of a proof, roughly, for so many rows of weights."""
         c, other = self.extents
-        k = min(c, other)
-        each = (k**3 / 3.0 + 200.0 * k**2 + 1e5) * rows
+        each = 0.0
         if c > other and rows > 1:
-            each += 2.0 * c * other * k * rows
-        pairs = math.prod(self.convolution.kernel.shape[2 + axis] ** 2 for axis in self.kept)
-        each += 2.0 * pairs * k**2
-        field = 4.0 if self.around else 1.0
-        return field * self.convolution.groups * self.frequencies * each
+            each += 2.0 * c * other**2 * rows
+        if self.kept:
+            written_out = 2.0 * min(c, other) ** 2 * max(c, other)
+            each += min(self._work_of_pairs(c > other), written_out)
+        return rows * self.work_of_row + self._all_blocks * each
+
+    @cached_property
+    def work_of_row(self) -> float:
+        """Operations of the iterations and factorisations for one row of weights."""
+        k = min(self.extents)
+        return self._all_blocks * (k**3 / 3.0 + 200.0 * k**2 + 1e5)
+
+    @property
+    def _all_blocks(self) -> float:
+        """How many blocks there are, a complex one counted as four."""
+        field = 1.0 if self.is_real else 4.0
+        return field * self.convolution.groups * self.frequencies
+
+    def _work_of_pairs(self, adjoint: bool) -> float:
+        """Operations of a Gram matrix that is accumulated over pairs of taps."""
+        c, other = self._channels(adjoint)
+        pairs, shared = blocks.meetings(self.convolution, self.kept, adjoint=adjoint)
+        return c * c * (2.0 * other * pairs + 50.0 * shared)
+
+    def _is_written_out(self, adjoint: bool) -> bool:
+        """Whether a Gram matrix is the product of the block itself, which is larger but quicker."""
+        c, other = reversed(self.extents) if adjoint else self.extents
+        return 2.0 * c * c * other < self._work_of_pairs(adjoint) and other <= 2 * c
+
+    def memory(self, rows: int = 0, *, adjoint: bool = False) -> int:
+        """Bytes that a proof holds at once, at most, for so many rows of weights.
+
+        Args:
+            rows: 0 stands for no weights: then the smaller Gram matrix is proved.
+            adjoint: Whether the weights are of the inputs.
+        """
+        frequencies, groups = self._at_once(rows, adjoint)
+        kernel = 6 * 8 * self.convolution.kernel.numel()
+        indices = 8 * 8 * len(self.around) * 2 * self.frequencies
+        weights = 6 * 8 * max(1, rows) * self.convolution.groups * self.extents[int(adjoint)]
+        blocks_ = frequencies * groups * self._memory_of_one(rows, adjoint)
+        return kernel + indices + weights + blocks_ + OVERHEAD
+
+    def _memory_of_one(self, rows: int, adjoint: bool) -> int:
+        """Bytes for one frequency of one group: making the block and proving its norm."""
+        flipped, (c, other) = self._sides(rows, adjoint)
+        size = 8 if self.is_real else 16
+        channels = math.prod(self._channels(flipped))
+        taps = self.convolution.kernel[0, 0].numel()
+        transformed = 5 * size * self._kept_taps * channels + 4 * 8 * taps
+        if c > other:
+            proving = 4 * size * c * other + 3 * size * other**2
+        else:
+            proving = 3 * size * c**2 + 4 * size * c**2 // self._positions(flipped)
+            if self._is_written_out(flipped):
+                making = size * c**2 + 2 * size * c * other
+                proving = max(proving, making)
+        return transformed + proving + max(1, rows) * (16 * c + 160)
+
+    def _at_once(self, rows: int, adjoint: bool) -> tuple[int, int]:
+        """How many frequencies, of how many groups, are treated at a time."""
+        count = max(1, AT_ONCE // self._memory_of_one(rows, adjoint))
+        groups = min(count, self.convolution.groups)
+        return min(max(1, count // groups), 2 * self.frequencies), groups
+
+    def _sides(self, rows: int, adjoint: bool) -> tuple[bool, tuple[int, int]]:
+        """Whether blocks are Ŵᴴ, and (rows, columns) of a block."""
+        c, other = reversed(self.extents) if adjoint else self.extents
+        if c > other and rows == 0:
+            return not adjoint, (other, c)
+        return adjoint, (c, other)
+
+    @cached_property
+    def _kept_taps(self) -> int:
+        return math.prod(self.convolution.kernel.shape[2 + axis] for axis in self.kept)
+
+    def _positions(self, adjoint: bool) -> int:
+        """Positions of the rows of a block along the kept axes."""
+        sizes = self.convolution.of if adjoint else self.convolution.to
+        return math.prod(sizes[1 + axis] for axis in self.kept)
+
+    def _channels(self, adjoint: bool) -> tuple[int, int]:
+        """Rows and columns of Ŵ_k for a tap k of the kept axes, or those of its adjoint."""
+        kernel = self.convolution.kernel
+        outputs, inputs = kernel.shape[0] // self.convolution.groups, kernel.shape[1]
+        inputs *= len(self.residues)
+        return (inputs, outputs) if adjoint else (outputs, inputs)
 
     @cached_property
     def error(self) -> float:
@@ -158,36 +258,42 @@ class Spectrum:
     def grids(self, more: int = 0) -> list[Grid]:
         """Tori that hold the convolution, ``more`` positions larger than they must be."""
         axes = [
-            [(least, 0)] if axis in self.wrapped else [(least + more, 0), (least + more, 1)]
+            [(least, 0)]
+            if least == 1 or axis in self.wrapped
+            else [(least + more, 0), (least + more, 1)]
             for axis, least in zip(self.around, self.least, strict=True)
         ]
         return list(itertools.product(*axes))
 
-    def batches(
-        self, grid: Grid, *, adjoint: bool = False, weighted: bool = False
-    ) -> Iterator[Batch]:
-        """Ŵ(ω) / size for one of each ±ω, some frequencies at a time.
+    def batches(self, grid: Grid, *, adjoint: bool = False, rows: int = 0) -> Iterator[Batch]:
+        """Ŵ(ω) / size for one of each ±ω, some frequencies of some groups at a time.
 
         Args:
             grid: The frequencies.
             adjoint: Give Ŵᴴ.
-            weighted: Whether rows will be weighted. Where they will not, either Gram matrix does,
-                and it is the smaller one that is given.
+            rows: How many rows of weights will be put on the blocks. Where there are none, either
+                Gram matrix does, and it is the smaller one that is given.
         """
-        rows, columns = reversed(self.extents) if adjoint else self.extents
-        if rows > columns and not weighted:
-            adjoint, rows, columns = not adjoint, columns, rows
-        squared = rows <= columns
-        entries = rows * rows if squared else rows * columns
-        part = max(1, _BLOCK_BYTES // (16 * self.convolution.groups * entries))
+        frequencies, groups = self._at_once(rows, adjoint)
+        adjoint, (c, other) = self._sides(rows, adjoint)
         alive = self._alive(adjoint)
-        for chosen in torch.split(_half(grid), part):
-            weights = self._transformed(grid, chosen)
-            if squared:
-                yield Batch(self._gram(weights, adjoint), True, alive, self._terms)
-            else:
-                block = self._spread(weights)
-                yield Batch(block.mH if adjoint else block, False, alive, self._terms)
+        for first in range(0, self.convolution.groups, groups):
+            some = slice(first, min(first + groups, self.convolution.groups))
+            for chosen in torch.split(_half(grid), frequencies):
+                squared = c <= other
+                block = self._block(self._transformed(grid, chosen, some), squared, adjoint)
+                yield Batch(block, squared, alive[some], self._terms, some)
+                del block
+
+    def _block(self, weights: Tensor, squared: bool, adjoint: bool) -> Tensor:
+        """Blocks, or their Gram matrices, from Ŵ_k of shape (taps, F, g, c, c')."""
+        if not squared or self._is_written_out(adjoint):
+            rows = blocks.positions(self.convolution, self.kept, adjoint=False)
+            block = blocks.matrix(weights, rows, self._positions(False))
+            block = block.mH if adjoint else block
+            return block @ block.mH if squared else block
+        rows = blocks.positions(self.convolution, self.kept, adjoint=adjoint)
+        return blocks.gram(weights.mH if adjoint else weights, rows, self._positions(adjoint))
 
     @property
     def _terms(self) -> int:
@@ -204,8 +310,24 @@ class Spectrum:
         inputs = self.extents[1] // (channels.shape[1] * len(self.residues))
         return channels.repeat(1, len(self.residues)).repeat_interleave(inputs, 1)
 
-    def _transformed(self, grid: Grid, frequencies: Tensor) -> Tensor:
-        """Σ over taps on the torus: (F, taps along kept axes, g, c_out, c_in · residues)."""
+    def _transformed(self, grid: Grid, frequencies: Tensor, groups: slice) -> Tensor:
+        """Σ over taps on the torus: (taps along kept axes, F, g, c_out, c_in · residues)."""
+        is_real = all(size == (1, 0) for size in grid)
+        parts = []
+        for taps, arranged in zip(self.residues.values(), self._arranged, strict=True):
+            weights = arranged[:, :, groups]
+            if is_real:
+                parts.append(weights.sum(1, keepdim=True))
+                continue
+            phase = self._phases(taps, grid, frequencies)
+            flat = weights.flatten(2)
+            sums = torch.complex(phase.cos() @ flat, phase.sin() @ flat)
+            parts.append(sums.reshape(len(weights), len(frequencies), *weights.shape[2:]))
+        return torch.cat(parts, 4) if len(parts) > 1 else parts[0]
+
+    @cached_property
+    def _arranged(self) -> list[Tensor]:
+        """W / size by residues: (taps along kept axes, taps on the torus, g, c_out, c_in)."""
         geometry = self.convolution
         kernel = geometry.kernel / self.size
         kernel = kernel.reshape(geometry.groups, -1, *kernel.shape[1:])
@@ -213,57 +335,9 @@ class Spectrum:
         spatial = [3 + axis for axis in (*self.around, *self.kept)]
         kernel = kernel.permute(*spatial, 0, 1, 2)
         kernel = kernel.reshape(*kernel.shape[: len(self.around)], -1, *kernel.shape[-3:])
-        parts = []
-        for taps in self.residues.values():
-            weights = torch.stack([kernel[place] for place in taps])
-            if self.around:
-                phase = self._phases(taps, grid, frequencies)
-                flat = weights.flatten(1)
-                sums = torch.complex(phase.cos() @ flat, phase.sin() @ flat)
-                weights = sums.reshape(len(frequencies), *weights.shape[1:])
-            parts.append(weights)
-        return torch.cat(parts, 4) if len(parts) > 1 else parts[0]
-
-    @cached_property
-    def _places(self) -> list[Tensor]:
-        """For each kept axis, whether tap k of the result p reads the entry j: (k, p, j)."""
-        geometry = self.convolution
-        found = []
-        for axis in self.kept:
-            m, n = geometry.to[1 + axis], geometry.of[1 + axis]
-            p = torch.arange(m)[:, None] * geometry.stride[axis] - geometry.pads[axis][0]
-            taps = torch.arange(geometry.kernel.shape[2 + axis])[:, None, None]
-            found.append((p + geometry.dilation[axis] * taps == torch.arange(n)).double())
-        return found
-
-    def _spread(self, weights: Tensor) -> Tensor:
-        """(F, taps along kept axes, g, c_out, c_in) to (F, g, c_out · Πm, c_in · Πn)."""
-        place = torch.ones(1, 1, 1, dtype=torch.float64)
-        for line in self._places:
-            place = torch.einsum("kpj,lqi->klpqji", place, line)
-            place = place.flatten(4, 5).flatten(2, 3).flatten(0, 1)
-        block = torch.einsum("fkgoi,kpj->fgopij", weights, place.to(weights.dtype))
-        return block.flatten(4, 5).flatten(2, 3)
-
-    def _gram(self, weights: Tensor, adjoint: bool) -> Tensor:
-        """BBᴴ, or BᴴB for the adjoint, from the products of two taps: (F, g, k, k).
-
-        Results p and p' share the entry j if taps k and k' read it: the block for (p, p') is the
-        sum of W_k W_k'ᴴ over those. For the adjoint p, p' and j change places.
-        """
-        both = torch.ones(1, 1, 1, 1, dtype=torch.float64)  # (k, k', p, p')
-        for line in self._places:
-            met = torch.einsum("kpj,lqj->klpq" if not adjoint else "kjp,ljq->klpq", line, line)
-            both = torch.einsum("klpq,mnrs->kmlnprqs", both, met)
-            both = both.flatten(6, 7).flatten(4, 5).flatten(2, 3).flatten(0, 1)
-        if adjoint:
-            products = torch.einsum("fkgoi,flgoj->fgijkl", weights.conj(), weights)
-        else:
-            products = torch.einsum("fkgoi,flgji->fgojkl", weights, weights.conj())
-        positions = both.shape[2]
-        flat = products.flatten(4) @ both.flatten(2).flatten(0, 1).to(products.dtype)
-        gram = flat.reshape(*flat.shape[:-1], positions, positions)
-        return gram.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+        return [
+            torch.stack([kernel[place] for place in taps], 1) for taps in self.residues.values()
+        ]
 
     def _phases(self, taps: list[tuple[int, ...]], grid: Grid, frequencies: Tensor) -> Tensor:
         """Angles (frequencies, taps), from integers modulo whole turns."""
