@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 import torch
 from certifiables import ByHand, affine, against_zero, least_margin, sphere, two_layers
 from torch import Tensor, nn
 
+from benchmarks.algorithm1 import algorithm1
 from vercomp.runtime.certify import Certificates, certify
 from vercomp.runtime.linearization import Linearization
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.algorithm1 import algorithm1
 
 
 def doubles(*rows: list[float]) -> Tensor:
