@@ -1,12 +1,38 @@
-"""Modules that tests share lie beside this file, which puts their folder on the path."""
+"""Modules that tests share lie beside this file, which puts their folder on the path.
+
+No test depends on those before it, on chance, or on how fast the machine is: each begins with the
+same random state, and hypothesis draws the same examples at every run, without deadlines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+import torch
+from hypothesis import HealthCheck, settings
 
 from vercomp import cli
+
+settings.register_profile(
+    "the same everywhere",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("the same everywhere")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Fixtures that several tests share draw the same, whichever test is the first."""
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Tests draw the same, whatever their fixtures have drawn."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import mpmath
 import pytest
 import sympy
@@ -12,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import Abs, Heaviside, Max, Piecewise, Rational, cosh, erf, exp, log, sin, sqrt, tanh
 
-from vercomp.activations import BUILTIN, constants, curvature_constants
+from vercomp.activations import BUILTIN, branch_and_bound, constants, curvature_constants
 from vercomp.errors import UnboundedCurvatureError
 from vercomp.ir.activation import Activation, X
 
@@ -156,7 +154,7 @@ def test_enclosures_contain_the_extremum_and_are_tight(name, order, start):
         assert 0 <= abs(mpmath.mpf(bound)) - abs(extremum) <= 1e-9 * abs(extremum)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.floats(0.1, 10))
 def test_softplus_and_gelu_scale_as_they_must(value):
     softplus = constants(BUILTIN.build("softplus", beta=value))
@@ -287,9 +285,9 @@ def test_elu_is_smooth_for_one_alpha_only(alpha):
         curvature_constants(BUILTIN.build("elu", alpha=alpha))
 
 
-def test_all_constants_are_quick():
+def test_all_constants_are_quick(monkeypatch):
+    """A closed form, or a search of few boxes: work, which is the same on every machine."""
+    monkeypatch.setattr(branch_and_bound, "_BOXES", 400)
     constants.cache_clear()
-    start = time.process_time()
     for name in SMOOTH:
         constants(BUILTIN.build(name))
-    assert time.process_time() - start < 20

@@ -29,7 +29,7 @@ FORMULAS = [
 
 
 @pytest.mark.parametrize("formula", FORMULAS, ids=str)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-30, 30), st.floats(0, 3), st.floats(0, 1))
 def test_intervals_contain_every_value(formula, lower, width, share):
     upper = lower + width

@@ -176,7 +176,7 @@ def test_formulas_of_users_are_printed(formula, order):
     assert torch.allclose(value, torch.tensor(expected).double(), atol=1e-7, rtol=1e-7)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sampled_from(["softplus", "silu", "gelu", "celu"]), st.floats(0.1, 10), st.integers(1, 2))
 def test_any_parameter_prints_and_computes(name, value, order):
     parameter = {"gelu": "scale", "celu": "alpha"}.get(name, "beta")

@@ -139,7 +139,7 @@ def test_the_two_gelus_are_kept_apart():
     assert BUILTIN.match(BUILTIN.build("gelu_tanh").formula).name == "gelu_tanh"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["softplus", "silu", "gelu", "celu", "elu"]),
     st.floats(0.1, 10),

@@ -84,7 +84,10 @@ def test_any_weights(activations: tuple[str, str]) -> None:
 def test_only_the_pairs_whose_turn_it_is_move() -> None:
     emitted = example()
     regularizer: Regularizer = emitted.module.regularizer(emitted.network, 5, every=1)
-    before, vectors = regularizer.latest.clone(), copy.deepcopy(regularizer.arithmetic.state_dict())
+    # Of lengths that no vector keeps when it moves, and values that no pair keeps.
+    vectors = {name: 2.0 * v for name, v in regularizer.arithmetic.state_dict().items()}
+    regularizer.arithmetic.load_state_dict(vectors)
+    before = regularizer.latest.fill_(-1.0).clone()
     value = regularizer()
     changed = regularizer.latest != before
     assert changed.sum() == 5

@@ -70,7 +70,7 @@ def test_numbers_are_exact():
     assert elementwise.number(float("-inf")) == -sympy.oo
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(a=st.floats(-8, 8).filter(lambda v: abs(v) > 1e-3), b=st.floats(-8, 8))
 def test_affine_parts(a, b):
     expression = (elementwise.number(a) * X + elementwise.number(b)) / 3 - X / 7

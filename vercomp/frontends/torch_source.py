@@ -7,17 +7,18 @@ import inspect
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+import vercomp
 from vercomp.errors import UnsupportedError, UsageError, VercompError
 from vercomp.frontends.torch_outputs import choose
 from vercomp.ir.linear_maps import Shape
 
-_TORCH = str(Path(torch.__file__).parent)
-_OURS = str(Path(__file__).parents[1])
+_TORCH, _VERCOMP = (Path(file).resolve().parent for file in (torch.__file__, vercomp.__file__))
 
 
 @contextmanager
@@ -38,13 +39,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def location_of(error: BaseException) -> str | None:
-    """Where in the user's own source an exception arose: the innermost frame outside torch."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_TORCH, _OURS, "<"))
-    ]
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
+    """Where in the user's own source an exception arose: the innermost frame that is theirs."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if _is_theirs(frame.filename)]
+    return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else None
 
 
 def location_in(stack_trace: str | None) -> str:
@@ -52,10 +50,17 @@ def location_in(stack_trace: str | None) -> str:
     place = ""
     for line in (stack_trace or "").splitlines():
         parts = line.strip().split('"')
-        if len(parts) == 3 and parts[0] == "File " and not parts[1].startswith(_TORCH):
+        if len(parts) == 3 and parts[0] == "File " and _is_theirs(parts[1]):
             number = parts[2].removeprefix(", line ").split(",")[0]
             place = f"{Path(parts[1]).name}:{number}"
     return place
+
+
+@lru_cache(maxsize=1024)
+def _is_theirs(file: str) -> bool:
+    """Whether source is neither torch's, nor vercomp's, nor made up (``<string>``)."""
+    path = Path(file).resolve()
+    return not (file.startswith("<") or any(map(path.is_relative_to, (_TORCH, _VERCOMP))))
 
 
 def first_line(error: BaseException) -> str:

@@ -349,4 +349,4 @@ def test_a_bias_changes_nothing() -> None:
         node.name, node.shape, node.terms, (plain(Parameter("far", torch.full((4,), 9.0))),)
     )
     other = Graph(tuple(moved if n is node else n for n in graph.nodes), graph.output)
-    assert torch.equal(kappa(graph, margins(3)), kappa(other, margins(3)))
+    torch.testing.assert_close(kappa(graph, margins(3)), kappa(other, margins(3)))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 import torch
 from certifiables import ByHand, affine, against_zero, least_margin, sphere, two_layers
 from torch import Tensor, nn
 
-from vercomp.core.linearization import Linearization
-from vercomp.core.methods.certify import Certificates, certify
-
-sys.path.insert(0, str(Path(__file__).parents[3]))
 from benchmarks.algorithm1 import algorithm1
+from vercomp.core.linearization import Linearization
+from vercomp.core.methods.certificates import Certificates
+from vercomp.core.methods.certify import certify
 
 
 def doubles(*rows: list[float]) -> Tensor:

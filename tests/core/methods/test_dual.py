@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from certifiables import Quadratics, two_layers
 from torch import Tensor
 
+from benchmarks.algorithm1 import algorithm1
 from vercomp.core.methods.cuts import cut_radius, screening_cut
 from vercomp.core.methods.dual import DualSolution, solve_dual
 from vercomp.core.methods.pairs import Margins, Placement
-
-sys.path.insert(0, str(Path(__file__).parents[3]))
-from benchmarks.algorithm1 import algorithm1
 
 Oracle = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 

@@ -106,7 +106,7 @@ def test_weighted_norm_is_above_the_exact_one_and_tight(name: str, kind: str) ->
         assert PRECISE.mpf(bound) <= exact * (1 + PRECISE.mpf(2e-6))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     m=st.integers(1, 7),
     n=st.integers(1, 7),

@@ -75,7 +75,7 @@ def convolutions(draw: st.DrawFn) -> Convolution:
     return Convolution(kernel, of, tuple(stride), pads, tuple(dilation), groups)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(convolution=convolutions(), more=st.integers(0, 2), seed=st.integers(0, 99))
 def test_every_torus_and_every_choice_of_axes_gives_a_bound(
     convolution: Convolution, more: int, seed: int
@@ -106,7 +106,7 @@ def test_every_torus_and_every_choice_of_axes_gives_a_bound(
                 assert (found_right <= right * SLACK + 1e-100).all()
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(convolution=convolutions(), seed=st.integers(0, 99))
 def test_norms_of_small_convolutions_are_those_of_their_matrices(
     convolution: Convolution, seed: int
