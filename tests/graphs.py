@@ -132,7 +132,7 @@ def residual_stream(blocks: int, readers: str = "U", seed: int = 0) -> Graph:
         stream = f"h{k + 1}"
     affine("z", (Dense(draw("head", 3, 4)), stream))
     graph = check(Graph(tuple(nodes), nodes[-1].name))
-    return run_passes(State(graph), [MergeAffine()]).graph
+    return run_passes(graph, [MergeAffine()])
 
 
 def decorated(seed: int = 0, dtype: torch.dtype = torch.float32) -> Graph:

@@ -16,9 +16,9 @@ import pytest
 
 import vercomp
 from vercomp import cli
-from vercomp.backends.torch.package import FEATURES
 from vercomp.commands import blocks
 from vercomp.data import load_data
+from vercomp.features import FEATURES
 
 DIGITS = str(Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx")
 Run = Callable[..., tuple[int, str, str]]

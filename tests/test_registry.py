@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import vercomp
+from vercomp.core.methods.interval import IntervalBounds
 from vercomp.errors import PluginError
 from vercomp.ir.activation import X
 from vercomp.registry import Options, Registry, register, registry
@@ -148,18 +149,27 @@ def test_a_builtin_name_is_taken() -> None:
         registry()
 
 
-def test_passes_come_in_by_the_door() -> None:
-    names = [current.name for current in registry().make_passes("rewrite", Options())]
+def test_passes_and_methods_come_in_by_the_door() -> None:
+    names = [current.name for current in registry().make_passes(Options())]
     assert names == ["strip-head", "merge-affine", "flatten-activations"]
-    with_mean = registry().make_passes("rewrite", Options(mean=0.5, std=0.5))
+    with_mean = registry().make_passes(Options(mean=0.5, std=0.5))
     assert "normalize-input" in [current.name for current in with_mean]
-    analyses = [current.name for current in registry().make_passes("analyse", Options())]
-    assert analyses == ["activation-constants", "curvature"]
+    assert [method.name for method in registry().methods] == ["curvature", "interval"]
 
 
-def test_an_unknown_stage_is_refused() -> None:
+def test_a_method_has_one_owner() -> None:
+    found = Registry()
+    found.owner = "mine"
+    found.add_method(replace_name(IntervalBounds(), "finer"))
+    found.owner = "yours"
     with pytest.raises(PluginError) as caught:
-        Registry().add_pass("later", "mine", lambda options: None)
+        found.add_method(replace_name(IntervalBounds(), "finer"))
     assert str(caught.value) == (
-        "the pass 'mine' asks for the stage 'later'. Stages are rewrite, analyse"
+        "the method 'finer' is registered by both mine and yours. Rename or uninstall one of them"
     )
+    with pytest.raises(PluginError, match="registered by both vercomp and yours"):
+        found.add_method(IntervalBounds())
+
+
+def replace_name(method: IntervalBounds, name: str) -> IntervalBounds:
+    return type("Finer", (IntervalBounds,), {"name": name})()

@@ -22,7 +22,7 @@ from vercomp.ir.graph import Affine, Opaque
 from vercomp.ir.linear_maps import Dense
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate, stored_as
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 # torch.export warns about its own internals
 pytestmark = pytest.mark.filterwarnings("default:::torch", "default::DeprecationWarning")
@@ -48,7 +48,7 @@ def merged(model, shape):
     ]
     assert refuse_opaque_but_softmax == []
     validate(translation)
-    return run_passes(State(translation.graph), [StripHead(), MergeAffine()]).graph
+    return run_passes(translation.graph, [StripHead(), MergeAffine()])
 
 
 def lines(text):

@@ -18,7 +18,7 @@ from vercomp.frontends.onnx import from_onnx
 from vercomp.frontends.validate import validate
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate, stored_as
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 RNG = np.random.default_rng(0)
 
@@ -55,7 +55,7 @@ def translate(path):
     translation = from_onnx(path, BUILTIN)
     assert all("softmax" in node.operator for node in translation.graph.opaque())
     validate(translation)
-    graph = run_passes(State(translation.graph), [StripHead(), MergeAffine()]).graph
+    graph = run_passes(translation.graph, [StripHead(), MergeAffine()])
     # A batch of another size than the model's, after all passes
     x = torch.rand(5, *graph.input.shape).to(torch.float64)
     if not any(translation.graph.opaque()):

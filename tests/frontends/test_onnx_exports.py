@@ -20,11 +20,11 @@ from vercomp.frontends.onnx import from_onnx
 from vercomp.frontends.validate import validate
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate, stored_as
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 
 def merged(translation):
-    return run_passes(State(translation.graph), [MergeAffine()]).graph
+    return run_passes(translation.graph, [MergeAffine()])
 
 
 def test_images_with_channels_last(tmp_path):

@@ -10,7 +10,7 @@ from vercomp.ir.graph import Activate, Affine, Graph, Input, Offset, Term
 from vercomp.ir.linear_maps import Dense, Parameter, Reshape, Scale, compose, identity
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 
 def graph(*, between: bool = False) -> Graph:
@@ -42,7 +42,7 @@ def graph(*, between: bool = False) -> Graph:
 
 def test_reshapes_that_cancel_go() -> None:
     before = graph()
-    after = run_passes(State(before), [FlattenActivations()]).graph
+    after = run_passes(before, [FlattenActivations()])
     assert to_text(after) == (
         "input x : 3\n"
         "affine conv1 : 4 = dense[w1] · x + b1\n"
@@ -56,4 +56,4 @@ def test_reshapes_that_cancel_go() -> None:
 
 def test_a_map_that_needs_the_shape_keeps_it() -> None:
     before = graph(between=True)
-    assert FlattenActivations().run(State(before)).graph is before
+    assert FlattenActivations().run(before) is before

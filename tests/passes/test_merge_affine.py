@@ -11,7 +11,7 @@ from vercomp.ir.graph import Activate, Affine, Graph, Input, Offset, Opaque, Ter
 from vercomp.ir.linear_maps import Dense, Parameter, Permute, Reshape, Scale, identity
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 TANH = BUILTIN.build("tanh")
 
@@ -32,7 +32,7 @@ def affine(name, linear, parent, *offsets):
 def merged(*nodes):
     """The text of the merged graph, once it is known to compute the same."""
     graph = Graph(nodes, nodes[-1].name)
-    result = run_passes(State(graph), [MergeAffine()]).graph
+    result = run_passes(graph, [MergeAffine()])
     x = torch.randn(3, *graph.input.shape, dtype=torch.float64)
     before, after = evaluate(graph, x)[graph.output], evaluate(result, x)[result.output]
     assert torch.allclose(before, after, atol=1e-12)
@@ -41,7 +41,7 @@ def merged(*nodes):
 
 
 def merge_again(graph):
-    return MergeAffine().run(State(graph)).graph
+    return MergeAffine().run(graph)
 
 
 def test_a_chain_carries_its_biases_through():
@@ -160,11 +160,11 @@ def test_the_contract_tells_what_breaks_it():
         affine("one", dense("W1", 3, 4), "x"),
         affine("two", dense("W2", 2, 3), "one"),
     )
-    state = State(Graph(nodes, "two"))
-    assert AFFINE_CHAINS_MERGED.violation(state) == (
+    graph = Graph(nodes, "two")
+    assert AFFINE_CHAINS_MERGED.violation(graph) == (
         "the affine node 'two' reads the affine node 'one'"
     )
-    assert AFFINE_CHAINS_MERGED.violation(MergeAffine().run(state)) is None
+    assert AFFINE_CHAINS_MERGED.violation(MergeAffine().run(graph)) is None
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -16,7 +16,7 @@ from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate
 from vercomp.ir.rewrite import concatenated_axis
 from vercomp.ir.selections import Pad, Slice
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 TANH = BUILTIN.build("tanh")
 IMAGE: Shape = (2, 4, 4)
@@ -56,11 +56,11 @@ def concatenation(name: str, *parts: tuple[Shape, str], axis: int = 0) -> Affine
 def merge(*nodes: Node) -> Graph:
     """The merged graph, once it is known to compute the same and to have nothing left to merge."""
     graph = Graph(nodes, nodes[-1].name)
-    result = run_passes(State(graph), [MergeAffine()]).graph
+    result = run_passes(graph, [MergeAffine()])
     x = torch.randn(3, *graph.input.shape, dtype=torch.float64)
     before, after = evaluate(graph, x)[graph.output], evaluate(result, x)[result.output]
     assert torch.allclose(before, after, atol=1e-10)
-    assert MergeAffine().run(State(result)).graph is result
+    assert MergeAffine().run(result) is result
     return result
 
 
@@ -283,11 +283,11 @@ def test_what_the_contract_says_of_sums() -> None:
         affine("same", (identity(IMAGE), "sum")),
         tanh("b", "same"),
     )
-    state = State(Graph(nodes, "b"))
-    assert AFFINE_CHAINS_MERGED.violation(state) == (
+    graph = Graph(nodes, "b")
+    assert AFFINE_CHAINS_MERGED.violation(graph) == (
         "the affine node 'same' reads the affine node 'sum'"
     )
-    assert AFFINE_CHAINS_MERGED.violation(MergeAffine().run(state)) is None
+    assert AFFINE_CHAINS_MERGED.violation(MergeAffine().run(graph)) is None
 
 
 def test_a_concatenation_of_pieces_of_one_node_is_a_gather() -> None:

@@ -14,7 +14,7 @@ from vercomp.ir.graph import Affine, Graph, Input, Term
 from vercomp.ir.linear_maps import Dense, Parameter, Reshape, compose
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate, stored
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 W = Parameter("W", torch.randn(2, 12, dtype=torch.float64))
 FC = Affine("fc", (2,), (Term(compose(Dense(W), Reshape((3, 2, 2), (12,))), "x"),))
@@ -22,7 +22,7 @@ GRAPH = Graph((Input("x", (3, 2, 2)), FC), "fc")
 
 
 def normalized(*options):
-    return run_passes(State(GRAPH), [NormalizeInput(*options), MergeAffine()]).graph
+    return run_passes(GRAPH, [NormalizeInput(*options), MergeAffine()])
 
 
 @pytest.mark.parametrize("mean", [None, 0.5, [0.1, 0.2, 0.3]])
@@ -91,7 +91,7 @@ def test_a_convolution_takes_up_the_deviation_of_each_channel(std):
     conv = Affine("conv", (4, 5, 5), (Term(Convolution((3, 5, 5), weight, window), "x"),))
     graph = Graph((Input("x", (3, 5, 5)), conv), "conv")
     mean = (0.1, 0.2, 0.3)
-    result = run_passes(State(graph), [NormalizeInput(mean, std), MergeAffine()]).graph
+    result = run_passes(graph, [NormalizeInput(mean, std), MergeAffine()])
     (node,) = result.affine()
     assert isinstance(node.terms[0].map.bind(stored), ConvolutionOperator)
     x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_features_without_a_shape_are_channels():
     weight = Parameter("W", torch.randn(2, 3, dtype=torch.float64))
     graph = Graph((Input("x", (3,)), Affine("fc", (2,), (Term(Dense(weight), "x"),))), "fc")
     mean, std = [1.0, 2.0, 3.0], [0.5, 1.0, 2.0]
-    result = run_passes(State(graph), [NormalizeInput(mean, std), MergeAffine()]).graph
+    result = run_passes(graph, [NormalizeInput(mean, std), MergeAffine()])
     x = torch.randn(4, 3, dtype=torch.float64)
     expected = ((x - torch.tensor(mean)) / torch.tensor(std)) @ weight.value.T
     assert torch.allclose(evaluate(result, x)["fc"], expected, atol=1e-12)
@@ -119,6 +119,6 @@ def test_an_image_that_a_convolution_pads_is_padded_after_the_normalisation():
     weight = Parameter("K", torch.ones(1, 1, 1, dtype=torch.float64))
     conv = Affine("conv", (1, 3), (Term(Convolution((1, 2), weight, window), "x"),))
     graph = Graph((Input("x", (1, 2)), conv), "conv")
-    result = run_passes(State(graph), [NormalizeInput(1.0, 2.0), MergeAffine()]).graph
+    result = run_passes(graph, [NormalizeInput(1.0, 2.0), MergeAffine()])
     x = torch.tensor([[[3.0, 5.0]]], dtype=torch.float64)
     assert evaluate(result, x)["conv"].tolist() == [[[0.0, 1.0, 2.0]]]

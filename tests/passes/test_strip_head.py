@@ -10,14 +10,14 @@ from vercomp.activations import BUILTIN
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Opaque, Term
 from vercomp.ir.linear_maps import Dense, Parameter, identity
 from vercomp.ir.printer import to_text
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 FC = Affine("fc", (3,), (Term(Dense(Parameter("W", torch.ones(3, 4))), "x"),))
 
 
 def stripped(*nodes):
     graph = Graph((Input("x", (4,)), FC, *nodes), nodes[-1].name if nodes else "fc")
-    return graph, run_passes(State(graph), [StripHead()]).graph
+    return graph, run_passes(graph, [StripHead()])
 
 
 def head(operator, name="head", parent="fc"):
@@ -27,7 +27,7 @@ def head(operator, name="head", parent="fc"):
 @pytest.mark.parametrize("operator", ["softmax", "log_softmax"])
 def test_a_softmax_over_the_classes_goes(operator):
     graph, result = stripped(head(operator))
-    assert NO_SOFTMAX_HEAD.violation(State(graph)) == f"the output is the {operator} 'head'"
+    assert NO_SOFTMAX_HEAD.violation(graph) == f"the output is the {operator} 'head'"
     assert to_text(result) == "input x : 4\naffine fc : 3 = dense[W] · x\noutput fc"
 
 

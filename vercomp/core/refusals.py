@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .errors import InputError, InputTypeError
 
-def invalid(message: str) -> Exception:
+
+def invalid(message: str) -> InputError:
     """The error for a value that cannot be what was meant; the caller raises it."""
-    return ValueError(message)
+    return InputError(message)
 
 
-def mistyped(message: str) -> Exception:
+def mistyped(message: str) -> InputTypeError:
     """The error for an argument of a wrong type; the caller raises it."""
-    return TypeError(message)
+    return InputTypeError(message)

@@ -17,7 +17,7 @@ import torch
 from graph_table import GRAPHS
 from graphs import Emitted, all_pairs, chain, convolutional, emit, renamed, residual
 
-from vercomp.backends.torch.package import FEATURES
+from vercomp.features import FEATURES
 from vercomp.ir.check import check
 from vercomp.ir.graph import Activate, Affine, Graph, Term
 from vercomp.ir.linear_maps import Dense, Parameter

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 import vercomp
-from vercomp.backends.torch.memory import import_package, shared_modules
-from vercomp.core.methods import certify, errors, inputs, network
-from vercomp.core.methods.certify import Certificates
+from vercomp.backends.torch.memory import import_package, shared_files
+from vercomp.compiled import CompiledNetwork, load_package
+from vercomp.core import errors, inputs, network
+from vercomp.core.methods.certificates import Certificates
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regularizer import Regularizer
-from vercomp.driver import CompiledNetwork, load_package
 
 X, Y = torch.zeros(2, 5), torch.tensor([0, 1])
 
@@ -59,7 +59,7 @@ def test_types_are_one_after_compiling_and_after_loading(
 
 def test_every_runtime_file_of_a_fresh_package_is_shared(compiled: CompiledNetwork) -> None:
     files = {Path(path).stem for path in compiled.files if path.startswith("runtime/")}
-    assert shared_modules(compiled.files) == files - {"__init__"}
+    assert shared_files(compiled.files) == files - {"__init__"}
 
 
 @pytest.mark.parametrize("name", ["inputs", "norms", "outward", "certify"])
@@ -67,7 +67,7 @@ def test_a_module_that_differs_is_the_packages_own_and_so_is_what_imports_it(
     compiled: CompiledNetwork, name: str
 ) -> None:
     files = changed(compiled, f"runtime/{name}.py")
-    shared = shared_modules(files)
+    shared = shared_files(files)
     assert name not in shared
     for path in (path for path in files if path.startswith("runtime/")):
         tree = ast.parse(files[path])

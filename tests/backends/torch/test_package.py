@@ -14,17 +14,9 @@ from graphs import chain, decorated, emit, lay_out, residual
 from safetensors.torch import load
 
 from vercomp.backends.torch import package as packages
+from vercomp.backends.torch.files import Package
 from vercomp.backends.torch.memory import import_package
-from vercomp.backends.torch.package import FEATURES, Package, check_features
-from vercomp.errors import UsageError
-
-
-def test_features_are_put_in_order_and_unknown_ones_refused() -> None:
-    assert check_features(("hessian", "certify", "hessian")) == ("certify", "hessian")
-    with pytest.raises(UsageError, match=r"cannot emit 'fly', 'swim'. Choose from certify, attack"):
-        check_features(("swim", "certify", "fly"))
-    with pytest.raises(UsageError, match="nothing to emit"):
-        check_features(())
+from vercomp.features import FEATURES
 
 
 @pytest.mark.parametrize("features", [FEATURES, *[(feature,) for feature in FEATURES]])

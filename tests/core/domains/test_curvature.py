@@ -10,7 +10,6 @@ import torch
 from curvatures import DOUBLE, bound, hessians, kappa, margins, recorded, results
 from graphs import activation, chain, decorated, plain, residual
 from torch import Tensor
-from vercomp.facts import CURVATURE, GRAPH
 
 from vercomp.activations import constants
 from vercomp.errors import MissingRuleError

@@ -26,7 +26,7 @@ from vercomp.ir.linear_maps import (
     identity,
 )
 from vercomp.ir.selections import Gather, Pad
-from vercomp.pass_manager import State, run_passes
+from vercomp.pass_manager import run_passes
 
 MINUS = torch.tensor([[-1.0]], dtype=torch.float64)
 """−z: the side on which the curvature of softplus shows."""
@@ -227,7 +227,7 @@ def random_graph(seed: int) -> Graph:
     dense = compose(Dense(draw("head", 3, 18)), Reshape(SHAPE, (18,)))
     pooled = compose(Dense(draw("pool", 3, 2)), Total(SHAPE, (1, 2), mean=True))
     nodes.append(affine("z", (dense, values[-1]), (pooled, values[-3])))
-    return run_passes(State(graph_of(*nodes)), [MergeAffine()]).graph
+    return run_passes(graph_of(*nodes), [MergeAffine()])
 
 
 def curved(seeds: range) -> list[int]:
