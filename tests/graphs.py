@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from passes.merge_affine import MergeAffine
 from vercomp.activations import BUILTIN
 from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.files import Package
@@ -39,6 +40,7 @@ from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.reference import evaluate, stored_as
 from vercomp.ir.rewrite import rewired
 from vercomp.ir.selections import Expand, Pad
+from vercomp.pass_manager import run_passes
 from vercomp.planning import plan
 from vercomp.registry import registry
 

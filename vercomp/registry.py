@@ -65,6 +65,16 @@ class Registry:
     owner: str = "vercomp"
     _owners: dict[tuple[str, str], str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """What is there from the start is vercomp's."""
+        names = {
+            "linear map": [kind.__name__ for kind in self.map_rules],
+            "method": [method.name for method in self.methods],
+            "target": list(self.targets),
+        }
+        for kind, taken in names.items():
+            self._owners.update({(kind, name): "vercomp" for name in taken})
+
     def add_activation(self, family: ActivationFamily) -> None:
         """Recognise, analyse and emit an activation of the caller's own."""
         self._claim("activation", family.name)

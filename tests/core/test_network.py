@@ -13,6 +13,7 @@ from graphs import Emitted, chain, emit
 from torch import nn
 
 import vercomp
+from vercomp.errors import ChangedWeightsError
 
 
 def example(seed: int = 0) -> Emitted:

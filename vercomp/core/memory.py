@@ -9,6 +9,8 @@ from contextvars import ContextVar
 
 import torch
 
+from .errors import InputError
+
 DEFAULT = 512 * 2**20
 """The most that one working set takes on a CPU, unless the user says otherwise."""
 
@@ -23,13 +25,13 @@ def memory_limit(gigabytes: float | None) -> Iterator[None]:
     take the rest.
 
     Raises:
-        ValueError: The limit is not positive.
+        InputError: The limit is not positive.
     """
     if gigabytes is None:
         yield
         return
     if not gigabytes > 0.0:
-        raise ValueError(f"a limit of memory must be positive, got {gigabytes} GB")
+        raise InputError(f"a limit of memory must be positive, got {gigabytes} GB")
     token = _LIMIT.set(int(gigabytes * 1e9))
     try:
         yield

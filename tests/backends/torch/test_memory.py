@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 import vercomp
+from vercomp.backends.torch.files import core_files
 from vercomp.backends.torch.memory import import_package, shared_files
 from vercomp.compiled import CompiledNetwork, load_package
 from vercomp.core import errors, inputs, network
@@ -29,8 +29,17 @@ def compiled() -> CompiledNetwork:
     return vercomp.compile(model, (5,))
 
 
-def runtime_of(package: ModuleType, name: str) -> ModuleType:
-    return sys.modules[f"{package.__name__}.runtime.{name}"]
+def core_module(package: ModuleType, path: str) -> ModuleType:
+    """What a package runs on in the place of a file of the core."""
+    return sys.modules[f"{package.__name__}.{path.removesuffix('.py').replace('/', '.')}"]
+
+
+def core_files_of(package: CompiledNetwork) -> set[str]:
+    return {
+        path
+        for path in package.files
+        if path.startswith("core/") and not path.endswith("__init__.py")
+    }
 
 
 def changed(package: CompiledNetwork, *paths: str) -> dict[str, bytes]:
@@ -57,44 +66,40 @@ def test_types_are_one_after_compiling_and_after_loading(
     assert network.__spec__.name == "vercomp.core.network"
 
 
-def test_every_runtime_file_of_a_fresh_package_is_shared(compiled: CompiledNetwork) -> None:
-    files = {Path(path).stem for path in compiled.files if path.startswith("runtime/")}
-    assert shared_files(compiled.files) == files - {"__init__"}
+def test_every_core_file_of_a_fresh_package_is_shared(compiled: CompiledNetwork) -> None:
+    assert shared_files(compiled.files) == core_files_of(compiled)
 
 
-@pytest.mark.parametrize("name", ["inputs", "norms", "outward", "certify"])
+@pytest.mark.parametrize(
+    "name", ["inputs", "norms/bounds", "arithmetic/outward", "methods/certify", "walk"]
+)
 def test_a_module_that_differs_is_the_packages_own_and_so_is_what_imports_it(
     compiled: CompiledNetwork, name: str
 ) -> None:
-    files = changed(compiled, f"runtime/{name}.py")
+    path = f"core/{name}.py"
+    files = changed(compiled, path)
     shared = shared_files(files)
-    assert name not in shared
-    for path in (path for path in files if path.startswith("runtime/")):
-        tree = ast.parse(files[path])
-        froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 1]
-        read = {a.name for n in froms if not n.module for a in n.names} | {
-            n.module for n in froms if n.module
-        }
-        if Path(path).stem in shared:
-            assert read <= shared, path
+    assert path not in shared
+    for other in shared:
+        assert core_files(files[other].decode(), tuple(other.split("/")[:-1])) <= shared, other
     package = import_package(files)
-    for module in shared:
-        assert runtime_of(package, module) is sys.modules[f"vercomp.core.{module}"]
-    own = runtime_of(package, name)
-    assert own.__name__ == f"{package.__name__}.runtime.{name}"
-    assert own is not sys.modules[f"vercomp.core.{name}"]
+    for other in shared:
+        dotted = other.removesuffix(".py").replace("/", ".")
+        assert core_module(package, other) is sys.modules[f"vercomp.{dotted}"]
+    own = core_module(package, path)
+    assert own.__name__.startswith(package.__name__)
 
 
 def test_what_an_older_package_refuses_is_still_vercomps(compiled: CompiledNetwork) -> None:
     for paths in (
-        ["runtime/inputs.py"],
-        ["runtime/errors.py"],
-        ["runtime/errors.py", "runtime/inputs.py", "runtime/pairs.py"],
+        ["core/inputs.py"],
+        ["core/errors.py"],
+        ["core/errors.py", "core/inputs.py", "core/methods/pairs.py"],
     ):
         package = import_package(changed(compiled, *paths))
-        assert runtime_of(package, "errors") is errors
-        own = runtime_of(package, "inputs"), runtime_of(package, "certify")
-        assert (own != (inputs, certify)) == ("runtime/inputs.py" in paths)
+        assert core_module(package, "core/errors.py") is errors
+        own = core_module(package, "core/inputs.py") is not inputs
+        assert own == ("core/inputs.py" in paths)
         net = package.Network()
         with pytest.raises(vercomp.VercompError, match="inputs must have the shape"):
             net.certify(X[:, :4], Y)
@@ -106,7 +111,7 @@ def test_a_package_alone_stands_on_its_own_errors(
     compiled.save(tmp_path / "alone")
     code = (
         "import sys, torch, alone\n"
-        "from alone.runtime.errors import InputError, VercompError\n"
+        "from alone.core.errors import InputError, VercompError\n"
         "try:\n    alone.certify(torch.zeros(2, 4), torch.tensor([0, 1]))\n"
         "except VercompError as error:\n    assert type(error) is InputError\n"
         "else:\n    raise SystemExit('accepted')\n"

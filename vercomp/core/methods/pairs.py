@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..linearization import Linearization
 from ..memory import working_set
 
@@ -210,6 +211,6 @@ def chunks(margins: Margins, inputs: int, targets: int, chunk: int | None) -> It
         pair += 8 * margins.bytes_per_input()
         chunk = max(1, working_set(margins.where.device) // (pair * max(targets, 1)))
     elif chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
+        raise InputError(f"chunk must be at least 1, got {chunk}")
     for start in range(0, max(inputs, 1), chunk):
         yield slice(start, min(start + chunk, inputs))

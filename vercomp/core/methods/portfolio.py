@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from ..errors import UnanswerableError
+from ..errors import InputError, UnanswerableError
 from ..inputs import check_radius
 from ..network import VerifiedNetwork
 from ..regions.ball_kind import ball_kind
@@ -86,13 +86,14 @@ def certify(
         chunk: Inputs solved at once; by default what fits into the memory that is free.
 
     Raises:
-        TypeError: Inputs that are not float32 or float64, labels or targets that are not integers.
-        ValueError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
-            positive, ``decide`` without a radius, a norm or a method that does not exist.
+        InputTypeError: Inputs that are not float32 or float64, labels or targets that are not integers.
+        InputError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
+            positive, ``decide`` without a radius, a norm that does not exist.
+        UnanswerableError: A method that the network does not have, or none that can answer.
     """
     asked = None if radius is None else check_radius(radius)
     if decide and asked is None:
-        raise ValueError("decide needs a radius to decide about")
+        raise InputError("decide needs a radius to decide about")
     kind = ball_kind(norm)
     question = Question(x, y, kind, box, targets, asked, decide, evaluations, chunk)
     first, *others = chosen(network, methods)
@@ -131,8 +132,9 @@ def bound(
         (B, R) in float64; −∞ where nothing is proved.
 
     Raises:
-        TypeError: C or d that hold no floating-point numbers.
-        ValueError: A wrong shape, NaN or infinity, or a method that does not exist.
+        InputTypeError: C or d that hold no floating-point numbers.
+        InputError: A wrong shape, NaN or infinity.
+        UnanswerableError: A method that the network does not have.
     """
     specification = Specification.of(coefficients, offsets)
     region, specification = region.to(network.device), specification.to(network.device)
@@ -167,20 +169,20 @@ def _check_box(question: Question) -> None:
     outside = ~((question.x >= low) & (question.x <= high)).reshape(len(question.x), -1).all(1)
     if bool(outside.any()):
         row = int(outside.nonzero()[0])
-        raise ValueError(f"input {row} lies outside of the box, where nothing is asked about it")
+        raise InputError(f"input {row} lies outside of the box, where nothing is asked about it")
 
 
 def _check_shapes(network: VerifiedNetwork, region: Region, specification: Specification) -> None:
     if region.shape != tuple(network.input_shape):
-        raise ValueError(
+        raise InputError(
             f"the region's inputs have the shape {region.shape}, the network's "
             f"{tuple(network.input_shape)}"
         )
     outputs = specification.coefficients.shape[-1]
     if outputs != network.classes:
-        raise ValueError(f"C has {outputs} columns, and the network {network.classes} outputs")
+        raise InputError(f"C has {outputs} columns, and the network {network.classes} outputs")
     if specification.batched and len(specification.coefficients) != len(region):
-        raise ValueError(
+        raise InputError(
             f"C is for {len(specification.coefficients)} inputs, and the region for {len(region)}"
         )
 
