@@ -210,12 +210,21 @@ def test_importing_vercomp_does_not_import_torch() -> None:
 
 def test_public_names() -> None:
     assert vercomp.__all__ == [
+        "Analysis",
+        "Attacks",
+        "Ball",
+        "Box",
+        "Certificates",
         "CompiledNetwork",
+        "Region",
+        "Regularizer",
+        "Specification",
         "VercompError",
         "compile",
         "define_activation",
         "load_package",
         "register",
+        "register_ball",
         "regularizer",
     ]
     for name in vercomp.__all__:

@@ -14,28 +14,54 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vercomp.activations import define_activation
     from vercomp.compiled import CompiledNetwork, load_package
+    from vercomp.core.methods.attack import Attacks
+    from vercomp.core.methods.certificates import Certificates
+    from vercomp.core.regions.ball_kind import register_ball
+    from vercomp.core.regions.constructors import Ball, Box
+    from vercomp.core.regions.region import Region
+    from vercomp.core.regularizer import Regularizer
+    from vercomp.core.specifications import Specification
     from vercomp.driver import compile  # noqa: A004
     from vercomp.errors import VercompError
     from vercomp.live import regularizer
     from vercomp.registry import register
+    from vercomp.results.analysis import Analysis
 
 _HOMES = {
+    "Analysis": "vercomp.results.analysis",
+    "Attacks": "vercomp.core.methods.attack",
+    "Ball": "vercomp.core.regions.constructors",
+    "Box": "vercomp.core.regions.constructors",
+    "Certificates": "vercomp.core.methods.certificates",
     "CompiledNetwork": "vercomp.compiled",
+    "Region": "vercomp.core.regions.region",
+    "Regularizer": "vercomp.core.regularizer",
+    "Specification": "vercomp.core.specifications",
     "VercompError": "vercomp.errors",
     "compile": "vercomp.driver",
     "define_activation": "vercomp.activations",
     "load_package": "vercomp.compiled",
     "register": "vercomp.registry",
+    "register_ball": "vercomp.core.regions.ball_kind",
     "regularizer": "vercomp.live",
 }
 
 __all__ = [
+    "Analysis",
+    "Attacks",
+    "Ball",
+    "Box",
+    "Certificates",
     "CompiledNetwork",
+    "Region",
+    "Regularizer",
+    "Specification",
     "VercompError",
     "compile",
     "define_activation",
     "load_package",
     "register",
+    "register_ball",
     "regularizer",
 ]
 

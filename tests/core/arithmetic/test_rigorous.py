@@ -299,7 +299,7 @@ def test_products_that_underflow_are_not_zero() -> None:
 def test_many_rows_go_through_an_operator_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     interval = Interval(random(19, 7, 6), random(19, 7, 6) + 0.5)
     whole = OPS.adjoint(CONVOLUTION, interval)
-    monkeypatch.setattr("vercomp.core.arithmetic.rigorous._BLOCK_ENTRIES", 16)
+    monkeypatch.setattr("vercomp.core.arithmetic.enclosures._BLOCK_ENTRIES", 16)
     parts = OPS.adjoint(CONVOLUTION, interval)
     assert torch.allclose(whole.lower, parts.lower)
     assert torch.allclose(whole.upper, parts.upper)

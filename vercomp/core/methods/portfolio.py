@@ -86,7 +86,8 @@ def certify(
         chunk: Inputs solved at once; by default what fits into the memory that is free.
 
     Raises:
-        InputTypeError: Inputs that are not float32 or float64, labels or targets that are not integers.
+        InputTypeError: Inputs that are not float32 or float64, labels or targets that are not
+            integers.
         InputError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
             positive, ``decide`` without a radius, a norm that does not exist.
         UnanswerableError: A method that the network does not have, or none that can answer.
