@@ -36,8 +36,8 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "maps.convolution": ("Convolution",),
     "maps.monomials": ("Diagonal", "Monomial"),
     "maps.operators": ("Dense",),
-    "pieces": ("Pieces", "Turn"),
     "maps.sums": ("SideBySide", "Sum", "Transposed"),
+    "pieces": ("Pieces", "Turn"),
 }
 """What a file imports where it uses it, by the module that it comes from."""
 
