@@ -65,6 +65,21 @@ def test_what_holds_no_activation_has_no_plan(expression):
     assert elementwise.decompose(expression, MATCHER) is None
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        sympy.Max(X, sympy.Rational(1, 3)),
+        sympy.Min(X, -2),
+        sympy.Min(X, 0),
+        3 - sympy.Max(2 * X, 5) / 7,
+        sympy.Min(sympy.tanh(X), sympy.Rational(1, 2)),
+    ],
+)
+def test_a_bound_from_one_side_is_a_relu(expression):
+    plan = elementwise.decompose(expression, MATCHER)
+    assert torch.allclose(run(plan, POINTS), elementwise.evaluate(expression, POINTS))
+
+
 def test_numbers_are_exact():
     assert elementwise.number(0.1) == sympy.Rational(3602879701896397, 36028797018963968)
     assert elementwise.number(float("-inf")) == -sympy.oo

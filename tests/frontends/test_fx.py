@@ -118,6 +118,40 @@ def test_a_spelled_out_activation_is_one_node_named_after_it(name, function):
     assert last.function.name == function
 
 
+KINKED = {
+    "relu": F.relu,
+    "abs": torch.abs,
+    "leaky_relu(slope=0.2)": lambda x: F.leaky_relu(x, 0.2),
+    "leaky_relu(slope=0.25)": nn.PReLU(),
+    "relu6": F.relu6,
+    "hardtanh": F.hardtanh,
+    "hardtanh(upper=0.5)": lambda x: x.clamp(-1, 0.5),
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+}
+HINGES = {
+    "clamp from below": lambda x: x.clamp(min=-1.5),
+    "clamp from above": lambda x: x.clamp_max(0.25),
+    "clamp to negative": lambda x: x.clamp(max=0.0),
+    "maximum with a number": lambda x: torch.maximum(x, torch.tensor(0.5)),
+    "minimum with a number": lambda x: torch.minimum(2 * x, torch.tensor(0.5)),
+    "a multiple": lambda x: 1 - F.relu(3 * x + 1),
+    "x + |x|": lambda x: x + x.abs(),
+}
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_activations_without_a_second_derivative_are_nodes_like_others(name):
+    graph = merged(Net(KINKED[name]), (4,))
+    assert [str(node.function) for node in graph.activations()] == [name]
+
+
+@pytest.mark.parametrize("name", HINGES)
+def test_a_bound_from_one_side_is_a_relu_of_an_affine_part(name):
+    graph = merged(Net(HINGES[name]), (4,))
+    assert [str(node.function) for node in graph.activations()] == ["relu"]
+
+
 def test_the_text_of_a_sequential():
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3), nn.LogSoftmax(1)

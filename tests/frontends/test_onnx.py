@@ -136,6 +136,16 @@ SPELLED = {
     "gelu": ([node("Gelu", ["h"], ["a"])], {}),
     "gelu_tanh": ([node("Gelu", ["h"], ["a"], approximate="tanh")], {}),
     "relu": ([node("Relu", ["h"], ["a"])], {}),
+    "abs": ([node("Abs", ["h"], ["a"])], {}),
+    "leaky_relu": ([node("LeakyRelu", ["h"], ["a"], alpha=0.1)], {}),
+    "leaky_relu ": ([node("PRelu", ["h", "slope"], ["a"])], {"slope": one([0.25])}),
+    "hardtanh": ([node("Clip", ["h", "low", "high"], ["a"])], {"low": one(-2), "high": one(3)}),
+    "relu ": ([node("Clip", ["h", "low"], ["a"])], {"low": one(-0.5)}),
+    "relu  ": ([node("Clip", ["h", "", "high"], ["a"])], {"high": one(1.5)}),
+    "relu   ": ([node("Max", ["h", "low"], ["a"])], {"low": one(0.5)}),
+    "hardtanh ": ([node("HardSigmoid", ["h"], ["a"])], {}),
+    "hardtanh  ": ([node("HardSigmoid", ["h"], ["a"], alpha=1 / 6, beta=0.5)], {}),
+    "hardswish": ([node("HardSwish", ["h"], ["a"])], {}),
     "silu": ([node("Sigmoid", ["h"], ["s"]), node("Mul", ["h", "s"], ["a"])], {}),
     "gelu ": (
         [

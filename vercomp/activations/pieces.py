@@ -2,8 +2,8 @@
 
 Every branch of the formula is smooth. The signs of σ‴ on it, found once, give the pieces of σ″, and
 those give the pieces of σ′ and of σ (:mod:`vercomp.activations.signs`). Between branches, a
-breakpoint is a turn if the function jumps there or changes its direction. What is not proved is
-refused.
+breakpoint is a turn if the function jumps there or changes its direction (a pause is one). What is
+not proved is refused.
 """
 
 from __future__ import annotations
@@ -136,10 +136,10 @@ def _joined(
     for index, (f, found) in enumerate(zip(functions, signs, strict=True)):
         first = found.signs[0]
         turn = _between(functions[index - 1], f) if index else None
-        if turn is not None and turn.right is None and directions[-1] * first >= 0:
-            directions[-1] = directions[-1] or first
-        else:
-            turns += [] if turn is None else [turn]
+        if turn is None:
+            directions.append(first)
+        elif turn.right is not None or directions[-1] != first:
+            turns.append(turn)
             directions.append(first)
         for zero, direction in zip(found.zeros, found.signs[1:], strict=True):
             turns.append(Turn(zero, _value(f, *zero, bounds)))

@@ -70,6 +70,8 @@ def _fit_alpha(f: Samples) -> tuple[Any, ...]:
 
 
 def _fit_selu(f: Samples) -> tuple[Any, ...]:
+    if f(_FAR) == 0:
+        raise ValueError("a multiple of a ReLU is no SELU")
     return -f(_FAR) / f(1), f(1)
 
 

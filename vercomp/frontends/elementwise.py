@@ -189,7 +189,8 @@ def decompose(expression: sympy.Expr, table: Matcher) -> Plan | None:
     """Activations of the table and affine arithmetic that compute the expression, or None.
 
     Tried in this order: affine; one activation; an affine part around something; a sum of things;
-    something of an activation (the innermost first); something of an affine part.
+    a maximum or minimum with a number; something of an activation (the innermost first); something
+    of an affine part.
     """
     if not isinstance(expression, sympy.Expr) or not expression.has(X):
         return None
@@ -197,6 +198,7 @@ def decompose(expression: sympy.Expr, table: Matcher) -> Plan | None:
         simple(expression, table)
         or _outer_affine(expression, table)
         or _sum(expression, table)
+        or _hinge(expression, table)
         or _of_activation(expression, table)
         or _of_affine(expression, table)
     )
@@ -231,6 +233,18 @@ def _sum(expression: sympy.Expr, table: Matcher) -> Plan | None:
         else:
             terms.append((sympy.Integer(1), plan))
     return Combination(tuple(terms), offset)
+
+
+def _hinge(expression: sympy.Expr, table: Matcher) -> Plan | None:
+    """max(u, c) = c + max(u − c, 0) and min(u, c) = c − max(c − u, 0), for a number c."""
+    if not isinstance(expression, sympy.Max | sympy.Min):
+        return None
+    bound, rest = expression.args[0], expression.func(*expression.args[1:])
+    sign = 1 if isinstance(expression, sympy.Max) else -1
+    if not bound.is_number or (bound, sign) == (0, 1):
+        return None
+    plan = decompose(sympy.Max(sign * (rest - bound), 0), table)
+    return None if plan is None else Combination(((sympy.Integer(sign), plan),), bound)
 
 
 def _of_activation(expression: sympy.Expr, table: Matcher) -> Plan | None:
