@@ -91,7 +91,7 @@ def region(case: Case, rows: int = 3) -> Region:
     if "slab" in case.parts:
         direction = normal(rows, case.size) * torch.tensor([[1e-3], [1.0], [1e3]])
         position = (direction * offset).sum(1)
-        half = 0.1 * (direction * width).norm(dim=1)
+        half = 0.1 * case.radius * (direction if scales is None else direction * scales).norm(dim=1)
         low, high = position - half, position + half
         low[0], high[1] = -torch.inf, torch.inf
         slab = direction, low, high

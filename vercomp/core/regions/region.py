@@ -20,7 +20,7 @@ from ..arithmetic.outward import SMALLEST, UNIT_ROUNDOFF, down, times_up
 from ..refusals import invalid
 from .ball_kind import BallKind
 from .bound import lower_bound
-from .checks import checked, rows_of
+from .checks import checked, radius_of, rows_of
 from .geometry import Geometry, Slab, geometry
 from .rounding import add_down, add_up, distance_up, divide_up, norm2_up, sum_up
 from .search import solve
@@ -151,12 +151,12 @@ class Region:
             inside &= ((low <= points) & (points <= high)).all(-1)
         if self.slab is not None:
             direction, low, high = (part[:, None] for part in self.slab)
-            products = direction * (points - center)
+            offset = points - center
+            products = direction * offset
             size = sum_up(products.abs())
-            slack = (
-                4.0 * (points.shape[-1] + 4) * UNIT_ROUNDOFF * size
-                + 2.0 * points.shape[-1] * SMALLEST
-            )
+            slack = 4.0 * (points.shape[-1] + 4) * UNIT_ROUNDOFF * size + 2.0 * SMALLEST * (
+                offset != 0.0
+            ).sum(-1)
             position = products.sum(-1)
             inside &= (add_down(position, -slack) >= low) & (add_up(position, slack) <= high)
         return inside[:, 0] if single else inside
@@ -230,7 +230,7 @@ class Region:
         """
         if self.radius.isinf().any():
             raise invalid("a box has no radius to change")
-        return checked(replace(self, radius=rows_of("radius", radius, self.center)))
+        return checked(replace(self, radius=radius_of(radius, self.center)))
 
     def split(
         self, at: float | Tensor | None = None, coordinate: int | Tensor | None = None
