@@ -90,7 +90,7 @@ def test_refused_boxes() -> None:
 
 def test_parts_that_only_meet_are_no_fault() -> None:
     for p in (1, 2, "inf"):
-        touching = Ball(X, 0.1, p, box=(torch.tensor([0.1, 0.0]).double(), 1.0))
+        touching = Ball(X, 0.1, p, box=(torch.tensor([0.1, 0.0], dtype=torch.float64), 1.0))
         g = torch.ones(3, 1, 2)
         assert (touching.minimum(g) <= 0.1 + 1e-12).all()
         Ball(X, 0.5, p, slab=(torch.tensor([1.0, 0.0]), 0.5, math.inf))

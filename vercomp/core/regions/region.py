@@ -31,6 +31,9 @@ _BLOCK_ENTRIES = 2**18
 _INWARD = (0.0, 2.0**-48, 2.0**-40, 2.0**-30, 2.0**-20, 2.0**-10)
 """Shares by which a region is drawn inward, in turn, until a point in it is proved a member."""
 
+_FAR = 1e60
+"""A point further away than so many extents of the region is moved nearer before projecting it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Region:
@@ -192,6 +195,9 @@ class Region:
 
         def nearest(region: Geometry, offset: Tensor) -> Tensor:
             offset = offset / region.unit[:, None]
+            # From very far away only the direction counts, and its square must not overflow.
+            size = offset.abs().amax(-1, keepdim=True)
+            offset = offset * torch.clamp(_FAR / size, max=1.0)
             if region.scales is None:
                 return solve(region, -offset, offset.new_ones(1)).point
             return solve(region, -region.scales * offset, region.scales.square()).point

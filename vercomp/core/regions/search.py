@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .geometry import Geometry
 
-_SMOOTH_STEPS = 24
+_SMOOTH_STEPS = 18
 _STEPS = 44
 _LOG_RANGE = 40.0
 """Multipliers are sought within e^±40 of their natural scale."""
@@ -95,7 +95,7 @@ def _slab_bracket(
     if rho is not None:
         steepest = steepest + rho * torch.maximum(region.lower.abs(), region.upper.abs())
     center = steepest.amax(-1).clamp_min(1e-200).log()
-    return _root(excess, center - _LOG_RANGE, center + _LOG_RANGE, region.kind.smooth)
+    return _root(excess, center - _LOG_RANGE, center + _LOG_RANGE, _is_smooth(region, rho))
 
 
 def _in_ball_and_box(
@@ -138,8 +138,13 @@ def _ball_bracket(
     def excess(log: Tensor) -> Tensor:
         return (kind.norm(at(log.exp())) / radius).log()
 
-    bracket = _root(excess, scale - _LOG_RANGE, high, kind.smooth)
+    bracket = _root(excess, scale - _LOG_RANGE, high, _is_smooth(region, rho))
     return bracket[0].exp(), bracket[1].exp()
+
+
+def _is_smooth(region: Geometry, rho: Tensor | None) -> bool:
+    """Whether minimisers are continuous in the multipliers, as those of distances are."""
+    return region.kind.smooth or rho is not None
 
 
 def _root(
