@@ -122,5 +122,7 @@ def test_a_radius_for_each_feature() -> None:
 def test_splits_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="split along a coordinate: name one"):
         Ball(X, 1.0).split()
-    with pytest.raises(ValueError, match="box of row 0 is empty"):
+    with pytest.raises(ValueError, match="place of the cut of row 0 lies outside the region"):
         Ball(X, 1.0).split(at=2.0, coordinate=0)
+    with pytest.raises(ValueError, match="place of the cut of row 0 lies outside the slab"):
+        Ball(X, 1.0, slab=(X + 1, 0.0, 1.0)).split(at=1.5)

@@ -20,7 +20,7 @@ from ..arithmetic.outward import SMALLEST, UNIT_ROUNDOFF, down, times_up
 from ..refusals import invalid
 from .ball_kind import BallKind
 from .bound import lower_bound
-from .checks import checked, radius_of, rows_of
+from .checks import checked, radius_of, refuse, rows_of
 from .geometry import Geometry, Slab, geometry
 from .rounding import add_down, add_up, distance_up, divide_up, norm2_up, sum_up
 from .search import solve
@@ -243,6 +243,9 @@ class Region:
     ) -> tuple[Region, Region]:
         """Two regions that cover this one and meet in a plane, cut at the same float64 number.
 
+        A part may be empty where the other parts of the region leave nothing of it. That is no
+        fault here: what is proved of it holds all the same.
+
         Args:
             at: Where to cut, a number or (B,): a value of the coordinate, or of u·(x − x₀). The
                 middle of the region's extent if None.
@@ -250,7 +253,7 @@ class Region:
                 direction if None.
 
         Raises:
-            ValueError: No slab and no coordinate, or a part that is empty.
+            ValueError: No slab and no coordinate, or a cut outside the enclosing box or the slab.
         """
         if coordinate is None:
             if self.slab is None:
@@ -258,19 +261,20 @@ class Region:
             direction, low, high = self.slab
             if at is None:
                 ends = self.minimum(torch.stack([direction, -direction], 1))
-                at = 0.5 * (ends[:, 0] - ends[:, 1])
+                at = torch.clamp(0.5 * (ends[:, 0] - ends[:, 1]), low, high)
             cut = rows_of("place of the cut", at, self.center)
-            slabs = Slab(direction, low, torch.minimum(cut, high)), Slab(direction, cut, high)
-            first, second = (replace(self, slab=slab) for slab in slabs)
-            return checked(first), checked(second)
+            refuse(~((low <= cut) & (cut <= high)), "place of the cut", "lies outside the slab")
+            slabs = Slab(direction, low, cut), Slab(direction, cut, high)
+            return replace(self, slab=slabs[0]), replace(self, slab=slabs[1])
         index = torch.as_tensor(coordinate, device=self.center.device).expand(len(self))[:, None]
         lower, upper = self.interval()
-        if at is None:
-            at = 0.5 * (lower + upper).gather(1, index)[:, 0]
-        cut = rows_of("place of the cut", at, self.center)[:, None]
-        first = replace(self, box=(lower, upper.scatter(1, index, cut)))
-        second = replace(self, box=(lower.scatter(1, index, cut), upper))
-        return checked(first), checked(second)
+        ends = torch.cat([lower.gather(1, index), upper.gather(1, index)], 1)
+        cut = rows_of("place of the cut", ends.mean(1) if at is None else at, self.center)
+        within = (ends[:, 0] <= cut) & (cut <= ends[:, 1])
+        refuse(~within, "place of the cut", "lies outside the region")
+        below = lower, upper.scatter(1, index, cut[:, None])
+        above = lower.scatter(1, index, cut[:, None]), upper
+        return replace(self, box=below), replace(self, box=above)
 
     def rows(self, index: Tensor | slice) -> Region:
         """The regions of some rows."""
