@@ -36,18 +36,13 @@ class Case(NamedTuple):
 
 
 CASES = [Case(*key) for key in itertools.product(KINDS, PARTS, DIMENSIONS)]
-CASES += [Case(k, parts, 5, scaled=True, seed=s) for k in KINDS for parts in PARTS for s in (1, 2)]
-CASES += [
-    Case(k, parts, 4, outside=True, seed=s)
-    for k in KINDS
-    for parts in ("box", "box+slab")
-    for s in (3, 4)
-]
+CASES += [Case(k, parts, 5, scaled=True, seed=1) for k in KINDS for parts in PARTS]
+CASES += [Case(k, parts, 4, outside=True, seed=3) for k in KINDS for parts in ("box", "box+slab")]
 CASES += [
     Case(k, parts, 3, radius=r)
     for k in KINDS
     for parts in PARTS
-    for r in (0.0, 1e-300, 1e-9, 1e9, 1e200)
+    for r in (0.0, 1e-300, 1e-9, 1e200)
 ]
 LARGE = [Case(k, parts, 784, seed=7) for k in KINDS for parts in PARTS]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -91,7 +86,7 @@ def region(case: Case, rows: int = 3) -> Region:
     if "slab" in case.parts:
         direction = normal(rows, case.size) * torch.tensor([[1e-3], [1.0], [1e3]])
         position = (direction * offset).sum(1)
-        half = 0.1 * (direction * width).norm(dim=1)
+        half = 0.1 * case.radius * (direction if scales is None else direction * scales).norm(dim=1)
         low, high = position - half, position + half
         low[0], high[1] = -torch.inf, torch.inf
         slab = direction, low, high

@@ -85,6 +85,18 @@ def rows_of(name: str, value: float | Tensor, center: Tensor) -> Tensor:
     return tensor.expand(len(center)).clone()
 
 
+def radius_of(radius: float | Tensor, center: Tensor) -> Tensor:
+    """The radius of each row, (B,).
+
+    Raises:
+        TypeError: Neither a number nor a tensor.
+        ValueError: A wrong shape, or a radius that is negative, infinite or NaN.
+    """
+    size = rows_of("radius", radius, center)
+    refuse(~(torch.isfinite(size) & (size >= 0.0)), "radius", "must be nonnegative and finite")
+    return size
+
+
 def refuse(rows: Tensor, name: str, reason: str) -> None:
     """Refuse an argument for the first of the rows (B,) in which it is wrong."""
     if bool(rows.any()):

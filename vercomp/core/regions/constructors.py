@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..refusals import invalid, mistyped
 from .ball_kind import ball_kind
-from .checks import checked, refuse, rows_of
+from .checks import checked, radius_of, refuse, rows_of
 from .geometry import Slab
 from .region import Region
 
@@ -47,8 +47,7 @@ def Ball(  # noqa: N802
         low, high = (rows_of("ends of the slab", end, center) for end in slab[1:])
         cut = Slab(direction, low, high)
     weights = None if scales is None else _like("scales", scales, x)
-    size = rows_of("radius", radius, center)
-    refuse(~(torch.isfinite(size) & (size >= 0.0)), "radius", "must be nonnegative and finite")
+    size = radius_of(radius, center)
     return checked(Region(ball_kind(p), shape, center, size, limits, cut, weights))
 
 

@@ -20,7 +20,7 @@ from ..arithmetic.outward import SMALLEST, UNIT_ROUNDOFF, down, times_up
 from ..refusals import invalid
 from .ball_kind import BallKind
 from .bound import lower_bound
-from .checks import checked, rows_of
+from .checks import checked, radius_of, refuse, rows_of
 from .geometry import Geometry, Slab, geometry
 from .rounding import add_down, add_up, distance_up, divide_up, norm2_up, sum_up
 from .search import solve
@@ -30,6 +30,9 @@ _BLOCK_ENTRIES = 2**18
 
 _INWARD = (0.0, 2.0**-48, 2.0**-40, 2.0**-30, 2.0**-20, 2.0**-10)
 """Shares by which a region is drawn inward, in turn, until a point in it is proved a member."""
+
+_FAR = 1e60
+"""A point further away than so many extents of the region is moved nearer before projecting it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,12 +154,12 @@ class Region:
             inside &= ((low <= points) & (points <= high)).all(-1)
         if self.slab is not None:
             direction, low, high = (part[:, None] for part in self.slab)
-            products = direction * (points - center)
+            offset = points - center
+            products = direction * offset
             size = sum_up(products.abs())
-            slack = (
-                4.0 * (points.shape[-1] + 4) * UNIT_ROUNDOFF * size
-                + 2.0 * points.shape[-1] * SMALLEST
-            )
+            slack = 4.0 * (points.shape[-1] + 4) * UNIT_ROUNDOFF * size + 2.0 * SMALLEST * (
+                offset != 0.0
+            ).sum(-1)
             position = products.sum(-1)
             inside &= (add_down(position, -slack) >= low) & (add_up(position, slack) <= high)
         return inside[:, 0] if single else inside
@@ -192,6 +195,9 @@ class Region:
 
         def nearest(region: Geometry, offset: Tensor) -> Tensor:
             offset = offset / region.unit[:, None]
+            # From very far away only the direction counts, and its square must not overflow.
+            size = offset.abs().amax(-1, keepdim=True)
+            offset = offset * torch.clamp(_FAR / size, max=1.0)
             if region.scales is None:
                 return solve(region, -offset, offset.new_ones(1)).point
             return solve(region, -region.scales * offset, region.scales.square()).point
@@ -230,12 +236,15 @@ class Region:
         """
         if self.radius.isinf().any():
             raise invalid("a box has no radius to change")
-        return checked(replace(self, radius=rows_of("radius", radius, self.center)))
+        return checked(replace(self, radius=radius_of(radius, self.center)))
 
     def split(
         self, at: float | Tensor | None = None, coordinate: int | Tensor | None = None
     ) -> tuple[Region, Region]:
         """Two regions that cover this one and meet in a plane, cut at the same float64 number.
+
+        A part may be empty where the other parts of the region leave nothing of it. That is no
+        fault here: what is proved of it holds all the same.
 
         Args:
             at: Where to cut, a number or (B,): a value of the coordinate, or of u·(x − x₀). The
@@ -244,7 +253,7 @@ class Region:
                 direction if None.
 
         Raises:
-            ValueError: No slab and no coordinate, or a part that is empty.
+            ValueError: No slab and no coordinate, or a cut outside the enclosing box or the slab.
         """
         if coordinate is None:
             if self.slab is None:
@@ -252,19 +261,20 @@ class Region:
             direction, low, high = self.slab
             if at is None:
                 ends = self.minimum(torch.stack([direction, -direction], 1))
-                at = 0.5 * (ends[:, 0] - ends[:, 1])
+                at = torch.clamp(0.5 * (ends[:, 0] - ends[:, 1]), low, high)
             cut = rows_of("place of the cut", at, self.center)
-            slabs = Slab(direction, low, torch.minimum(cut, high)), Slab(direction, cut, high)
-            first, second = (replace(self, slab=slab) for slab in slabs)
-            return checked(first), checked(second)
+            refuse(~((low <= cut) & (cut <= high)), "place of the cut", "lies outside the slab")
+            slabs = Slab(direction, low, cut), Slab(direction, cut, high)
+            return replace(self, slab=slabs[0]), replace(self, slab=slabs[1])
         index = torch.as_tensor(coordinate, device=self.center.device).expand(len(self))[:, None]
         lower, upper = self.interval()
-        if at is None:
-            at = 0.5 * (lower + upper).gather(1, index)[:, 0]
-        cut = rows_of("place of the cut", at, self.center)[:, None]
-        first = replace(self, box=(lower, upper.scatter(1, index, cut)))
-        second = replace(self, box=(lower.scatter(1, index, cut), upper))
-        return checked(first), checked(second)
+        ends = torch.cat([lower.gather(1, index), upper.gather(1, index)], 1)
+        cut = rows_of("place of the cut", ends.mean(1) if at is None else at, self.center)
+        within = (ends[:, 0] <= cut) & (cut <= ends[:, 1])
+        refuse(~within, "place of the cut", "lies outside the region")
+        below = lower, upper.scatter(1, index, cut[:, None])
+        above = lower.scatter(1, index, cut[:, None]), upper
+        return replace(self, box=below), replace(self, box=above)
 
     def rows(self, index: Tensor | slice) -> Region:
         """The regions of some rows."""

@@ -17,8 +17,12 @@ from torch import Tensor
 
 from .geometry import Geometry
 
-_SMOOTH_STEPS = 24
+_SMOOTH_STEPS = 18
+"""Steps to find a multiplier on which the minimiser depends continuously."""
+
 _STEPS = 44
+"""Steps to find a multiplier at which the minimiser may jump."""
+
 _LOG_RANGE = 40.0
 """Multipliers are sought within e^±40 of their natural scale."""
 
@@ -95,7 +99,10 @@ def _slab_bracket(
     if rho is not None:
         steepest = steepest + rho * torch.maximum(region.lower.abs(), region.upper.abs())
     center = steepest.amax(-1).clamp_min(1e-200).log()
-    return _root(excess, center - _LOG_RANGE, center + _LOG_RANGE, region.kind.smooth)
+    # A linear function's minimiser may jump along a flat face even where the ball is round.
+    steps = _STEPS if rho is None else _SMOOTH_STEPS
+    smooth = region.kind.smooth or rho is not None
+    return _root(excess, center - _LOG_RANGE, center + _LOG_RANGE, steps, smooth)
 
 
 def _in_ball_and_box(
@@ -138,18 +145,20 @@ def _ball_bracket(
     def excess(log: Tensor) -> Tensor:
         return (kind.norm(at(log.exp())) / radius).log()
 
-    bracket = _root(excess, scale - _LOG_RANGE, high, kind.smooth)
+    smooth = kind.smooth or rho is not None
+    steps = _SMOOTH_STEPS if smooth else _STEPS
+    bracket = _root(excess, scale - _LOG_RANGE, high, steps, smooth)
     return bracket[0].exp(), bracket[1].exp()
 
 
 def _root(
-    excess: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, smooth: bool
+    excess: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, steps: int, secants: bool
 ) -> tuple[Tensor, Tensor]:
     """A bracket of the root of a falling function, row by row: positive left, negative right."""
     at_left, at_right = torch.full_like(left, torch.nan), torch.full_like(left, torch.nan)
-    for step in range(_SMOOTH_STEPS if smooth else _STEPS):
+    for step in range(steps):
         middle = 0.5 * (left + right)
-        if smooth and step % 2:
+        if secants and step % 2:
             secant = left + (right - left) * (at_left / (at_left - at_right))
             middle = torch.where((secant > left) & (secant < right), secant, middle)
         value = excess(middle)
