@@ -20,6 +20,7 @@ from vercomp.activations.branch_and_bound import UnprovedError, enclosed_range
 from vercomp.activations.branches import Branch, branches
 from vercomp.activations.closed_form import exact_range, numeric
 from vercomp.activations.formula_text import formula_text
+from vercomp.activations.functions import in_terms_of_exp
 from vercomp.activations.singularities import check_smooth
 from vercomp.errors import UnboundedCurvatureError, UnsupportedError
 from vercomp.ir.activation import Activation, ActivationConstants, X
@@ -94,7 +95,8 @@ def jump_of(activation: Activation, parts: Sequence[Branch], order: int) -> str:
     pieces = [part.derivative(order) for part in parts]
     for left, right in pairwise(pieces):
         at = left.upper
-        jump = sympy.simplify(right.formula.subs(X, at) - left.formula.subs(X, at))
+        jump = right.formula.subs(X, at) - left.formula.subs(X, at)
+        jump = sympy.simplify(in_terms_of_exp(jump))
         if jump == 0:
             continue
         what = f"the {_ORDINAL[order]} of {activation}"

@@ -74,6 +74,12 @@ class SigmoidComplement(sympy.Function):  # type: ignore[misc]
     is_positive = True
 
 
+def in_terms_of_exp(expression: sympy.Expr) -> sympy.Expr:
+    """The same with every s and softplus spelled out, which sympy can simplify."""
+    spelled = expression.replace(Softplus, lambda u: sympy.log(1 + sympy.exp(u)))
+    return spelled.replace(Sigmoid, lambda u: 1 / (1 + sympy.exp(-u)))
+
+
 def without_cancellation(expression: sympy.Expr) -> sympy.Expr:
     """1 − s(u) and 1 − tanh²(u) replaced by forms that are accurate far out.
 

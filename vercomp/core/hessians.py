@@ -26,8 +26,9 @@ def margins_at(
     """
     check_inputs(network, x, y)
     check_labels("targets", t, network.classes, len(x))
-    used = network if x.dtype == network.dtype else network.in_double()[0]
-    flat = x.flatten(1).to(used.device, used.dtype)
+    own = x.dtype == network.dtype
+    used = network if own else network.in_double()[0]
+    flat = x.flatten(1).to(used.device, x.dtype if own else torch.float64)
     identity = torch.eye(used.classes, dtype=flat.dtype, device=flat.device)
     y, t = (labels.to(flat.device, torch.long) for labels in (y, t))
     return used, flat, identity[y] - identity[t]
