@@ -46,21 +46,24 @@ def lanczos(
     start = apply(start.expand(count, size))
     vector = start / start.norm(dim=1, keepdim=True).clamp_min(1e-300)
     previous = torch.zeros_like(vector)
-    diagonal, beside = [], [torch.zeros(count, dtype=torch.float64, device=like.device)]
-    for _ in range(min(steps, size)):
-        product = apply(vector) - previous * beside[-1][:, None]
-        overlap = torch.linalg.vecdot(vector, product, dim=1).real
-        diagonal.append(overlap)
-        product.sub_(vector * overlap[:, None])
+    steps = min(steps, size)
+    # Small tensors made in the loop would settle between the large ones that the operators free,
+    # and keep the allocator from using that memory again: each step would take more.
+    diagonal = torch.zeros(steps, count, dtype=torch.float64, device=like.device)
+    beside = torch.zeros(steps + 1, count, dtype=torch.float64, device=like.device)
+    for step in range(steps):
+        product = apply(vector) - previous * beside[step][:, None]
+        diagonal[step] = torch.linalg.vecdot(vector, product, dim=1).real
+        product.sub_(vector * diagonal[step][:, None])
         length = product.norm(dim=1)
         # Where the Krylov space is exhausted only noise is left: it must not be normalised.
-        spent = length <= _EXHAUSTED * torch.stack(diagonal).abs().amax(0)
-        beside.append(torch.where(spent, 0.0, length))
+        spent = length <= _EXHAUSTED * diagonal[: step + 1].abs().amax(0)
+        beside[step + 1] = torch.where(spent, 0.0, length)
         inverse = torch.where(spent, 0.0, 1.0 / length.clamp_min(1e-300))
         previous, vector = vector, product.mul_(inverse[:, None])
-    tridiagonal = torch.diag_embed(torch.stack(diagonal, 1))
-    if len(diagonal) > 1:
-        off = torch.stack(beside[1:-1], 1)
+    tridiagonal = torch.diag_embed(diagonal.T)
+    if steps > 1:
+        off = beside[1:-1].T
         tridiagonal = tridiagonal + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
     values, vectors = torch.linalg.eigh(torch.nan_to_num(tridiagonal))
     estimate, residual = values[:, -1], (beside[-1] * vectors[:, -1, -1]).abs()
