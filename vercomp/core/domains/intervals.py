@@ -18,8 +18,10 @@ from torch import Tensor
 
 from ..arithmetic.enclosures import image
 from ..arithmetic.operations import Interval
-from ..arithmetic.outward import down, times_up, up
+from ..arithmetic.outward import UNIT_ROUNDOFF, down, times_up, up
 from ..graph import Activate, Affine, Graph, Input, Term
+from ..maps.operators import Operator
+from ..regions.ball_kind import BallKind
 from ..regions.region import Region
 from ..walk import Domain, forward, rule
 
@@ -50,13 +52,19 @@ class RowNorms:
         key = (term.name, region.kind.name)
         if key not in self._found:
             m, n = term.map.shape
-            found = None
-            if m * n <= _MOST_ENTRIES and term.map.error == 0.0:
-                found = region.kind.dual_norm(term.map.materialise())
-                # What writing the rows out may round is far below this.
-                found = times_up(found, 1.0 + 1e-12)
-            self._found[key] = found
+            few = m * n <= _MOST_ENTRIES and term.map.error == 0.0
+            self._found[key] = _row_norms(term.map, region.kind) if few else None
         return self._found[key]
+
+
+def _row_norms(operator: Operator, kind: BallKind) -> Tensor:
+    """‖A_i‖_* of every row, rounded up: each entry that is written out is off by 4(n + 2)u |A|."""
+    n = operator.shape[1]
+    unit = torch.eye(n, dtype=torch.float64, device=operator.device)
+    rounding = 4.0 * (operator.fan_in + 2) * UNIT_ROUNDOFF
+    written = operator.apply(unit).T
+    absolute = operator.abs_apply(unit).T * (rounding * (1.0 + rounding)) + operator.underflow
+    return kind.dual_norm(up(written.abs() + up(absolute)))
 
 
 class Intervals(Domain[Interval]):
