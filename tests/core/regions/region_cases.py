@@ -44,6 +44,9 @@ CASES += [
     for parts in PARTS
     for r in (0.0, 1e-300, 1e-9, 1e200)
 ]
+# The fourth kind has no multiplier in closed form, so each of its cases takes long.
+CASES = [case for case in CASES if case.kind != "weighted-l2" or case.size != 6]
+CASES = [case for case in CASES if case.kind != "weighted-l2" or case.radius in (0.7, 1e-300)]
 LARGE = [Case(k, parts, 784, seed=7) for k in KINDS for parts in PARTS]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 

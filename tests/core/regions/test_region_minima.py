@@ -224,7 +224,7 @@ def test_errors_of_functions_are_paid_for(kind: str) -> None:
 def test_every_division_of_a_function_is_sound(case: Case) -> None:
     """Multipliers of any sign, and shares that no search would give."""
     balls, g = region(case), functions(case)[:, 0]
-    form = balls.geometry
+    form, points = balls.geometry, balls.argmin(g[:, None])[:, 0]
     generator = torch.Generator().manual_seed(case.seed)
     for size in (0.0, 1e-3, 1.0, 1e3):
         share = size * torch.randn(g.shape, dtype=torch.float64, generator=generator)
@@ -232,7 +232,6 @@ def test_every_division_of_a_function_is_sound(case: Case) -> None:
         nu = size * torch.randn(len(g), dtype=torch.float64, generator=generator)
         scaled, length = bound.scaled_rows(g, balls.scales)
         bounds = bound._divided(form, scaled, share, nu)
-        points = balls.argmin(g[:, None])[:, 0]
         for row in range(len(balls)):
             true = value(balls, row, g[row], points[row])
             unit = Fraction(float(form.unit[row])) * Fraction(float(length[row]))

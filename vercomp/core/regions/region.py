@@ -304,7 +304,7 @@ class Region:
             if lead in ((2,) if several else (1, 2)) and x.shape[lead:] == shape:
                 if len(x) == batch:
                     middle = x.shape[1] if lead == 2 else 1
-                    return x.to(self.center).reshape(batch, middle, size), lead == 1
+                    return x.detach().to(self.center).reshape(batch, middle, size), lead == 1
                 break
         raise invalid(
             f"{name} must have the shape ({batch}, {'K' if several else '[n]'}, "
