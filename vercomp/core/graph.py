@@ -11,8 +11,7 @@ node's shape, without the batch, says how they are arranged. A front end's graph
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -53,6 +52,18 @@ class Dag(Generic[N]):
 
     nodes: tuple[N, ...]
     output: str
+    _by_name: dict[str, N] = field(init=False, repr=False, compare=False)
+    _children: dict[str, tuple[N, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look names up once. Not on demand: torch.compile cannot trace what takes a lock."""
+        children: dict[str, list[N]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for parent in dict.fromkeys(node.parents):
+                children.setdefault(parent, []).append(node)
+        read_by = {name: tuple(found) for name, found in children.items()}
+        object.__setattr__(self, "_by_name", {node.name: node for node in self.nodes})
+        object.__setattr__(self, "_children", read_by)
 
     @property
     def outputs(self) -> int:
@@ -77,18 +88,6 @@ class Dag(Generic[N]):
                 found.add(name)
                 pending += self.node(name).parents
         return frozenset(found)
-
-    @cached_property
-    def _by_name(self) -> dict[str, N]:
-        return {node.name: node for node in self.nodes}
-
-    @cached_property
-    def _children(self) -> dict[str, tuple[N, ...]]:
-        children: dict[str, list[N]] = {node.name: [] for node in self.nodes}
-        for node in self.nodes:
-            for parent in dict.fromkeys(node.parents):
-                children[parent].append(node)
-        return {name: tuple(found) for name, found in children.items()}
 
 
 @dataclass(frozen=True)

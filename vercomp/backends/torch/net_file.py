@@ -301,9 +301,7 @@ def bound(region: Region, coefficients: Tensor, offsets: Tensor | None = None) -
     return _own().bound(region, coefficients, offsets)
 ''',
     "attack": '''\
-def attack(
-    x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]
-) -> Attacks:
+def attack(x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]) -> Attacks:
     """Attack the weights stored beside this file; see :meth:`Network.attack`."""
     return _own().attack(x, y, radius, **options)
 ''',

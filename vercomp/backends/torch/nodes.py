@@ -23,7 +23,8 @@ def maps_section(layout: Layout, writer: Writer) -> None:
     writer.line("class Maps(NamedTuple):")
     with writer.indented():
         writer.line('"""The linear map A of every affine node z = Σ A a + b, on flat vectors."""')
-        writer.blank()
+        if fields:
+            writer.blank()
         for field, _ in fields:
             writer.line(f"{field}: Operator")
     writer.blank(2)

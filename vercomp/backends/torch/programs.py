@@ -85,13 +85,19 @@ class Printer:
         if self.plain:
             spelling = _SPELLINGS[step.operation]
             if "(" not in spelling.split("{")[0]:
-                arguments[0] = atom(arguments[0]) if step.operation != "add" else arguments[0]
+                arguments[0] = self._left(step, arguments[0])
             if step.operation.startswith("multiply"):
                 arguments[1] = atom(arguments[1])
             return spelling.format(*arguments)
         if step.operation in STATEFUL:
             arguments.append(f'name="{step.name}"')
         return f"ops.{step.operation}({', '.join(arguments)})"
+
+    def _left(self, step: Step, text: str) -> str:
+        """A left operand: operators that bind alike need no brackets around the first."""
+        first = step.arguments[0]
+        alike = isinstance(first, Step) and not first.name and first.operation == step.operation
+        return text if step.operation == "add" or alike else atom(text)
 
     def _once(self, step: Step) -> str:
         """A step without a name stands where it is read, which must be one place."""

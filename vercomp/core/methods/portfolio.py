@@ -101,7 +101,7 @@ def certify(
     _check_box(question)
     found = _within_box(first.certify(network, question), question)
     for method in others:
-        left = ~found.exact
+        left = ~found.exact & found.radius.isfinite()
         if found.certified is not None and found.refuted is not None and decide:
             left &= ~(found.certified | found.refuted)
         rows = torch.nonzero(left)[:, 0]
