@@ -43,6 +43,8 @@ def forward_lines(layout: Layout, writer: Writer) -> None:
             writer.line(f"return {value}")
         else:
             writer.assign(name, value)
+    if layout.graph.output == layout.graph.input.name:
+        writer.line(f"return {layout.nodes[layout.graph.output]}")
 
 
 class _Speller:

@@ -120,7 +120,8 @@ def graph_section(layout: Layout, writer: Writer) -> None:
                 parent, function = layout.nodes[node.parent], layout.function_of(node)
                 lines.append(f'Activate("{name}", {shape}, "{parent}", {function})')
         output = layout.nodes[layout.graph.output]
-        writer.line(f'return Graph(({", ".join(lines)}), "{output}")')
+        nodes = ", ".join(lines) if len(lines) > 1 else f"{lines[0]},"
+        writer.line(f'return Graph(({nodes}), "{output}")')
 
 
 def _affine(layout: Layout, node: Affine, name: str, shape: str) -> str:

@@ -69,10 +69,10 @@ def curvature(ops: Arithmetic, graph: Graph, c: Tensor) -> Bound:
         if isinstance(node, Activate) and node.name in coefficients:
             shares[node.name] = _share(seen, node, coefficients[node.name], jacobians)
     gradients = backward(GradientNorms(seen, coefficients), graph, None)
-    lipschitz = gradients.get(graph.nodes[0].name)
+    lipschitz = gradients[graph.nodes[0].name]
     if lipschitz is None:
-        ops.note("Nothing leads from the input to the output: L = 0")
-        lipschitz = ops.zeros(c, name="l_input")
+        ops.note("The output is the input: L = ‖c‖")
+        lipschitz = ops.row_norm(start, name="l_input")
     ops.note("κ: the sum over the activations" if shares else "Affine throughout: κ = 0")
     summands = list(shares.values()) or [ops.zeros(c, name="kappa")]
     norms = {term.name: seen.norm(Path((term,), "")) for term in seen.terms}
