@@ -1,61 +1,50 @@
-"""The curvature program of a graph, straight from the passes, and the Hessians that it bounds."""
+"""The curvature bounds of a graph, straight from the walk, and the Hessians that they bound."""
 
 from __future__ import annotations
 
-import torch
-from passes.curvature import Curvature
-from torch import Tensor
-from vercomp.program import ConstantOf, MapOf, Program
-from vercomp.program import evaluate as run_program
+from typing import Any
 
-from passes.activation_constants import ActivationConstantsPass
+import torch
+from torch import Tensor
+
+from vercomp.activations import constants
+from vercomp.core import graph as core
 from vercomp.core.arithmetic.operations import Arithmetic, Bound
+from vercomp.core.arithmetic.recording import Recording, Step
 from vercomp.core.arithmetic.rigorous import Rigorous
-from vercomp.core.maps.operators import Operator
-from vercomp.facts import CONSTANTS, CURVATURE
-from vercomp.ir.graph import Affine, Graph
+from vercomp.core.domains.curvature import curvature
+from vercomp.ir.binding import bind
+from vercomp.ir.graph import Graph
 from vercomp.ir.reference import evaluate, stored_as
-from vercomp.pass_manager import State, run_passes
 
 DOUBLE = stored_as(torch.float64)
 
 
-def curvature_program(graph: Graph) -> Program:
-    """What the curvature pass emits."""
-    state = run_passes(State(graph), [ActivationConstantsPass(), Curvature()])
-    return state.facts.of(CURVATURE)
+def bounded(graph: Graph) -> core.Graph:
+    """The graph as bounds see it: over float64 operators, with the constants of activations."""
+    return bind(graph, DOUBLE, function=constants, biased=False)
 
 
 def bound(graph: Graph, c: Tensor, arithmetic: Arithmetic | None = None) -> Bound:
     """The bound of a graph, rigorous unless said otherwise; maps are named ``node.term``."""
-    facts = run_passes(State(graph), [ActivationConstantsPass(), Curvature()]).facts
-
-    def operator(map_of: MapOf) -> Operator:
-        node = graph.node(map_of.node)
-        assert isinstance(node, Affine)
-        return node.terms[map_of.term].map.bind(DOUBLE)
-
-    def constant(which: ConstantOf) -> float | tuple[float, float]:
-        found = facts.of(CONSTANTS, which.activation)
-        ranges = {
-            "first_range": (found.g_lower, found.g_upper),
-            "second_range": (found.h_lower, found.h_upper),
-        }
-        return found.g if which.which == "g" else ranges[which.which]
-
-    return run_program(
-        facts.of(CURVATURE),
-        arithmetic or Rigorous(),
-        operator,
-        constant,
-        c,
-        lambda map_of: f"{map_of.node}.{map_of.term}",
-    )
+    return curvature(arithmetic or Rigorous(), bounded(graph), c)
 
 
 def kappa(graph: Graph, c: Tensor) -> Tensor:
     """κ for rows c."""
     return bound(graph, c).curvature
+
+
+def results(found: Bound) -> list[Any]:
+    """Everything that a bound consists of."""
+    return [found.curvature, found.lipschitz, *found.norms.values(), *found.shares.values()]
+
+
+def recorded(graph: Graph) -> tuple[list[Step], Bound]:
+    """The steps that some result of the curvature program needs, and the results."""
+    recording: Any = Recording()
+    found = curvature(recording, bounded(graph), torch.zeros(1, graph.outputs))
+    return recording.needed(results(found)), found
 
 
 def margins(classes: int) -> Tensor:

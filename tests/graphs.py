@@ -11,6 +11,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from passes.activation_constants import ActivationConstantsPass
+from passes.merge_affine import MergeAffine
 from vercomp.activations import BUILTIN
 from vercomp.backends.torch import package as packages
 from vercomp.backends.torch.layout import Layout
@@ -105,6 +106,34 @@ def residual(seed: int, functions: list[str], width: int = 5, classes: int = 3) 
     terms = [Term(Dense(draw(f"out{v}", classes, width)), v) for v in values[-2:]]
     nodes.append(Affine("logits", (classes,), tuple(terms), (plain(draw("bias", classes)),)))
     return check(Graph(tuple(nodes), "logits"))
+
+
+def residual_stream(blocks: int, readers: str = "U", seed: int = 0) -> Graph:
+    """h ← h + W softplus(U h) for matrices U, or with a batch norm s instead of U; merged."""
+    draw = Draw(seed, torch.float64)
+    nodes: list[Input | Affine | Activate] = [Input("x", (4,))]
+
+    def affine(name: str, *terms: tuple[LinearMap, str]) -> None:
+        found = tuple(Term(*term) for term in terms)
+        nodes.append(Affine(name, terms[0][0].out_shape, found))
+
+    def softplus(name: str, parent: str) -> None:
+        nodes.append(Activate(name, (4,), parent, activation("softplus")))
+
+    affine("h0", (Dense(draw("start", 4, 4)), "x"))
+    softplus("a0", "h0")
+    stream = "a0"
+    for k in range(blocks):
+        variance = Parameter(f"v{k}", torch.linspace(0.2, 2.0, 4, dtype=torch.float64), False)
+        norm = compose(Scale((4,), draw(f"s{k}", 4)), DivideByDeviation((4,), variance, 1e-5))
+        matrix_here = readers[k % len(readers)] == "U"
+        affine(f"u{k}", (Dense(draw(f"u{k}", 4, 4)) if matrix_here else norm, stream))
+        softplus(f"b{k}", f"u{k}")
+        affine(f"h{k + 1}", (identity((4,)), stream), (Dense(draw(f"w{k}", 4, 4)), f"b{k}"))
+        stream = f"h{k + 1}"
+    affine("z", (Dense(draw("head", 3, 4)), stream))
+    graph = check(Graph(tuple(nodes), nodes[-1].name))
+    return run_passes(State(graph), [MergeAffine()]).graph
 
 
 def decorated(seed: int = 0, dtype: torch.dtype = torch.float32) -> Graph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,6 @@ FLOORS = {
     "vercomp.outputs": 2,
     "vercomp.names": 2,
     "vercomp.distributed": 2,
-    "vercomp.program": 3,
     "vercomp.facts": 3,
     "vercomp.frontends": 3,
     "vercomp.pass_manager": 4,
@@ -39,6 +39,28 @@ FLOORS = {
 }
 """The floor of each room; an import may stay in its room or go down (or stay on its floor)."""
 
+CORE_FLOORS = {
+    "errors": 0,
+    "graph": 0,
+    "functions": 0,
+    "linearization": 0,
+    "arithmetic.outward": 1,
+    "arithmetic.rounded": 1,
+    "maps": 2,
+    "norms": 3,
+    "arithmetic": 4,
+    "walk": 5,
+    "domains": 5,
+    "methods": 6,
+    "network": 6,
+    "bounds": 6,
+    "storage": 6,
+    "regularizer": 6,
+    "inputs": 6,
+    "hessians": 6,
+}
+"""The same inside of ``vercomp.core``."""
+
 CORE_MAY_IMPORT = {"torch", "safetensors", *sys.stdlib_module_names}
 
 
@@ -53,8 +75,8 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _room(module: str) -> str | None:
-    matches = [room for room in FLOORS if module == room or module.startswith(f"{room}.")]
+def _room(module: str, floors: Mapping[str, int] = FLOORS) -> str | None:
+    matches = [room for room in floors if module == room or module.startswith(f"{room}.")]
     return max(matches, key=len) if matches else None
 
 
@@ -62,19 +84,43 @@ def _is_typing_guard(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def _imports(tree: ast.AST) -> list[tuple[str, int]]:
-    """(module, line) of every import that runs; those for type checkers only are not followed."""
-    found: list[tuple[str, int]] = []
+def _imports(path: Path) -> list[tuple[str, int]]:
+    """(module, line) of every import that runs; those for type checkers only are not followed.
+
+    Relative imports are resolved; ``from package import name`` imports ``package.name`` where that
+    is a module.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = ".".join(path.relative_to(ROOT).parts[:-1])
+    return list(_found(tree, package))
+
+
+def _found(tree: ast.AST, package: str) -> Iterator[tuple[str, int]]:
     for child in ast.iter_child_nodes(tree):
         if _is_typing_guard(child):
             continue
         if isinstance(child, ast.Import):
-            found += [(alias.name, child.lineno) for alias in child.names]
-        elif isinstance(child, ast.ImportFrom) and child.level == 0:
-            found.append((child.module or "", child.lineno))
+            yield from ((alias.name, child.lineno) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            base = _base(child, package)
+            yield from ((_module(base, alias.name), child.lineno) for alias in child.names)
         else:
-            found += _imports(child)
-    return found
+            yield from _found(child, package)
+
+
+def _base(node: ast.ImportFrom, package: str) -> str:
+    """The module that names are imported from."""
+    if node.level == 0:
+        return node.module or ""
+    above = package.split(".")
+    above = above[: len(above) - node.level + 1]
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def _module(base: str, name: str) -> str:
+    """``base.name`` where that is a module of ours, else ``base``."""
+    path = ROOT.joinpath(*base.split("."), name)
+    return f"{base}.{name}" if path.is_dir() or path.with_suffix(".py").is_file() else base
 
 
 @pytest.mark.parametrize("path", _modules(), ids=_name)
@@ -84,7 +130,7 @@ def test_imports_point_down(path: Path) -> None:
     if module == "vercomp":
         return  # the lazy front door names the rooms behind it
     assert room is not None, f"{module} has no floor: give it one in FLOORS"
-    for imported, line in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+    for imported, line in _imports(path):
         other = _room(imported)
         if other is not None and other != room:
             assert FLOORS[other] <= FLOORS[room], f"{path}:{line} imports {imported}, upwards"
@@ -94,15 +140,59 @@ def test_imports_point_down(path: Path) -> None:
     "path", [path for path in _modules() if _name(path).startswith("vercomp")], ids=_name
 )
 def test_vercomp_never_imports_passes(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not [m for m, _ in _imports(tree) if m.partition(".")[0] == "passes"]
+    assert not [m for m, _ in _imports(path) if m.partition(".")[0] == "passes"]
 
 
-@pytest.mark.parametrize("path", [path for path in _modules() if "core" in path.parts], ids=_name)
+CORE = [path for path in _modules() if _name(path).startswith("vercomp.core.")]
+
+
+@pytest.mark.parametrize("path", CORE, ids=_name)
+def test_imports_inside_the_core_point_down(path: Path) -> None:
+    module = _name(path).removeprefix("vercomp.core.")
+    room = _room(module, CORE_FLOORS)
+    assert room is not None, f"{module} has no floor: give it one in CORE_FLOORS"
+    for imported, line in _imports(path):
+        other = _room(imported.removeprefix("vercomp.core."), CORE_FLOORS)
+        if imported.startswith("vercomp.core.") and other != room:
+            assert other is not None, f"{path}:{line} imports {imported}, which has no floor"
+            floors = CORE_FLOORS[other], CORE_FLOORS[room]
+            assert floors[0] <= floors[1], f"{path}:{line} imports {imported}, upwards"
+
+
+@pytest.mark.parametrize("path", CORE, ids=_name)
 def test_the_core_needs_torch_and_safetensors_only(path: Path) -> None:
+    """Packages carry a copy of it: what it imports of its own is relative, and stays inside."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    tops = {module.partition(".")[0] for module, _ in _imports(tree)}
+    absolute = [m for m, _ in _found(tree, "") if m.partition(".")[0] == "vercomp"]
+    assert not absolute, "an absolute import of vercomp: a package does not have it"
+    tops = {m.partition(".")[0] for m, _ in _imports(path) if not m.startswith("vercomp.core.")}
     assert tops <= CORE_MAY_IMPORT
+
+
+def test_imports_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every spelling of an import is seen, and the module that it leads to."""
+    source = tmp_path / "house" / "room" / "chair.py"
+    source.parent.mkdir(parents=True)
+    (tmp_path / "house" / "table.py").touch()
+    source.write_text(
+        "import os.path\n"
+        "from . import lamp\n"
+        "from .. import table\n"
+        "from ..table import leg\n"
+        "from house import table\n"
+        "if TYPE_CHECKING:\n    from ..attic import box\n"
+        "def sit():\n    from ...street import car\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert _imports(source) == [
+        ("os.path", 1),
+        ("house.room", 2),
+        ("house.table", 3),
+        ("house.table", 4),
+        ("house.table", 5),
+        ("street", 9),
+    ]
 
 
 def test_importing_vercomp_does_not_import_torch() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vercomp.core.network import VerifiedNetwork
+from vercomp.core.bounds import BoundedNetwork
 from vercomp.names import identifier, identifiers
 
 
@@ -49,7 +49,11 @@ def test_what_is_taken_is_avoided() -> None:
 @pytest.mark.parametrize(
     "name",
     [*keyword.kwlist, *keyword.softkwlist, "print", "forward", "train", "dtype", "fingerprint",
-     "bounds", "x", "c", "b", "maps", "biases", "quadratic", "torch", "self", "input_shape"],
+     "bounds", "x", "c", "b", "v", "A", "B", "D", "F", "P", "maps", "biases", "graph", "nodes",
+     "curvature", "bound_program", "in_double", "linearize", "lipschitz", "norms", "shares", "ops",
+     "net", "hessian", "hessian_matrix", "hessian_product", "certify", "attack", "load",
+     "margin_coefficients", "quadratic", "rounding", "torch", "self", "input_shape",
+     "output_shape"],
 )  # fmt: skip
 def test_reserved_words_get_a_mark(name: str) -> None:
     (found,) = identifiers([name], "layer").values()
@@ -57,7 +61,7 @@ def test_reserved_words_get_a_mark(name: str) -> None:
     assert not keyword.iskeyword(found)
     assert found not in dir(builtins)
     assert not hasattr(nn.Module(), found)
-    assert not hasattr(VerifiedNetwork, found)
+    assert not hasattr(BoundedNetwork, found)
     assert found != name
     assert found.startswith(name.lower().strip("_"))
 

@@ -71,7 +71,7 @@ def test_sampled_curvature_stays_within_the_bounds(seed: int) -> None:
     case = drawn(seed)
     network = compiled(case).network
     lo, hi = network.curvature()
-    double = network._in_double()
+    double, _ = network.in_double()
     generator = torch.Generator().manual_seed(seed)
     scales = torch.tensor([0.1, 1.0, 5.0]).repeat_interleave(40)
     x = torch.randn(120, *case.x.shape[1:], generator=generator)

@@ -1,23 +1,11 @@
-"""The pieces of Lemma 1: quadratic forms of Jacobians, and margin coefficients."""
+"""The coefficients of margins."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from vercomp.core.hessians import margin_coefficients, quadratic
-
-
-def test_quadratic_is_a_sum_over_neurons() -> None:
-    jacobian, q = torch.randn(3, 5, 4), torch.randn(3, 5)
-    expected = torch.zeros(3, 4, 4)
-    for p in range(3):
-        for j in range(5):
-            expected[p] += q[p, j] * torch.outer(jacobian[p, j], jacobian[p, j])
-    assert torch.allclose(quadratic(jacobian, q), expected, atol=1e-5)
-    shared = quadratic(jacobian[0], q)
-    assert shared.shape == (3, 4, 4)
-    assert torch.allclose(shared[0], expected[0], atol=1e-5)
+from vercomp.core.hessians import margin_coefficients
 
 
 def test_margin_coefficients() -> None:

@@ -196,7 +196,7 @@ def test_norms_come_from_below_and_their_gradient_is_the_outer_product() -> None
     exact = float(torch.linalg.matrix_norm(matrix.detach(), 2))
     last = 0.0
     for _ in range(300):
-        norm = arithmetic.norm2(Dense(matrix), "site")
+        norm = arithmetic.norm2(Dense(matrix), name="site")
         assert last <= float(norm.detach()) * (1 + 1e-12)
         last = float(norm.detach())
         assert last <= exact * (1 + 1e-12)
@@ -212,7 +212,7 @@ def test_other_batches_of_coefficients_keep_their_own_vectors() -> None:
     for rows in (2, 5, 2):
         q = torch.rand(rows, 3, dtype=torch.float64) + 0.1
         for _ in range(200):
-            found = arithmetic.weighted_norm2_squared(Dense(matrix), q, "w")
+            found = arithmetic.weighted_norm2_squared(Dense(matrix), q, name="w")
         assert found.shape == (rows,)
         assert torch.allclose(found, (q * matrix.diagonal() ** 2).amax(1), rtol=1e-6)
 
@@ -223,8 +223,8 @@ def test_any_object_with_the_parameters_will_do() -> None:
         **{name: p.detach().clone() for name, p in emitted.network.named_parameters()},
         dtype=torch.float32,
     )
-    like = next(emitted.network.parameters())
-    regularizer = Regularizer(emitted.module.net.curvature, live, 3, like)
+    like, net = next(emitted.network.parameters()), emitted.module.net
+    regularizer = Regularizer(net.curvature, net.maps, live, 3, like)
     assert torch.allclose(
         converged(regularizer).double(), emitted.network.bounds().curvature, rtol=1e-3
     )

@@ -144,7 +144,8 @@ def test_symmetric_second_derivatives_make_the_bound_symmetric(
     """The program on −c is the mirror image; all ordered pairs are evaluated here."""
     emitted = example(activations)
     network = emitted.network
-    ordered = Regularizer(emitted.module.net.curvature, network, 4, trainable(network), None)
+    net = emitted.module.net
+    ordered = Regularizer(net.curvature, net.maps, network, 4, trainable(network), None)
     ordered.arithmetic.steps = 800
     matrix = ordered.pairs().detach()
     symmetric = activations == ("tanh", "sigmoid")

@@ -266,8 +266,8 @@ def test_the_two_arithmetics_compute_the_same(seed: int) -> None:
         adjoint = ops.adjoint(operator, other)
         joined = ops.join(adjoint, interval)
         narrow = ops.adjoint(operator, ops.exactly(c))
-        norm = ops.norm2(operator, "norm")
-        weighted = ops.weighted_norm2_squared(operator, c.abs(), "weighted")
+        norm = ops.norm2(operator, name="norm")
+        weighted = ops.weighted_norm2_squared(operator, c.abs(), name="weighted")
         return [
             q,
             *ends(adjoint),
@@ -307,25 +307,25 @@ def test_many_rows_go_through_an_operator_in_blocks(monkeypatch: pytest.MonkeyPa
 
 def test_an_instance_proves_a_norm_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rigorous = Rigorous()
-    first = rigorous.norm2(CONVOLUTION, "norm")
+    first = rigorous.norm2(CONVOLUTION, name="norm")
     monkeypatch.setattr("vercomp.core.norms.bounds.norm2", lambda operator: pytest.fail("again"))
-    assert rigorous.norm2(CONVOLUTION, "norm") == first
+    assert rigorous.norm2(CONVOLUTION, name="norm") == first
 
 
 @pytest.mark.parametrize("name", ["convolution", "product", "sum", "side by side"])
 def test_live_norms_of_operators_that_are_not_matrices(name: str) -> None:
     operator = OPERATORS[name]
     live = Differentiable(random(0, 1), first_steps=300)
-    assert float(live.norm2(operator, "norm")) == pytest.approx(norm2(operator), rel=5e-3)
+    assert float(live.norm2(operator, name="norm")) == pytest.approx(norm2(operator), rel=5e-3)
     weights = random(20, 3, operator.shape[0]).abs()
-    found = live.weighted_norm2_squared(operator, weights, "weighted")
-    assert torch.allclose(found, OPS.weighted_norm2_squared(operator, weights, ""), rtol=1e-2)
+    found = live.weighted_norm2_squared(operator, weights, name="weighted")
+    assert torch.allclose(found, OPS.weighted_norm2_squared(operator, weights, name=""), rtol=1e-2)
 
 
 def test_gradients_of_live_norms_reach_kernels() -> None:
     kernel = random(21, 3, 2, 3).requires_grad_()
     live = Differentiable(kernel, first_steps=3000)
-    value = live.norm2(Convolution.sliding(kernel, (2, 7), padding=1), "norm")
+    value = live.norm2(Convolution.sliding(kernel, (2, 7), padding=1), name="norm")
     (found,) = torch.autograd.grad(value, kernel)
     matrix = Convolution.sliding(kernel, (2, 7), padding=1).materialise()
     (expected,) = torch.autograd.grad(torch.linalg.matrix_norm(matrix, 2), kernel)

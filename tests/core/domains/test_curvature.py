@@ -7,20 +7,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from curvatures import DOUBLE, bound, curvature_program, hessians, kappa, margins
+from curvatures import DOUBLE, bound, hessians, kappa, margins, recorded, results
 from graphs import activation, chain, decorated, plain, residual
-from passes.curvature import Curvature
 from torch import Tensor
 
-from passes.activation_constants import ActivationConstantsPass
 from vercomp.activations import constants
-from vercomp.errors import InternalError
-from vercomp.facts import CURVATURE, GRAPH
+from vercomp.errors import MissingRuleError
 from vercomp.ir.check import check
-from vercomp.ir.graph import Activate, Affine, Graph, Input, Term
+from vercomp.ir.graph import Activate, Affine, Graph, Input, Opaque, Term
 from vercomp.ir.linear_maps import Dense, Parameter, identity
 from vercomp.ir.reference import evaluate
-from vercomp.pass_manager import State, run_passes
 
 
 def weight(graph: Graph, name: str) -> Tensor:
@@ -148,7 +144,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
 @pytest.mark.parametrize("name", GRAPHS)
 def test_no_exact_hessian_leaves_the_bounds(name: str) -> None:
     graph = GRAPHS[name]()
-    c = margins(graph.classes)
+    c = margins(graph.outputs)
     below, above = kappa(graph, c), kappa(graph, -c)
     generator = torch.Generator().manual_seed(11)
     n = math.prod(graph.input.shape)
@@ -270,6 +266,15 @@ def test_activations_at_both_ends() -> None:
     assert float(kappa(graph, c)) == pytest.approx(3 * 4 / (3 * math.sqrt(3)), rel=1e-8)
 
 
+def test_a_network_that_returns_its_input() -> None:
+    """f = c·x: no curvature, and the Lipschitz constant ‖c‖."""
+    c = torch.tensor([[3.0, -4.0], [0.0, 0.0]], dtype=torch.float64)
+    found = bound(check(Graph((Input("x", (2,)),), "x")), c)
+    assert found.curvature.tolist() == [0.0, 0.0]
+    assert found.lipschitz.tolist() == pytest.approx([5.0, 0.0], rel=1e-12)
+    assert float(found.lipschitz[0]) >= 5.0
+
+
 def test_affine_networks_have_no_curvature() -> None:
     draw = Parameter("w", torch.randn(3, 2))
     graph = check(Graph((Input("x", (2,)), Affine("z", (3,), (Term(Dense(draw), "x"),))), "z"))
@@ -320,25 +325,33 @@ def test_weights_of_extreme_size(size: float) -> None:
     assert torch.allclose(kappa(graph, c) / size / size / size, before, rtol=1e-9)
 
 
-def test_contract() -> None:
-    graph = chain(14, [3, 4, 3], ["tanh"])
-    with pytest.raises(InternalError, match="every activation has its constants"):
-        run_passes(State(graph), [Curvature()])
-    state = run_passes(State(graph), [ActivationConstantsPass(), Curvature()])
-    assert state.graph is graph
-    assert state.facts.known(CURVATURE, GRAPH)
-    unmerged = chain(15, [3, 4, 3], [])
-    with pytest.raises(InternalError, match="affine chains are merged"):
-        run_passes(State(unmerged), [ActivationConstantsPass(), Curvature()])
+def test_a_node_without_a_rule_is_refused() -> None:
+    opaque = Opaque("p", (3,), ("x",), "Softmax", torch.softmax)
+    graph = check(Graph((Input("x", (3,)), opaque), "p"))
+    with pytest.raises(MissingRuleError, match="node 'p': the domain of Jacobian norms has no"):
+        bound(graph, margins(3))
+
+
+def test_affine_chains_need_not_be_merged() -> None:
+    """A node sees through those before it: A(Bx) is bounded as (AB)x is."""
+    graph = chain(15, [3, 5, 4, 6, 3], [])
+    product = torch.eye(3, dtype=torch.float64)
+    for layer in range(4):
+        product = weight(graph, f"{2 * layer}.weight") @ product
+    found = bound(graph, margins(3))
+    assert found.curvature.tolist() == [0.0] * 6
+    expected = (margins(3) @ product).norm(dim=1)
+    assert (found.lipschitz >= expected * (1.0 - 1e-15)).all()
+    torch.testing.assert_close(found.lipschitz, expected, rtol=1e-9, atol=0.0)
 
 
 def test_the_program_holds_no_dead_step() -> None:
-    program = curvature_program(residual(16, ["tanh", "silu"]))
-    read = {operand for block in program.blocks for s in block.steps for operand in s.operands}
-    kept = {program.curvature, program.lipschitz, *program.norms.values(), *program.shares.values()}
-    steps = [step for block in program.blocks for step in block.steps]
-    assert all(step.result in read or step.result in kept for step in steps)
-    assert len({step.result.name for step in steps}) == len(steps)
+    steps, found = recorded(residual(16, ["tanh", "silu"]))
+    read = {id(argument) for step in steps for argument in step.arguments}
+    kept = {id(result) for result in results(found)}
+    assert all(id(step) in read | kept for step in steps)
+    assert all(step.name for step in steps)
+    assert len({step.name for step in steps}) == len(steps)
 
 
 def test_a_bias_changes_nothing() -> None:

@@ -6,9 +6,8 @@ import math
 
 import pytest
 import torch
-from curvatures import bound, curvature_program, derivatives, kappa, margins
-from graphs import Draw, activation
-from passes.paths import LIMIT, paths
+from curvatures import bound, derivatives, kappa, margins, recorded
+from graphs import Draw, activation, residual_stream
 
 from passes.merge_affine import MergeAffine
 from vercomp.ir.axis_maps import Total
@@ -26,7 +25,6 @@ from vercomp.ir.linear_maps import (
     compose,
     identity,
 )
-from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.selections import Gather, Pad
 from vercomp.pass_manager import State, run_passes
 
@@ -154,56 +152,21 @@ def test_a_sum_is_seen_through_by_hand() -> None:
     assert found.shares["a"].item() == pytest.approx(0.0, abs=1e-12)
 
 
-def residual_network(blocks: int, readers: str = "U", seed: int = 0) -> Graph:
-    """h ← h + V softplus(U h) for matrices U, or with a batch norm s instead of U."""
-    draw = Draw(seed, torch.float64)
-    nodes: list[Node] = [
-        Input("x", (4,)),
-        affine("h0", (Dense(draw("start", 4, 4)), "x")),
-        softplus("a0", "h0", 4),
-    ]
-    stream = "a0"
-    for k in range(blocks):
-        matrix_here = readers[k % len(readers)] == "U"
-        variance = Parameter(f"v{k}", torch.linspace(0.2, 2.0, 4, dtype=torch.float64), False)
-        norm = compose(Scale((4,), draw(f"s{k}", 4)), DivideByDeviation((4,), variance, 1e-5))
-        reader = Dense(draw(f"u{k}", 4, 4)) if matrix_here else norm
-        nodes += [
-            affine(f"u{k}", (reader, stream)),
-            softplus(f"b{k}", f"u{k}", 4),
-            affine(f"h{k + 1}", (identity((4,)), stream), (Dense(draw(f"w{k}", 4, 4)), f"b{k}")),
-        ]
-        stream = f"h{k + 1}"
-    nodes.append(affine("z", (Dense(draw("head", 3, 4)), stream)))
-    return run_passes(State(graph_of(*nodes)), [MergeAffine()]).graph
-
-
 @pytest.mark.parametrize("readers", ["U", "s"])
 def test_programs_grow_linearly_with_depth(readers: str) -> None:
     def steps(blocks: int) -> int:
-        program = curvature_program(residual_network(blocks, readers))
-        return sum(len(block.steps) for block in program.blocks)
+        return len(recorded(residual_stream(blocks, readers))[0])
 
     assert steps(40) - steps(30) == steps(30) - steps(20)
-
-
-def test_paths_are_few_and_start_at_the_nearest_sums() -> None:
-    graph = residual_network(12)
-    found = paths(graph, scales=True)
-    assert max(len(through) for through in found.values()) == LIMIT
-    assert [path.start for path in found["u3"]] == ["a0", "b0", "b1", "b2"]
-    assert [path.start for path in found["u11"]] == ["h4", *(f"b{k}" for k in range(4, 11))]
-    # The identities of the stream are no factors.
-    assert [len(path.maps) for path in found["u3"]] == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("readers", ["U", "s", "Us"])
 def test_seeing_through_sums_is_tighter_than_not(
     readers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph, c = residual_network(5, readers), margins(3)
+    graph, c = residual_stream(5, readers), margins(3)
     found = bound(graph, c)
-    monkeypatch.setattr("passes.paths.LIMIT", 1)
+    monkeypatch.setattr("vercomp.core.domains.paths.LIMIT", 1)
     blind = bound(graph, c)
     assert (found.curvature <= blind.curvature * (1.0 + 1e-9)).all()
     assert found.curvature.mean() < 0.9 * blind.curvature.mean()
@@ -283,8 +246,8 @@ def test_a_residual_network_stays_within_its_bounds(
     readers: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However far coefficients and gradients see, each through sums of its own."""
-    monkeypatch.setattr("passes.paths.LIMIT", limit)
-    assert_within_bounds(residual_network(4, readers, limit), limit)
+    monkeypatch.setattr("vercomp.core.domains.paths.LIMIT", limit)
+    assert_within_bounds(residual_stream(4, readers, limit), limit)
 
 
 def assert_within_bounds(graph: Graph, seed: int) -> None:

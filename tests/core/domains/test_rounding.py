@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vercomp.core.arithmetic import rounded
+from vercomp.core.arithmetic.rounded import Rounded
 from vercomp.core.domains import rounding
-from vercomp.core.domains.rounding import Rounded, Summand
 from vercomp.core.functions import Elementwise
+from vercomp.core.graph import Activate, Affine, Graph, Input, Node, Term
 from vercomp.core.maps.monomials import Diagonal, Monomial
 from vercomp.core.maps.operators import Dense, Operator, Product
 from vercomp.core.norms.bounds import norm2
@@ -122,10 +124,10 @@ def distance(a: Vector, b: Vector) -> Any:
     return MP.sqrt(MP.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
 
 
-def covered(rounded: Rounded, truth: list[Vector], *, loose: float = 1e6) -> None:
+def covered(found: Rounded, truth: list[Vector], *, loose: float = 1e6) -> None:
     """The error is below its bound in every row, and the bound is not absurd."""
-    worst = max(distance(exact(v), t) for v, t in zip(rounded.value, truth, strict=True))
-    for value, error, true in zip(rounded.value, rounded.error, truth, strict=True):
+    worst = max(distance(exact(v), t) for v, t in zip(found.value, truth, strict=True))
+    for value, error, true in zip(found.value, found.error, truth, strict=True):
         assert distance(exact(value), true) <= MP.mpf(float(error))
         size = 1 + distance(true, [MP.zero] * len(true))
         assert float(error) <= loose * max(float(worst), 2.0**-53 * float(size))
@@ -143,6 +145,15 @@ def perturbed(value: Tensor, seed: int, size: float) -> tuple[Rounded, list[Vect
     return Rounded(value, error), truth
 
 
+def affine(*summands: tuple[Operator, float, Rounded], bias: Rounded | None = None) -> Rounded:
+    """z = Σ A a + b, by the rule of the domain, from maps with their norms and what they read."""
+    terms = tuple(Term(f"{k}", operator, "a") for k, (operator, _, _) in enumerate(summands))
+    norms = {term.name: norm for term, (_, norm, _) in zip(terms, summands, strict=True)}
+    values = [value for _, _, value in summands]
+    node = Affine("z", (terms[0].map.shape[0],), terms, bias)
+    return rounding.Values(norms, values[0]).affine(node, *values)
+
+
 @pytest.mark.parametrize("spread", [0.0, 6.0])
 @pytest.mark.parametrize("size", [0.0, 1e-9, 1.0])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 40), (40, 3), (12, 12)])
@@ -154,7 +165,7 @@ def test_affine_and_adjoint(shape: tuple[int, int], size: float, spread: float) 
     x, true_x = perturbed(random(2, 3, n, spread=spread), 3, size)
     bias = random(4, m, spread=spread)
     a = rows(matrix)
-    z = rounding.affine([Summand(operator, norm, x)], rounding.offset(bias))
+    z = affine((operator, norm, x), bias=rounding.offset(bias))
     covered(z, [add(apply(a, v), exact(bias)) for v in true_x], loose=1e4 * max(1, m * n))
     t, true_t = perturbed(random(5, 3, m, spread=spread), 6, size)
     s = rounding.adjoint(operator, norm, t)
@@ -168,7 +179,7 @@ def test_input_errors_are_amplified_by_the_whole_norm() -> None:
     value = torch.zeros(1, 5, dtype=torch.float64)
     x = Rounded(value, torch.tensor([1e-3], dtype=torch.float64))
     norm = norm2(Dense(matrix))
-    z = rounding.affine([Summand(Dense(matrix), norm, x)])
+    z = affine((Dense(matrix), norm, x))
     assert float(z.error) >= 1e-3 * float(sigma[0])
     assert float(z.error) <= 1e-3 * float(sigma[0]) * (1 + 1e-8)
     s = rounding.adjoint(Dense(matrix), norm, x)
@@ -186,9 +197,7 @@ def test_several_terms_offsets_and_rows_that_broadcast() -> None:
     p, q = random(15, 6, spread=3), random(16, 4, spread=3)
     bias = rounding.total([rounding.offset(p, merged), rounding.offset(q, negate=True)])
     assert bias.value.shape == (1, 4)
-    z = rounding.affine(
-        [Summand(merged, norm2(merged), a1), Summand(second, norm2(second), a2)], bias
-    )
+    z = affine((merged, norm2(merged), a1), (second, norm2(second), a2), bias=bias)
     assert z.value.shape == (5, 4)
     assert z.error.shape == (5,)
     exact_w = [[x / y for x, y in zip(r, exact(d), strict=True)] for r in rows(w)]
@@ -206,13 +215,13 @@ def test_catastrophic_cancellation() -> None:
     """(2⁶⁰ + x) − 2⁶⁰: the value may be lost, and the bound says so."""
     matrix = torch.tensor([[2.0**60, 1.0, -(2.0**60)]], dtype=torch.float64)
     x = torch.tensor([[1.0, 0.375, 1.0]], dtype=torch.float64)
-    z = rounding.affine([Summand(Dense(matrix), norm2(Dense(matrix)), rounding.exact(x))])
+    z = affine((Dense(matrix), norm2(Dense(matrix)), rounded.exact(x)))
     covered(z, [[MP.mpf("0.375")]], loose=1e30)
-    total = rounding.total([rounding.exact(v) for v in (x[:, 1:2], matrix[:, :1], matrix[:, 2:])])
+    total = rounding.total([rounded.exact(v) for v in (x[:, 1:2], matrix[:, :1], matrix[:, 2:])])
     covered(total, [[MP.mpf("0.375")]], loose=1e30)
     assert float(total.error) >= 0.375
     c = torch.tensor([[1.0, 1.0, -1.0]], dtype=torch.float64)
-    f = rounding.dot(c, rounding.exact(torch.tensor([[2.0**60, 0.375, 2.0**60]]).double()))
+    f = rounding.dot(c, rounded.exact(torch.tensor([[2.0**60, 0.375, 2.0**60]]).double()))
     covered(f, [[MP.mpf("0.375")]], loose=1e30)
 
 
@@ -249,7 +258,7 @@ def test_chain_attains_both_of_its_terms() -> None:
 def test_deviation_counts_for_both_points() -> None:
     """torch's softplus is x beyond 20: 2·10⁻⁹ less than log(1 + eˣ), there and elsewhere."""
     softplus = FUNCTIONS["softplus"]
-    z = rounding.exact(torch.tensor([[20.000001, 30.0, 0.0]], dtype=torch.float64))
+    z = rounded.exact(torch.tensor([[20.000001, 30.0, 0.0]], dtype=torch.float64))
     a = rounding.activation(softplus.computed, z)
     off = distance(exact(a.value[0]), [softplus.value(v) for v in exact(z.value[0])])
     assert 2e-9 < float(off) < float(a.error)
@@ -259,7 +268,7 @@ def test_deviation_counts_for_both_points() -> None:
 def test_values_whose_squares_underflow_have_no_zero_error() -> None:
     tiny = torch.full((1, 2), 1e-170, dtype=torch.float64) / 3
     matrix = torch.tensor([[1e100, -1e100 / 7]], dtype=torch.float64)
-    z = rounding.affine([Summand(Dense(matrix), norm2(Dense(matrix)), rounding.exact(tiny))])
+    z = affine((Dense(matrix), norm2(Dense(matrix)), rounded.exact(tiny)))
     covered(z, [apply(rows(matrix), exact(tiny[0]))])
     assert float(z.error) > 0.0
 
@@ -276,10 +285,10 @@ def test_factors_that_underflow_together_have_no_zero_error(
     operator = Product((Dense(factors[0]), Dense(factors[1])))
     value = torch.tensor([[x / 7]], dtype=torch.float64)
     truth = [MP.mpf(float(factors[0])) * MP.mpf(float(factors[1])) * MP.mpf(float(value))]
-    summand = Summand(operator, norm2(operator), rounding.exact(value))
+    argument = operator, norm2(operator), rounded.exact(value)
     for z in (
-        rounding.affine([summand]),
-        rounding.adjoint(operator, summand.norm, summand.argument),
+        affine(argument),
+        rounding.adjoint(*argument),
         rounding.offset(value[0], operator),
     ):
         assert distance(exact(z.value[0]), truth) <= MP.mpf(float(z.error))
@@ -298,22 +307,16 @@ def test_whole_networks(name: str, seed: int) -> None:
     x = random(seed + 180, 4, 5)
     c = torch.tensor([[1.0, -1.0, 0.0]], dtype=torch.float64).expand(4, 3)
     first = Dense(w[0]) @ Diagonal.scaling(d, (5,), divide=True)
-    operators: list[Operator] = [first, Dense(w[1]), Dense(w[2])]
-    norms = [norm2(operator) for operator in operators]
-
-    value = rounding.exact(x)
-    before: list[Rounded] = []
-    for k, operator in enumerate(operators):
-        value = rounding.affine([Summand(operator, norms[k], value)], rounding.offset(b[k]))
+    nodes: list[Node] = [Input("x", (5,))]
+    for k, operator in enumerate([first, Dense(w[1]), Dense(w[2])]):
+        term = Term(f"A{k}", operator, nodes[-1].name)
+        bias = rounding.offset(b[k])
+        nodes.append(Affine(f"z{k}", (operator.shape[0],), (term,), bias))
         if k < 2:
-            before.append(value)
-            value = rounding.activation(function.computed, value)
-    f = rounding.dot(c, value)
-    s = rounding.exact(c)
-    for k in (2, 1, 0):
-        s = rounding.adjoint(operators[k], norms[k], s)
-        if k > 0:
-            s = rounding.chain(function.computed, before[k - 1], s)
+            nodes.append(Activate(f"a{k}", nodes[-1].shape, f"z{k}", function.computed))
+    graph = Graph(tuple(nodes), "z2")
+    norms = {t.name: norm2(t.map) for n in nodes if isinstance(n, Affine) for t in n.terms}
+    found = rounding.linearize(graph, norms, x, c)
 
     exact_w = [rows(matrix) for matrix in w]
     exact_w[0] = [[p / q for p, q in zip(r, exact(d), strict=True)] for r in exact_w[0]]
@@ -329,17 +332,17 @@ def test_whole_networks(name: str, seed: int) -> None:
             gradient = apply(transpose(exact_w[k]), gradient)
             if k > 0:
                 gradient = [p * q for p, q in zip(gradient, slopes[k - 1], strict=True)]
-        off_f = abs(MP.mpf(float(f.value[i, 0])) - (z[0] - z[1]))
-        off_g = distance(exact(s.value[i]), gradient)
-        assert off_f <= MP.mpf(float(f.error[i]))
-        assert off_g <= MP.mpf(float(s.error[i]))
+        off_value = abs(MP.mpf(float(found.value[i])) - (z[0] - z[1]))
+        off_gradient = distance(exact(found.gradient[i]), gradient)
+        assert off_value <= MP.mpf(float(found.value_error[i]))
+        assert off_gradient <= MP.mpf(float(found.gradient_error[i]))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_never_promised(bad: float) -> None:
     x = torch.tensor([[1.0, bad]], dtype=torch.float64)
     operator = Dense(random(21, 2, 2))
-    z = rounding.affine([Summand(operator, norm2(operator), rounding.exact(x))])
+    z = affine((operator, norm2(operator), rounded.exact(x)))
     assert not torch.isfinite(z.error).any()
     a = rounding.activation(FUNCTIONS["tanh"].computed, z)
     f = rounding.dot(torch.ones(1, 2, dtype=torch.float64), a)
