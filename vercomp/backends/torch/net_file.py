@@ -261,7 +261,7 @@ def certify(self, x: Tensor, y: Tensor, **options: Any) -> Certificates:
 ''',
     "attack": '''\
 def attack(self, x: Tensor, y: Tensor, radius: float, **options: Any) -> Attacks:
-    """The worst points of l2 balls, and proved bounds of how bad; see core/methods/attack.py."""
+    """The worst points of l2 balls, and proved lower bounds; see core/methods/attack.py."""
     with self.held():
         return attack_network(self, x, y, radius, **options)
 ''',
