@@ -9,7 +9,6 @@ import pytest
 
 from vercomp.backends.torch.wrapping import wrapped
 from vercomp.backends.torch.writer import WIDTH, Writer
-from vercomp.errors import InternalError
 
 LONG = "a_rather_long_name_of_a_layer"
 STATEMENTS = [
@@ -93,37 +92,27 @@ def test_lines_blocks_and_comments() -> None:
     with writer.indented():
         writer.comment("word " * 40)
         writer.lines("y = x\n\nz = y")
-        writer.line("w = z")
-        writer.return_last("w")
+        writer.assign("w", "z")
     writer.blank(2)
     lines = writer.text().splitlines()
     assert lines[0] == "def f(x):"
     assert all(line.startswith("    # word") for line in lines[1:4])
     assert max(map(len, lines)) <= WIDTH
-    assert lines[-4:] == ["    y = x", "", "    z = y", "    return z"]
+    assert lines[-4:] == ["    y = x", "", "    z = y", "    w = z"]
     assert writer.text().endswith("z\n")
 
 
-def test_returning_what_was_broken_over_lines() -> None:
+def test_lines_that_are_written_ahead_keep_their_depth() -> None:
+    """The statements before a part may depend on what is written in it."""
     writer = Writer()
     writer.line("def f():")
     with writer.indented():
-        writer.line(f"x = function({', '.join([LONG] * 6)})")
-        writer.return_last("x")
-    assert "    return function(\n" in writer.text()
-    assert "x =" not in writer.text()
-    assert writer.text() == formatted(writer.text())
-    with pytest.raises(InternalError, match="does not assign y"):
-        writer.return_last("y")
-
-
-def test_sums_of_two_calls_become_two_statements() -> None:
-    writer = Writer()
-    writer.assign_sum("short", ["a", "b"])
-    writer.assign_sum(LONG, [f"A.{LONG}.apply({LONG})", f"A.{LONG}_2.apply({LONG})"])
+        body = writer.inside()
+        body.line(f"return function({', '.join([LONG] * 6)})")
+        writer.line("x = 1")
+        writer.append(body)
     lines = writer.text().splitlines()
-    assert lines[0] == "short = a + b"
-    assert lines[1] == f"{LONG} = A.{LONG}.apply({LONG})"
+    assert lines[:3] == ["def f():", "    x = 1", "    return function("]
     assert writer.text() == formatted(writer.text())
 
 
