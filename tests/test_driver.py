@@ -257,6 +257,19 @@ def test_affine_network_has_no_curvature() -> None:
     assert certificates.exact.all()
 
 
+def test_a_network_that_returns_its_input_is_certified_to_the_tie() -> None:
+    """The margin x_y − x_t falls by √2 per unit of distance, and no faster."""
+    compiled = vercomp.compile(nn.Identity(), input_shape=(3,))
+    x, y = torch.tensor([[3.0, 1.0, 0.0], [0.0, 0.5, 4.0]]), torch.tensor([0, 2])
+    assert torch.equal(compiled.network(x), x)
+    lipschitz = compiled.network.lipschitz()
+    assert torch.allclose(lipschitz, 2.0**0.5 * (1.0 - torch.eye(3, dtype=torch.float64)))
+    radius = compiled.certify(x, y).radius
+    distance = torch.tensor([2.0, 3.5], dtype=torch.float64) / 2.0**0.5
+    assert torch.allclose(radius, distance)
+    assert (radius <= distance).all()
+
+
 def test_bounds_of_changed_code_or_edited_bounds_are_not_believed(tmp_path: Path) -> None:
     net = vercomp.compile(small(nn.Softplus()), input_shape=(4,))
     honest = net.network.bounds()

@@ -92,7 +92,7 @@ def test_lines_blocks_and_comments() -> None:
     with writer.indented():
         writer.comment("word " * 40)
         writer.lines("y = x\n\nz = y")
-        writer.line("w = z")
+        writer.assign("w", "z")
     writer.blank(2)
     lines = writer.text().splitlines()
     assert lines[0] == "def f(x):"
@@ -100,6 +100,20 @@ def test_lines_blocks_and_comments() -> None:
     assert max(map(len, lines)) <= WIDTH
     assert lines[-4:] == ["    y = x", "", "    z = y", "    w = z"]
     assert writer.text().endswith("z\n")
+
+
+def test_lines_that_are_written_ahead_keep_their_depth() -> None:
+    """The statements before a part may depend on what is written in it."""
+    writer = Writer()
+    writer.line("def f():")
+    with writer.indented():
+        body = writer.inside()
+        body.line(f"return function({', '.join([LONG] * 6)})")
+        writer.line("x = 1")
+        writer.append(body)
+    lines = writer.text().splitlines()
+    assert lines[:3] == ["def f():", "    x = 1", "    return function("]
+    assert writer.text() == formatted(writer.text())
 
 
 def test_headers_of_functions() -> None:
