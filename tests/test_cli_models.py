@@ -174,8 +174,8 @@ def test_show_prints_the_translated_graph(run: Run) -> None:
     assert lines[-2].startswith(f"{affine} affine nodes, 2 activations of 288 hidden units; ")
     assert "283 parameters" in lines[-2]
     assert lines[-1] == (
-        "agrees with its source (torch) on random inputs; nothing in it is refused by the "
-        "curvature analyses"
+        "agrees with its source (torch) on random inputs; it can be certified by curvature and "
+        "interval"
     )
 
 
@@ -201,7 +201,7 @@ def test_show_marks_what_is_refused(run: Run) -> None:
         )
         for line in marked
     )
-    assert text.endswith("the curvature analyses refuse 2 nodes of it, marked ←\n")
+    assert text.endswith("it can be certified by interval, not by curvature: 2 nodes marked ←\n")
     code, text, _ = run("show", "cli_models:attention")
     assert code == 0
     assert text.count("opaque ") >= 3

@@ -260,10 +260,10 @@ def test_a_package_whose_weights_are_no_numbers(
     save_file(tensors, "broken/net.safetensors")
     manifest = json.loads(Path("broken/manifest.json").read_text())
     for module in old:
-        path = Path("broken/runtime", f"{module}.py")
+        path = Path("broken/core", f"{module}.py")
         path.write_bytes(path.read_bytes() + b"\n# An older version.\n")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        manifest["files"][f"runtime/{module}.py"] = digest
+        manifest["files"][f"core/{module}.py"] = digest
     Path("broken/manifest.json").write_text(json.dumps(manifest))
     assert fails("certify", "broken", "--data", "digits", "--limit", 2) == (
         f"node '{name}': the parameter holds NaN or infinity. Nothing is proved of such weights; "

@@ -52,7 +52,7 @@ def test_what_is_taken_is_avoided() -> None:
      "bounds", "x", "c", "b", "v", "A", "B", "D", "F", "P", "maps", "biases", "graph", "nodes",
      "curvature", "bound_program", "in_double", "linearize", "lipschitz", "norms", "shares", "ops",
      "net", "hessian", "hessian_matrix", "hessian_product", "certify", "attack", "load",
-     "margin_coefficients", "quadratic", "rounding", "torch", "self", "input_shape",
+     "margins_at", "margins_along", "quadratic", "rounding", "torch", "self", "input_shape",
      "output_shape"],
 )  # fmt: skip
 def test_reserved_words_get_a_mark(name: str) -> None:

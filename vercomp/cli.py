@@ -59,13 +59,12 @@ def _numbers(number: Callable[[str], Any], *, positive: bool) -> Callable[..., A
 
 def _radius(context: click.Context, option: click.Parameter, value: Value) -> float | None:
     """A callback: a radius."""
-    try:
-        return _positive(context, option, value)
-    except click.BadParameter as error:
-        raise click.BadParameter(f"a radius {error.message}") from error
+    return _positive(context, option, value, "a radius ")
 
 
-def _positive(context: click.Context, option: click.Parameter, value: Value) -> float | None:
+def _positive(
+    context: click.Context, option: click.Parameter, value: Value, what: str = ""
+) -> float | None:
     """A callback: a positive finite number."""
     if value is None:
         return None
@@ -74,7 +73,7 @@ def _positive(context: click.Context, option: click.Parameter, value: Value) -> 
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is no number") from error
     if not (math.isfinite(number) and number > 0):
-        raise click.BadParameter(f"must be positive and finite, not {value}")
+        raise click.BadParameter(f"{what}must be positive and finite, not {value}")
     return number
 
 

@@ -97,7 +97,8 @@ def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
     if lacking:
         error = unsupported(found.uncurved)
         raise UnsupportedError(
-            f"{' and '.join(lacking)} need second derivatives: {error.message}",
+            f"{' and '.join(lacking)} {'needs' if len(lacking) == 1 else 'need'} second "
+            f"derivatives: {error.message}",
             node=error.node,
             operator=error.operator,
             location=error.location,

@@ -12,6 +12,7 @@ from graphs import Emitted, chain, emit
 from safetensors.torch import save
 from torch import Tensor
 
+from vercomp.core.bounds import MATRICES
 from vercomp.core.graph import Graph
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.storage import fill, load_network
@@ -28,8 +29,13 @@ def test_adopted_bounds_bring_no_stale_evaluation() -> None:
     x, c = torch.randn(6, 4, dtype=torch.float64), margins(3)
     network.linearize(x, c)
     weights = save({name: value.contiguous() for name, value in other.state_dict().items()})
-    manifest = {"files": {}, "bounds": other_bounds.to_json()}
-    files = {"net.safetensors": weights, "manifest.json": json.dumps(manifest).encode()}
+    entry, matrices = other_bounds.files()
+    manifest = {"files": {}, "bounds": entry}
+    files = {
+        "net.safetensors": weights,
+        MATRICES: matrices,
+        "manifest.json": json.dumps(manifest).encode(),
+    }
     fill(network, files)
     assert torch.equal(network.linearize(x, c).value, other.linearize(x, c).value)
 
@@ -57,9 +63,11 @@ class Doubled(VerifiedNetwork):
 
 def test_a_network_without_bounds_takes_the_weights_alone() -> None:
     other = example().network
-    manifest = {"files": {}, "bounds": other.bounds().to_json()}
+    entry, matrices = other.bounds().files()
+    manifest = {"files": {}, "bounds": entry}
     files = {
         "net.safetensors": save({"factor": torch.tensor([2.0, 3.0])}),
+        MATRICES: matrices,
         "manifest.json": json.dumps(manifest).encode(),
     }
     network = fill(Doubled(), files)

@@ -27,6 +27,7 @@ ARRAYS = {
     "exact": np.array([True, True, False, False, True]),
     "evaluations": np.array([[0, 1, 5], [1, 0, 1], [9, 1, 0], [0, 1, 1], [1, 0, 1]]),
     "seconds": np.array([0.1, 0.1, 0.2, 0.2, 0.4]),
+    "method": np.array(["curvature", "interval", "curvature", "curvature", "curvature"]),
 }
 
 
@@ -37,6 +38,10 @@ def test_certificates_by_hand() -> None:
         "radius": 0.5,
         "targets": "all",
         "decide": False,
+        "norm": "l2",
+        "box": None,
+        "methods": {"curvature": 0.8, "interval": 0.2},
+        "undecided": 0,
         "certified_accuracy": 0.4,  # 0.5 does not exceed 0.5
         "certified_accuracy_runner_up": pytest.approx(0.6),
         "mean_radius": pytest.approx(0.9),

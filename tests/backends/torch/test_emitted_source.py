@@ -153,15 +153,18 @@ import hashlib, sys
 sys.path.insert(0, {tests!r})
 from graphs import decorated, emit, residual
 from vercomp.backends.torch import package as packages
+from vercomp.features import FEATURES
 for graph in (decorated(), residual(3, ["gelu", "silu", "tanh"])):
     made = emit(graph)
     weights = packages.weights(made.layout)
+    entry, matrices = made.network.bounds().files()
     manifest = packages.manifest(
-        made.layout, made.package, packages.FEATURES,
-        source={{}}, versions={{}}, bounds=made.network.bounds().to_json(),
+        made.layout, made.package, FEATURES,
+        source={{}}, versions={{}}, bounds=entry,
     )
     digest = hashlib.sha256()
-    for path, content in [*made.package.files.items(), ("w", weights), ("m", manifest)]:
+    parts = [("w", weights), ("b", matrices), ("m", manifest)]
+    for path, content in [*made.package.files.items(), *parts]:
         digest.update(path.encode() + b"\\0" + content)
     print(digest.hexdigest())
 """

@@ -198,7 +198,7 @@ class Unknown(Reshape):
 
 def test_a_map_without_a_rule_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match=r"no rule for the linear map .*add_linear_map"):
-        rules.operator(BUILTIN_RULES, Unknown((2,), (2,)), lambda p: "net.p")
+        rules.forward(BUILTIN_RULES, Unknown((2,), (2,)), "x", lambda p: "net.p")
 
 
 def test_every_builtin_map_has_a_rule() -> None:

@@ -1,4 +1,4 @@
-"""The network example: 2×6×6 inputs to 3 logits.
+"""The network example: 2×6×6 inputs to 3 outputs.
 
     conv1 = affine(x)  [4×6×6]
     act1 = silu(conv1)  [4×6×6]
@@ -14,7 +14,6 @@ same parameters. ``load()`` gives the network with its weights, ready to use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from math import inf
 from pathlib import Path
@@ -25,11 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .core.arithmetic.operations import Arithmetic, Bound
+from .core.arithmetic.rounded import Rounded
+from .core.arithmetic.tensors import quadratic
 from .core.domains import rounding
-from .core.domains.rounding import Rounded, Summand
 from .core.functions import Elementwise
-from .core.hessians import margin_coefficients, quadratic
-from .core.linearization import Linearization
+from .core.graph import Activate, Affine, Graph, Input, Term
+from .core.hessians import margins_along, margins_at
 from .core.maps.convolution import Convolution
 from .core.maps.monomials import Diagonal, Monomial
 from .core.maps.operators import Dense, Operator
@@ -186,14 +186,44 @@ def biases(net: Any) -> Biases:
     return Biases(conv1, block_conv1, block_conv2, fc)
 
 
-def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
+def graph(net: Any) -> Graph:
+    """The nodes over those maps and biases: what analyses walk."""
+    A, b = maps(net), biases(net)
+    return Graph(
+        (
+            Input("x", (2, 6, 6)),
+            Affine("conv1", (4, 6, 6), (Term("conv1", A.conv1, "x"),), b.conv1),
+            Activate("act1", (4, 6, 6), "conv1", SILU),
+            Affine(
+                "block_conv1",
+                (4, 6, 6),
+                (Term("block_conv1", A.block_conv1, "act1"),),
+                b.block_conv1,
+            ),
+            Activate("act2", (4, 6, 6), "block_conv1", SILU),
+            Affine(
+                "block_conv2",
+                (4, 6, 6),
+                (
+                    Term("block_conv2_0", A.block_conv2_0, "act2"),
+                    Term("block_conv2_1", A.block_conv2_1, "act1"),
+                ),
+                b.block_conv2,
+            ),
+            Activate("act3", (4, 6, 6), "block_conv2", SILU),
+            Affine("fc", (3,), (Term("fc", A.fc, "act3"),), b.fc),
+        ),
+        "fc",
+    )
+
+
+def curvature(ops: Arithmetic, A: Maps, c: Tensor) -> Bound:
     """κ with ∇²(c·z) ≽ −κI, and L with ‖∇(c·z)‖ ≤ L, for every input and each row of c (P, C).
 
     ``ops`` is the arithmetic: rigorous for certificates, differentiable for training.
     """
-    A = maps(net)
     # ‖A‖ of conv1
-    norm_conv1 = ops.norm2(A.conv1, "norm_conv1")
+    norm_conv1 = ops.norm2(A.conv1, name="norm_conv1")
     # ‖∂conv1/∂x‖ ≤ r_conv1 (equation 5)
     r_conv1_squared = ops.multiply(norm_conv1, norm_conv1)
     # g = sup |σ′| of act1
@@ -202,7 +232,7 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     rho_act1 = ops.multiply(g_act1, norm_conv1)
     rho_act1_squared = ops.multiply(rho_act1, rho_act1)
     # ‖A‖ of block_conv1
-    norm_block_conv1 = ops.norm2(A.block_conv1, "norm_block_conv1")
+    norm_block_conv1 = ops.norm2(A.block_conv1, name="norm_block_conv1")
     # ‖∂block_conv1/∂x‖ ≤ r_block_conv1 (equation 5)
     r_block_conv1 = ops.multiply(norm_block_conv1, rho_act1)
     r_block_conv1_squared = ops.multiply(r_block_conv1, r_block_conv1)
@@ -212,71 +242,76 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     rho_act2 = ops.multiply(g_act2, r_block_conv1)
     rho_act2_squared = ops.multiply(rho_act2, rho_act2)
     # ‖A‖ of block_conv2
-    norm_block_conv2 = ops.norm2(A.block_conv2_0, "norm_block_conv2")
-    norm_block_conv2_2 = ops.norm2(A.block_conv2_1, "norm_block_conv2_2")
+    norm_block_conv2_0 = ops.norm2(A.block_conv2_0, name="norm_block_conv2_0")
+    norm_block_conv2_1 = ops.norm2(A.block_conv2_1, name="norm_block_conv2_1")
     # ‖∂block_conv2/∂x‖ ≤ r_block_conv2 = Σ‖A‖ρ (equation 5)
-    r_block_conv2 = ops.multiply(norm_block_conv2, rho_act2)
-    r_block_conv2_2 = ops.multiply(norm_block_conv2_2, rho_act1)
+    r_block_conv2 = ops.multiply(norm_block_conv2_0, rho_act2)
+    r_block_conv2_2 = ops.multiply(norm_block_conv2_1, rho_act1)
     r_block_conv2_3 = ops.add(r_block_conv2, r_block_conv2_2)
     r_block_conv2_squared = ops.multiply(r_block_conv2_3, r_block_conv2_3)
     # g = sup |σ′| of act3
     g_act3 = ops.constant(SILU.g)
     # ‖A‖ of fc
-    norm_fc = ops.norm2(A.fc, "norm_fc")
+    norm_fc = ops.norm2(A.fc, name="norm_fc")
     # The coefficients c = e_y − e_t of the margin, exactly.
     f_output = ops.exactly(c)
-    # Back through fc: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
+    # Back through fc: Aᵀ mid ± |A|ᵀ rad
     f_act3 = ops.adjoint(A.fc, f_output)
-    l_act3 = ops.row_norm(f_act3)
+    # Back through act3: F ⊙ σ′
+    f_block_conv2 = ops.through(f_act3, SILU.first_range)
+    # Back through block_conv2: Aᵀ mid ± |A|ᵀ rad
+    f_act2 = ops.adjoint(A.block_conv2_0, f_block_conv2)
+    f_act1 = ops.adjoint(A.block_conv2_1, f_block_conv2)
+    # Back through act2: F ⊙ σ′
+    f_block_conv1 = ops.through(f_act2, SILU.first_range)
+    # Back through block_conv1: Aᵀ mid ± |A|ᵀ rad
+    f_act1_2 = ops.adjoint(A.block_conv1, f_block_conv1)
+    f_act1_3 = ops.join(f_act1, f_act1_2)
     # Curvature of act3: −λ_min ≤ k_act3, with q = max(0, −min F ⊙ σ″)
     q_act3 = ops.concavity(f_act3, SILU.second_range)
     q_act3_max = ops.row_max(q_act3)
     k_act3_norms = ops.multiply(q_act3_max, r_block_conv2_squared)
-    w_act3 = ops.weighted_norm2_squared(A.block_conv2_0, q_act3, "w_act3")
+    w_act3 = ops.weighted_norm2_squared(A.block_conv2_0, q_act3, name="w_act3")
+    w_act3_2 = ops.weighted_norm2_squared(A.block_conv2_1, q_act3, name="w_act3_2")
     k_act3_matrix = ops.multiply(w_act3, rho_act2_squared)
-    w_act3_2 = ops.weighted_norm2_squared(A.block_conv2_1, q_act3, "w_act3_2")
     k_act3_matrix_2 = ops.multiply(w_act3_2, rho_act1_squared)
     b_act3 = ops.square_root(k_act3_matrix)
     b_act3_2 = ops.square_root(k_act3_matrix_2)
     b_act3_3 = ops.add(b_act3, b_act3_2)
     k_act3_matrix_3 = ops.multiply(b_act3_3, b_act3_3)
     k_act3 = ops.refine(k_act3_norms, k_act3_matrix_3)
-    # Back through act3: F ⊙ σ′; norms by g
-    f_block_conv2 = ops.through(f_act3, SILU.first_range)
-    l_block_conv2 = ops.multiply(g_act3, l_act3)
-    # Back through block_conv2: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
-    f_act2 = ops.adjoint(A.block_conv2_0, f_block_conv2)
-    f_act1 = ops.adjoint(A.block_conv2_1, f_block_conv2)
-    l_act2 = ops.multiply(norm_block_conv2, l_block_conv2)
-    l_act1 = ops.multiply(norm_block_conv2_2, l_block_conv2)
     # Curvature of act2: −λ_min ≤ k_act2, with q = max(0, −min F ⊙ σ″)
     q_act2 = ops.concavity(f_act2, SILU.second_range)
     q_act2_max = ops.row_max(q_act2)
     k_act2_norms = ops.multiply(q_act2_max, r_block_conv1_squared)
-    w_act2 = ops.weighted_norm2_squared(A.block_conv1, q_act2, "w_act2")
+    w_act2 = ops.weighted_norm2_squared(A.block_conv1, q_act2, name="w_act2")
     k_act2_matrix = ops.multiply(w_act2, rho_act1_squared)
     k_act2 = ops.refine(k_act2_norms, k_act2_matrix)
-    # Back through act2: F ⊙ σ′; norms by g
-    f_block_conv1 = ops.through(f_act2, SILU.first_range)
-    l_act2_2 = ops.row_norm(f_act2)
-    l_act2_3 = ops.minimum(l_act2, l_act2_2)
-    l_block_conv1 = ops.multiply(g_act2, l_act2_3)
-    # Back through block_conv1: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
-    f_act1_2 = ops.adjoint(A.block_conv1, f_block_conv1)
-    f_act1_3 = ops.join(f_act1, f_act1_2)
-    l_act1_2 = ops.multiply(norm_block_conv1, l_block_conv1)
-    l_act1_3 = ops.add(l_act1, l_act1_2)
     # Curvature of act1: −λ_min ≤ k_act1, with q = max(0, −min F ⊙ σ″)
     q_act1 = ops.concavity(f_act1_3, SILU.second_range)
     q_act1_max = ops.row_max(q_act1)
     k_act1_norms = ops.multiply(q_act1_max, r_conv1_squared)
-    w_act1 = ops.weighted_norm2_squared(A.conv1, q_act1, "w_act1")
+    w_act1 = ops.weighted_norm2_squared(A.conv1, q_act1, name="w_act1")
     k_act1 = ops.refine(k_act1_norms, w_act1)
-    # Back through act1: F ⊙ σ′; norms by g
+    # Back through fc: norms by ‖A‖
+    l_act3 = ops.row_norm(f_act3)
+    # Back through act3: norms by g
+    l_block_conv2 = ops.multiply(g_act3, l_act3)
+    # Back through block_conv2: norms by ‖A‖
+    l_act2 = ops.multiply(norm_block_conv2_0, l_block_conv2)
+    l_act1 = ops.multiply(norm_block_conv2_1, l_block_conv2)
+    # Back through act2: norms by g
+    l_act2_2 = ops.row_norm(f_act2)
+    l_act2_3 = ops.minimum(l_act2, l_act2_2)
+    l_block_conv1 = ops.multiply(g_act2, l_act2_3)
+    # Back through block_conv1: norms by ‖A‖
+    l_act1_2 = ops.multiply(norm_block_conv1, l_block_conv1)
+    l_act1_3 = ops.add(l_act1, l_act1_2)
+    # Back through act1: norms by g
     l_act1_4 = ops.row_norm(f_act1_3)
     l_act1_5 = ops.minimum(l_act1_3, l_act1_4)
     l_conv1 = ops.multiply(g_act1, l_act1_5)
-    # Back through conv1: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
+    # Back through conv1: norms by ‖A‖
     l_input = ops.multiply(norm_conv1, l_conv1)
     # κ: the sum over the activations
     kappa = ops.add(k_act3, k_act2)
@@ -284,58 +319,22 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     norms = {
         "conv1": norm_conv1,
         "block_conv1": norm_block_conv1,
-        "block_conv2_0": norm_block_conv2,
-        "block_conv2_1": norm_block_conv2_2,
+        "block_conv2_0": norm_block_conv2_0,
+        "block_conv2_1": norm_block_conv2_1,
         "fc": norm_fc,
     }
     shares: dict[str, Tensor] = {"act3": k_act3, "act2": k_act2, "act1": k_act1}
     return Bound(kappa_2, l_input, norms, shares)
 
 
-def linearize(net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Linearization:
-    """f = c·z(x) and ∇f at flat points x (P, D), with bounds of the rounding."""
-    A = maps(net)
-    b = biases(net)
-    z_x = rounding.exact(x)
-    z_conv1 = rounding.affine([Summand(A.conv1, norms["conv1"], z_x)], b.conv1)
-    z_act1 = rounding.activation(SILU, z_conv1)
-    z_block_conv1 = rounding.affine(
-        [Summand(A.block_conv1, norms["block_conv1"], z_act1)], b.block_conv1
-    )
-    z_act2 = rounding.activation(SILU, z_block_conv1)
-    z_block_conv2 = rounding.affine(
-        [
-            Summand(A.block_conv2_0, norms["block_conv2_0"], z_act2),
-            Summand(A.block_conv2_1, norms["block_conv2_1"], z_act1),
-        ],
-        b.block_conv2,
-    )
-    z_act3 = rounding.activation(SILU, z_block_conv2)
-    z_fc = rounding.affine([Summand(A.fc, norms["fc"], z_act3)], b.fc)
-    f = rounding.dot(c, z_fc)
-    # Backward: s is the gradient of f with respect to each node.
-    s_fc = rounding.exact(c)
-    s_act3 = rounding.adjoint(A.fc, norms["fc"], s_fc)
-    s_block_conv2 = rounding.chain(SILU, z_block_conv2, s_act3)
-    s_act2 = rounding.adjoint(A.block_conv2_0, norms["block_conv2_0"], s_block_conv2)
-    s_act1 = rounding.adjoint(A.block_conv2_1, norms["block_conv2_1"], s_block_conv2)
-    s_block_conv1 = rounding.chain(SILU, z_block_conv1, s_act2)
-    s_act1 = rounding.total(
-        [s_act1, rounding.adjoint(A.block_conv1, norms["block_conv1"], s_block_conv1)]
-    )
-    s_conv1 = rounding.chain(SILU, z_conv1, s_act1)
-    s_x = rounding.adjoint(A.conv1, norms["conv1"], s_conv1)
-    return Linearization(f.value[..., 0], s_x.value, f.error, s_x.error)
-
-
 class Network(VerifiedNetwork):
-    """The network itself: batches (B, 2, 6, 6) to logits (B, 3).
+    """The network itself: batches (B, 2, 6, 6) to outputs (B, 3).
 
     An ordinary module: train it, move it, save it; bounds follow the weights.
     """
 
     input_shape = (2, 6, 6)
-    classes = 3
+    output_shape = (3,)
 
     def __init__(self) -> None:
         super().__init__()
@@ -386,56 +385,53 @@ class Network(VerifiedNetwork):
         act3 = SILU.value(block_conv2)
         return F.linear(F.avg_pool2d(act3, 2).flatten(1), self.fc_weight, self.fc_bias)
 
-    def bound_program(self, arithmetic: Any, c: Tensor) -> Bound:
-        """The curvature program over these parameters."""
-        return curvature(arithmetic, self, c)
-
-    def evaluate_with_errors(
-        self, x: Tensor, c: Tensor, norms: Mapping[str, float]
-    ) -> Linearization:
-        """Value, gradient and what rounding did to them."""
-        return linearize(self, norms, x, c)
+    def nodes(self) -> Graph:
+        """The graph over these parameters."""
+        return graph(self)
 
     def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D)."""
-        return hessian_matrix(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
+        """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D).
+
+        In the network's type if the inputs are in it, or else in float64; see core/hessians.py.
+        """
+        net, points, c = margins_at(self, x, y, t)
+        return hessian_matrix(net, points, c).to(x.device)
 
     def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
-        c = margin_coefficients(y, t, self.classes, x)
-        return hessian_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
+        net, points, c, directions = margins_along(self, x, y, t, v)
+        return hessian_product(net, points, c, directions).reshape(x.shape).to(x.device)
 
 
 def hessian_matrix(net: Any, x: Tensor, c: Tensor) -> Tensor:
     """∇²(c·z) at flat points x (P, D), by Lemma 1: (P, D, D)."""
-    P, D = x.shape
-    H = torch.zeros(P, D, D, dtype=x.dtype, device=x.device)
     A = maps(net)
     b = biases(net)
+    B_x = torch.eye(x.shape[1]).to(x)
     conv1 = A.conv1.apply(x) + b.conv1.value
     act1 = SILU.value(conv1)
     block_conv1 = A.block_conv1.apply(act1) + b.block_conv1.value
     act2 = SILU.value(block_conv1)
     block_conv2 = A.block_conv2_0.apply(act2) + A.block_conv2_1.apply(act1) + b.block_conv2.value
     # B: the Jacobian of each node, (P, n, D).
-    B_x = torch.eye(D, dtype=x.dtype, device=x.device)
     B_conv1 = A.conv1.apply_to_rows(B_x)
     B_act1 = SILU.first(conv1)[:, :, None] * B_conv1
     B_block_conv1 = A.block_conv1.apply_to_rows(B_act1)
     B_act2 = SILU.first(block_conv1)[:, :, None] * B_block_conv1
     B_block_conv2 = A.block_conv2_0.apply_to_rows(B_act2) + A.block_conv2_1.apply_to_rows(B_act1)
     # F: the gradient of c·z with respect to each node, (P, n).
-    F_fc = c
-    F_act3 = A.fc.adjoint(F_fc)
-    H += quadratic(B_block_conv2, F_act3 * SILU.second(block_conv2))
+    F_act3 = A.fc.adjoint(c)
     F_block_conv2 = SILU.first(block_conv2) * F_act3
     F_act2 = A.block_conv2_0.adjoint(F_block_conv2)
     F_act1 = A.block_conv2_1.adjoint(F_block_conv2)
-    H += quadratic(B_block_conv1, F_act2 * SILU.second(block_conv1))
     F_block_conv1 = SILU.first(block_conv1) * F_act2
-    F_act1 = F_act1 + A.block_conv1.adjoint(F_block_conv1)
-    H += quadratic(B_conv1, F_act1 * SILU.second(conv1))
-    return H
+    F_act1_2 = A.block_conv1.adjoint(F_block_conv1)
+    F_act1_3 = F_act1 + F_act1_2
+    return (
+        quadratic(B_block_conv2, F_act3 * SILU.second(block_conv2))
+        + quadratic(B_block_conv1, F_act2 * SILU.second(block_conv1))
+        + quadratic(B_conv1, F_act1_3 * SILU.second(conv1))
+    )
 
 
 def hessian_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:
@@ -448,29 +444,30 @@ def hessian_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:
     act2 = SILU.value(block_conv1)
     block_conv2 = A.block_conv2_0.apply(act2) + A.block_conv2_1.apply(act1) + b.block_conv2.value
     # V: the derivative of each node along v.
-    V_x = v
-    V_conv1 = A.conv1.apply(V_x)
+    V_conv1 = A.conv1.apply(v)
     V_act1 = SILU.first(conv1) * V_conv1
     V_block_conv1 = A.block_conv1.apply(V_act1)
     V_act2 = SILU.first(block_conv1) * V_block_conv1
     V_block_conv2 = A.block_conv2_0.apply(V_act2) + A.block_conv2_1.apply(V_act1)
-    # F: the gradient of c·z with respect to each node; G: its derivative along v.
-    F_fc = c
-    F_act3 = A.fc.adjoint(F_fc)
-    G_block_conv2 = SILU.second(block_conv2) * V_block_conv2 * F_act3
+    # F: the gradient of c·z with respect to each node.
+    F_act3 = A.fc.adjoint(c)
     F_block_conv2 = SILU.first(block_conv2) * F_act3
     F_act2 = A.block_conv2_0.adjoint(F_block_conv2)
     F_act1 = A.block_conv2_1.adjoint(F_block_conv2)
+    F_block_conv1 = SILU.first(block_conv1) * F_act2
+    F_act1_2 = A.block_conv1.adjoint(F_block_conv1)
+    F_act1_3 = F_act1 + F_act1_2
+    # G: the derivative of F along v.
+    G_block_conv2 = SILU.second(block_conv2) * V_block_conv2 * F_act3
     G_act2 = A.block_conv2_0.adjoint(G_block_conv2)
     G_act1 = A.block_conv2_1.adjoint(G_block_conv2)
     G_block_conv1 = SILU.first(block_conv1) * G_act2
-    G_block_conv1 = G_block_conv1 + SILU.second(block_conv1) * V_block_conv1 * F_act2
-    F_block_conv1 = SILU.first(block_conv1) * F_act2
-    F_act1 = F_act1 + A.block_conv1.adjoint(F_block_conv1)
-    G_act1 = G_act1 + A.block_conv1.adjoint(G_block_conv1)
-    G_conv1 = SILU.first(conv1) * G_act1
-    G_conv1 = G_conv1 + SILU.second(conv1) * V_conv1 * F_act1
-    return A.conv1.adjoint(G_conv1)
+    G_block_conv1_2 = G_block_conv1 + SILU.second(block_conv1) * V_block_conv1 * F_act2
+    G_act1_2 = A.block_conv1.adjoint(G_block_conv1_2)
+    G_act1_3 = G_act1 + G_act1_2
+    G_conv1 = SILU.first(conv1) * G_act1_3
+    G_conv1_2 = G_conv1 + SILU.second(conv1) * V_conv1 * F_act1_3
+    return A.conv1.adjoint(G_conv1_2)
 
 
 def load(folder: str | Path | None = None) -> Network:
@@ -497,6 +494,7 @@ def regularizer(network: Network, pairs_per_call: int | None = 16, every: int = 
     """The curvature bound as a term of a training loss, over the network's live parameters."""
     return Regularizer(
         curvature,
+        maps,
         network,
         network.classes,
         trainable(network),

@@ -1,4 +1,4 @@
-"""The network example: 2 inputs to 2 logits.
+"""The network example: 2 inputs to 2 outputs.
 
     layer0 = affine(x)  [3]
     a0 = tanh(layer0)  [3]
@@ -12,7 +12,6 @@ same parameters. ``load()`` gives the network with its weights, ready to use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from math import inf
 from pathlib import Path
@@ -23,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .core.arithmetic.operations import Arithmetic, Bound
+from .core.arithmetic.rounded import Rounded
+from .core.arithmetic.tensors import quadratic
 from .core.domains import rounding
-from .core.domains.rounding import Rounded, Summand
 from .core.functions import Elementwise
-from .core.hessians import margin_coefficients, quadratic
-from .core.linearization import Linearization
+from .core.graph import Activate, Affine, Graph, Input, Term
+from .core.hessians import margins_along, margins_at
 from .core.maps.operators import Dense, Operator
 from .core.network import VerifiedNetwork
 from .core.pieces import Pieces, Turn
@@ -189,14 +189,34 @@ def biases(net: Any) -> Biases:
     return Biases(layer0, layer1, layer2)
 
 
-def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
+def graph(net: Any) -> Graph:
+    """The nodes over those maps and biases: what analyses walk."""
+    A, b = maps(net), biases(net)
+    return Graph(
+        (
+            Input("x", (2,)),
+            Affine("layer0", (3,), (Term("layer0", A.layer0, "x"),), b.layer0),
+            Activate("a0", (3,), "layer0", TANH),
+            Affine("layer1", (4,), (Term("layer1", A.layer1, "a0"),), b.layer1),
+            Activate("a1", (4,), "layer1", SOFTPLUS),
+            Affine(
+                "layer2",
+                (2,),
+                (Term("layer2_0", A.layer2_0, "a1"), Term("layer2_1", A.layer2_1, "a0")),
+                b.layer2,
+            ),
+        ),
+        "layer2",
+    )
+
+
+def curvature(ops: Arithmetic, A: Maps, c: Tensor) -> Bound:
     """κ with ∇²(c·z) ≽ −κI, and L with ‖∇(c·z)‖ ≤ L, for every input and each row of c (P, C).
 
     ``ops`` is the arithmetic: rigorous for certificates, differentiable for training.
     """
-    A = maps(net)
     # ‖A‖ of layer0
-    norm_layer0 = ops.norm2(A.layer0, "norm_layer0")
+    norm_layer0 = ops.norm2(A.layer0, name="norm_layer0")
     # ‖∂layer0/∂x‖ ≤ r_layer0 (equation 5)
     r_layer0_squared = ops.multiply(norm_layer0, norm_layer0)
     # g = sup |σ′| of a0
@@ -205,97 +225,72 @@ def curvature(ops: Arithmetic, net: Any, c: Tensor) -> Bound:
     rho_a0 = ops.multiply(g_a0, norm_layer0)
     rho_a0_squared = ops.multiply(rho_a0, rho_a0)
     # ‖A‖ of layer1
-    norm_layer1 = ops.norm2(A.layer1, "norm_layer1")
+    norm_layer1 = ops.norm2(A.layer1, name="norm_layer1")
     # ‖∂layer1/∂x‖ ≤ r_layer1 (equation 5)
     r_layer1 = ops.multiply(norm_layer1, rho_a0)
     r_layer1_squared = ops.multiply(r_layer1, r_layer1)
     # g = sup |σ′| of a1
     g_a1 = ops.constant(SOFTPLUS.g)
     # ‖A‖ of layer2
-    norm_layer2 = ops.norm2(A.layer2_0, "norm_layer2")
-    norm_layer2_2 = ops.norm2(A.layer2_1, "norm_layer2_2")
+    norm_layer2_0 = ops.norm2(A.layer2_0, name="norm_layer2_0")
+    norm_layer2_1 = ops.norm2(A.layer2_1, name="norm_layer2_1")
     # The coefficients c = e_y − e_t of the margin, exactly.
     f_output = ops.exactly(c)
-    # Back through layer2: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
+    # Back through layer2: Aᵀ mid ± |A|ᵀ rad
     f_a1 = ops.adjoint(A.layer2_0, f_output)
     f_a0 = ops.adjoint(A.layer2_1, f_output)
-    l_a1 = ops.row_norm(f_a1)
-    l_a0 = ops.row_norm(f_a0)
+    # Back through a1: F ⊙ σ′
+    f_layer1 = ops.through(f_a1, SOFTPLUS.first_range)
+    # Back through layer1: Aᵀ mid ± |A|ᵀ rad
+    f_a0_2 = ops.adjoint(A.layer1, f_layer1)
+    f_a0_3 = ops.join(f_a0, f_a0_2)
     # Curvature of a1: −λ_min ≤ k_a1, with q = max(0, −min F ⊙ σ″)
     q_a1 = ops.concavity(f_a1, SOFTPLUS.second_range)
     q_a1_max = ops.row_max(q_a1)
     k_a1_norms = ops.multiply(q_a1_max, r_layer1_squared)
-    w_a1 = ops.weighted_norm2_squared(A.layer1, q_a1, "w_a1")
+    w_a1 = ops.weighted_norm2_squared(A.layer1, q_a1, name="w_a1")
     k_a1_matrix = ops.multiply(w_a1, rho_a0_squared)
     k_a1 = ops.refine(k_a1_norms, k_a1_matrix)
-    # Back through a1: F ⊙ σ′; norms by g
-    f_layer1 = ops.through(f_a1, SOFTPLUS.first_range)
-    l_layer1 = ops.multiply(g_a1, l_a1)
-    # Back through layer1: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
-    f_a0_2 = ops.adjoint(A.layer1, f_layer1)
-    f_a0_3 = ops.join(f_a0, f_a0_2)
-    l_a0_2 = ops.multiply(norm_layer1, l_layer1)
-    l_a0_3 = ops.add(l_a0, l_a0_2)
     # Curvature of a0: −λ_min ≤ k_a0, with q = max(0, −min F ⊙ σ″)
     q_a0 = ops.concavity(f_a0_3, TANH.second_range)
     q_a0_max = ops.row_max(q_a0)
     k_a0_norms = ops.multiply(q_a0_max, r_layer0_squared)
-    w_a0 = ops.weighted_norm2_squared(A.layer0, q_a0, "w_a0")
+    w_a0 = ops.weighted_norm2_squared(A.layer0, q_a0, name="w_a0")
     k_a0 = ops.refine(k_a0_norms, w_a0)
-    # Back through a0: F ⊙ σ′; norms by g
+    # Back through layer2: norms by ‖A‖
+    l_a1 = ops.row_norm(f_a1)
+    l_a0 = ops.row_norm(f_a0)
+    # Back through a1: norms by g
+    l_layer1 = ops.multiply(g_a1, l_a1)
+    # Back through layer1: norms by ‖A‖
+    l_a0_2 = ops.multiply(norm_layer1, l_layer1)
+    l_a0_3 = ops.add(l_a0, l_a0_2)
+    # Back through a0: norms by g
     l_a0_4 = ops.row_norm(f_a0_3)
     l_a0_5 = ops.minimum(l_a0_3, l_a0_4)
     l_layer0 = ops.multiply(g_a0, l_a0_5)
-    # Back through layer0: Aᵀ mid ± |A|ᵀ rad; norms by ‖A‖
+    # Back through layer0: norms by ‖A‖
     l_input = ops.multiply(norm_layer0, l_layer0)
     # κ: the sum over the activations
     kappa = ops.add(k_a1, k_a0)
     norms = {
         "layer0": norm_layer0,
         "layer1": norm_layer1,
-        "layer2_0": norm_layer2,
-        "layer2_1": norm_layer2_2,
+        "layer2_0": norm_layer2_0,
+        "layer2_1": norm_layer2_1,
     }
     shares: dict[str, Tensor] = {"a1": k_a1, "a0": k_a0}
     return Bound(kappa, l_input, norms, shares)
 
 
-def linearize(net: Any, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Linearization:
-    """f = c·z(x) and ∇f at flat points x (P, D), with bounds of the rounding."""
-    A = maps(net)
-    b = biases(net)
-    z_x = rounding.exact(x)
-    z_layer0 = rounding.affine([Summand(A.layer0, norms["layer0"], z_x)], b.layer0)
-    z_a0 = rounding.activation(TANH, z_layer0)
-    z_layer1 = rounding.affine([Summand(A.layer1, norms["layer1"], z_a0)], b.layer1)
-    z_a1 = rounding.activation(SOFTPLUS, z_layer1)
-    z_layer2 = rounding.affine(
-        [
-            Summand(A.layer2_0, norms["layer2_0"], z_a1),
-            Summand(A.layer2_1, norms["layer2_1"], z_a0),
-        ],
-        b.layer2,
-    )
-    f = rounding.dot(c, z_layer2)
-    # Backward: s is the gradient of f with respect to each node.
-    s_layer2 = rounding.exact(c)
-    s_a1 = rounding.adjoint(A.layer2_0, norms["layer2_0"], s_layer2)
-    s_a0 = rounding.adjoint(A.layer2_1, norms["layer2_1"], s_layer2)
-    s_layer1 = rounding.chain(SOFTPLUS, z_layer1, s_a1)
-    s_a0 = rounding.total([s_a0, rounding.adjoint(A.layer1, norms["layer1"], s_layer1)])
-    s_layer0 = rounding.chain(TANH, z_layer0, s_a0)
-    s_x = rounding.adjoint(A.layer0, norms["layer0"], s_layer0)
-    return Linearization(f.value[..., 0], s_x.value, f.error, s_x.error)
-
-
 class Network(VerifiedNetwork):
-    """The network itself: batches (B, 2) to logits (B, 2).
+    """The network itself: batches (B, 2) to outputs (B, 2).
 
     An ordinary module: train it, move it, save it; bounds follow the weights.
     """
 
     input_shape = (2,)
-    classes = 2
+    output_shape = (2,)
 
     def __init__(self) -> None:
         super().__init__()
@@ -315,49 +310,45 @@ class Network(VerifiedNetwork):
         a1 = SOFTPLUS.value(layer1)
         return F.linear(a1, self.layer4_weight, self.layer4_bias) + F.linear(a0, self.skip_weight)
 
-    def bound_program(self, arithmetic: Any, c: Tensor) -> Bound:
-        """The curvature program over these parameters."""
-        return curvature(arithmetic, self, c)
-
-    def evaluate_with_errors(
-        self, x: Tensor, c: Tensor, norms: Mapping[str, float]
-    ) -> Linearization:
-        """Value, gradient and what rounding did to them."""
-        return linearize(self, norms, x, c)
+    def nodes(self) -> Graph:
+        """The graph over these parameters."""
+        return graph(self)
 
     def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D)."""
-        return hessian_matrix(self, x.flatten(1), margin_coefficients(y, t, self.classes, x))
+        """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D).
+
+        In the network's type if the inputs are in it, or else in float64; see core/hessians.py.
+        """
+        net, points, c = margins_at(self, x, y, t)
+        return hessian_matrix(net, points, c).to(x.device)
 
     def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
-        c = margin_coefficients(y, t, self.classes, x)
-        return hessian_product(self, x.flatten(1), c, v.flatten(1)).reshape(v.shape)
+        net, points, c, directions = margins_along(self, x, y, t, v)
+        return hessian_product(net, points, c, directions).reshape(x.shape).to(x.device)
 
 
 def hessian_matrix(net: Any, x: Tensor, c: Tensor) -> Tensor:
     """∇²(c·z) at flat points x (P, D), by Lemma 1: (P, D, D)."""
-    P, D = x.shape
-    H = torch.zeros(P, D, D, dtype=x.dtype, device=x.device)
     A = maps(net)
     b = biases(net)
+    B_x = torch.eye(x.shape[1]).to(x)
     layer0 = A.layer0.apply(x) + b.layer0.value
     a0 = TANH.value(layer0)
     layer1 = A.layer1.apply(a0) + b.layer1.value
     # B: the Jacobian of each node, (P, n, D).
-    B_x = torch.eye(D, dtype=x.dtype, device=x.device)
     B_layer0 = A.layer0.apply_to_rows(B_x)
     B_a0 = TANH.first(layer0)[:, :, None] * B_layer0
     B_layer1 = A.layer1.apply_to_rows(B_a0)
     # F: the gradient of c·z with respect to each node, (P, n).
-    F_layer2 = c
-    F_a1 = A.layer2_0.adjoint(F_layer2)
-    F_a0 = A.layer2_1.adjoint(F_layer2)
-    H += quadratic(B_layer1, F_a1 * SOFTPLUS.second(layer1))
+    F_a1 = A.layer2_0.adjoint(c)
+    F_a0 = A.layer2_1.adjoint(c)
     F_layer1 = SOFTPLUS.first(layer1) * F_a1
-    F_a0 = F_a0 + A.layer1.adjoint(F_layer1)
-    H += quadratic(B_layer0, F_a0 * TANH.second(layer0))
-    return H
+    F_a0_2 = A.layer1.adjoint(F_layer1)
+    F_a0_3 = F_a0 + F_a0_2
+    return quadratic(B_layer1, F_a1 * SOFTPLUS.second(layer1)) + quadratic(
+        B_layer0, F_a0_3 * TANH.second(layer0)
+    )
 
 
 def hessian_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:
@@ -368,21 +359,21 @@ def hessian_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:
     a0 = TANH.value(layer0)
     layer1 = A.layer1.apply(a0) + b.layer1.value
     # V: the derivative of each node along v.
-    V_x = v
-    V_layer0 = A.layer0.apply(V_x)
+    V_layer0 = A.layer0.apply(v)
     V_a0 = TANH.first(layer0) * V_layer0
     V_layer1 = A.layer1.apply(V_a0)
-    # F: the gradient of c·z with respect to each node; G: its derivative along v.
-    F_layer2 = c
-    F_a1 = A.layer2_0.adjoint(F_layer2)
-    F_a0 = A.layer2_1.adjoint(F_layer2)
-    G_layer1 = SOFTPLUS.second(layer1) * V_layer1 * F_a1
+    # F: the gradient of c·z with respect to each node.
+    F_a1 = A.layer2_0.adjoint(c)
+    F_a0 = A.layer2_1.adjoint(c)
     F_layer1 = SOFTPLUS.first(layer1) * F_a1
-    F_a0 = F_a0 + A.layer1.adjoint(F_layer1)
+    F_a0_2 = A.layer1.adjoint(F_layer1)
+    F_a0_3 = F_a0 + F_a0_2
+    # G: the derivative of F along v.
+    G_layer1 = SOFTPLUS.second(layer1) * V_layer1 * F_a1
     G_a0 = A.layer1.adjoint(G_layer1)
     G_layer0 = TANH.first(layer0) * G_a0
-    G_layer0 = G_layer0 + TANH.second(layer0) * V_layer0 * F_a0
-    return A.layer0.adjoint(G_layer0)
+    G_layer0_2 = G_layer0 + TANH.second(layer0) * V_layer0 * F_a0_3
+    return A.layer0.adjoint(G_layer0_2)
 
 
 def load(folder: str | Path | None = None) -> Network:
@@ -409,6 +400,7 @@ def regularizer(network: Network, pairs_per_call: int | None = 16, every: int = 
     """The curvature bound as a term of a training loss, over the network's live parameters."""
     return Regularizer(
         curvature,
+        maps,
         network,
         network.classes,
         trainable(network),
