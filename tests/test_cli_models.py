@@ -208,7 +208,7 @@ def test_show_marks_what_is_refused(run: Run) -> None:
     assert all("  ← " in line for line in text.splitlines() if line.startswith("opaque "))
     code, text, error = run("analyze", "cli_models:relu")
     assert (code, text) == (2, "")
-    assert "the first derivative of relu jumps at x = 0" in error
+    assert "node 'relu' (relu): the activation has no second derivative, and 1 more" in error
 
 
 def test_show_refuses_what_is_no_model(run: Run) -> None:

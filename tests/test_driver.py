@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,6 @@ from torch import nn
 import vercomp
 from vercomp.errors import (
     ModelFileError,
-    UnboundedCurvatureError,
     UnsupportedError,
     UsageError,
     WeightError,
@@ -214,22 +215,40 @@ def test_unknown_target() -> None:
     assert str(caught.value) == "no target 'verilog'. Known: torch"
 
 
-def test_relu_is_refused_by_name() -> None:
-    with pytest.raises(UnboundedCurvatureError) as caught:
-        vercomp.compile(small(nn.ReLU()), input_shape=(4,))
-    message = str(caught.value)
-    assert "relu" in message.lower()
-    assert "curvature" in message
-    assert "softplus" in message.lower()
+def test_relu_networks_are_certified_by_intervals_alone() -> None:
+    net = vercomp.compile(small(nn.ReLU()), input_shape=(4,))
+    assert net.manifest["methods"] == ["interval"]
+    assert net.manifest["emit"] == ["certify"]
+    assert net.manifest["bounds"] is None
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    found = net.certify(x, net.network(x).argmax(1), norm="linf")
+    assert (found.radius > 0).any()
+    assert set(found.method) == {"interval"}
+    with pytest.raises(vercomp.VercompError, match="compiled without 'attack'"):
+        net.attack(x, net.network(x).argmax(1), 0.1)
+    for question in (net.curvature, net.bounds, net.analysis):
+        with pytest.raises(UnsupportedError, match="has no second derivative"):
+            question()
 
 
-def test_one_logit_is_refused() -> None:
+def test_second_derivatives_of_a_relu_are_refused_by_name() -> None:
     with pytest.raises(UnsupportedError) as caught:
-        vercomp.compile(small(classes=1), input_shape=(4,))
+        vercomp.compile(small(nn.ReLU()), input_shape=(4,), emit=("certify", "hessian"))
     assert str(caught.value) == (
-        "node '2': the output has shape (1,) (without the batch), not a vector of logits. "
-        "A classifier with at least two logits can be certified"
+        "node '1' (relu): hessian needs second derivatives: the first derivative of relu jumps at "
+        "x = 0, so curvature does not exist there. Leave them out: this network can have certify"
     )
+
+
+def test_one_output_is_bounded_and_not_classified() -> None:
+    model = small(classes=1)
+    net = vercomp.compile(model, input_shape=(4,))
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    lower = net.bound(vercomp.Ball(x, 0.1, "l2"), torch.ones(1, 1))
+    assert (lower[:, 0] < model(x).double()[:, 0]).all()
+    assert (lower[:, 0] > model(x).double()[:, 0] - 2.0).all()
+    with pytest.raises(vercomp.VercompError, match="no class to change to"):
+        net.certify(x, torch.zeros(3, dtype=torch.long))
 
 
 def test_bad_weights_are_refused() -> None:
@@ -329,10 +348,21 @@ def test_everything_in_the_way_is_refused_at_once() -> None:
     assert last == "Only affine operators and elementwise activations can be analysed"
 
 
-def test_every_activation_without_curvature_is_refused_at_once() -> None:
+def test_every_activation_without_curvature_is_named_at_once() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
-    with pytest.raises(
-        UnboundedCurvatureError, match=r"^2 activations without bounded curvature:"
-    ) as refusal:
-        vercomp.compile(model, input_shape=(4,))
+    with pytest.raises(UnsupportedError, match="attack needs second derivatives: 2 ") as refusal:
+        vercomp.compile(model, input_shape=(4,), emit="attack")
     assert str(refusal.value).count("(relu)") == 2
+
+
+@pytest.mark.parametrize("activation", [nn.Softplus(), nn.ReLU()])
+def test_copies_and_pickles_certify_alike(activation: nn.Module) -> None:
+    net = vercomp.compile(small(activation), input_shape=(4,))
+    x = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    y = net.network(x).argmax(1)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):  # noqa: S301
+        assert other.files == net.files
+        assert torch.equal(other.certify(x, y).radius, net.certify(x, y).radius)
+        with torch.no_grad():
+            next(other.network.parameters()).mul_(2.0)
+        assert not torch.equal(other.network(x), net.network(x))

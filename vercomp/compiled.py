@@ -123,11 +123,7 @@ class CompiledNetwork:
         if isinstance(self.network, BoundedNetwork):
             return self.network.bounds()
         if self.manifest["bounds"] is None:
-            raise UnsupportedError(
-                "its curvature is not bounded: an activation has no second derivative",
-                node=self.name,
-                remedy="Certify it by the methods " + ", ".join(self.manifest["methods"]),
-            )
+            raise self._uncurved()
         return walked(self.network)
 
     def curvature(self) -> tuple[Tensor, Tensor]:
@@ -173,6 +169,22 @@ class CompiledNetwork:
     def __reduce__(self) -> tuple[Callable[..., CompiledNetwork], tuple[Any, ...]]:
         """A copy, also in another process, is the package opened again, with these weights."""
         return _reopened, (dict(self.files), self.network.state_dict(), self.network.training)
+
+    def _uncurved(self) -> UnsupportedError:
+        """Why there are no bounds of curvature."""
+        functions = self.manifest["activations"]
+        bent = [
+            node
+            for node in self.manifest["nodes"]
+            if node["kind"] == "activation" and functions[node["function"]]["second_range"] is None
+        ]
+        others = f", and {len(bent) - 1} more" if len(bent) > 1 else ""
+        return UnsupportedError(
+            f"the activation has no second derivative{others}, so the network has no curvature",
+            node=bent[0]["name"],
+            operator=functions[bent[0]["function"]]["function"],
+            remedy=f"Certify it by {', '.join(self.manifest['methods'])}",
+        )
 
     def _feature(self, name: str) -> Any:
         method = getattr(self.network, name, None)

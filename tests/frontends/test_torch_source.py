@@ -19,7 +19,7 @@ import torch
 
 class Bent(torch.nn.Linear):
     def forward(self, x):
-        return super().forward(x).relu()
+        return super().forward(x).square()
 
 class Broken(torch.nn.Linear):
     def forward(self, x):

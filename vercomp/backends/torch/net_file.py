@@ -122,7 +122,8 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
 
 
 def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
-    """The import block: what the text uses, in the order of isort."""
+    """The import block: what the text uses outside of its comments, in the order of isort."""
+    text = re.sub(r"^ *#.*$", "", text, flags=re.MULTILINE)
     standard = ["from pathlib import Path", _typing(text)]
     if re.search(r"\binf\b", text):
         standard.insert(0, "from math import inf")
@@ -133,23 +134,21 @@ def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
             "from functools import cache",
             *(s for s in standard if not s.startswith("from coll")),
         ]
-    torch_lines = [
-        "import torch",
-        "from torch import Tensor, nn" if "nn." in text else "from torch import Tensor",
-    ]
+    torch_lines = ["import torch"] if "torch." in text else []
+    torch_lines.append(
+        "from torch import Tensor, nn" if "nn." in text else "from torch import Tensor"
+    )
     if "F." in text:
         torch_lines.append("from torch.nn import functional as F")
-    used = {
-        **{module: _used(names, text) for module, names in _OPTIONAL.items()},
-    }
+    used = {module: _used(names, text) for module, names in _OPTIONAL.items()}
     local = [f"from .core.{m} import {', '.join(names)}" for m, names in used.items() if names]
     local += sorted({_import_of(method) for method in layout.methods if "certify" in features})
-    local = sorted([*_ALWAYS, *local], key=_module)
+    local.append("from .core.storage import load_network")
+    if re.search(r"\brounding\.\w", text):
+        local.append("from .core.domains import rounding")
+    local.sort(key=_module)
     groups = [["from __future__ import annotations"], standard, torch_lines, local]
     return "\n\n".join("\n".join(group) for group in groups) + "\n"
-
-
-_ALWAYS = ("from .core.domains import rounding", "from .core.storage import load_network")
 
 
 def _typing(text: str) -> str:

@@ -109,7 +109,8 @@ def graph_section(layout: Layout, writer: Writer) -> None:
     writer.line("def graph(net: Any) -> Graph:")
     with writer.indented():
         writer.line('"""The nodes over those maps and biases: what analyses walk."""')
-        writer.line("A, b = maps(net), biases(net)" if biased else "A = maps(net)")
+        if any(layout.graph.affine()):
+            writer.line("A, b = maps(net), biases(net)" if biased else "A = maps(net)")
         lines = []
         for node in layout.graph.nodes:
             name, shape = layout.nodes[node.name], f"{node.shape!r}"

@@ -57,10 +57,7 @@ class _Layout:
         if isinstance(node, ast.BinOp):
             return self._operators(node, prefix, suffix, depth, bracketed=bracketed)
         if isinstance(node, ast.Call):
-            arguments = [("", a) for a in node.args]
-            arguments += [(f"{k.arg}=", k.value) for k in node.keywords]
-            opening = f"{prefix}{self._source(node.func)}("
-            return self._brackets(opening, arguments, f"){suffix}", depth, two_lines=True)
+            return self._call(node, prefix, suffix, depth)
         if isinstance(node, ast.Tuple) and node.elts:
             elements = [("", element) for element in node.elts]
             return self._brackets(f"{prefix}(", elements, f"){suffix}", depth, always=True)
@@ -75,6 +72,13 @@ class _Layout:
             ]
             return self._brackets(f"{prefix}{{", entries, f"}}{suffix}", depth)
         return [_INDENT * depth + flat]
+
+    def _call(self, node: ast.Call, prefix: str, suffix: str, depth: int) -> list[str]:
+        """A call with its arguments on lines of their own."""
+        arguments = [("", a) for a in node.args]
+        arguments += [(f"{k.arg}=", k.value) for k in node.keywords]
+        opening = f"{prefix}{self._source(node.func)}("
+        return self._brackets(opening, arguments, f"){suffix}", depth, two_lines=True)
 
     def _brackets(
         self,
@@ -116,6 +120,11 @@ class _Layout:
             before = f"{prefix}{self._source(operands[0][1])} {operands[1][0]} "
             if self._fits(f"{before}{self._source(last.func)}(", depth):
                 return self.expression(last, before, suffix, depth, bracketed=False)
+            first = operands[0][1]
+            if isinstance(first, ast.Call) and first.args:
+                *lines, closing = self._call(first, prefix, "", depth)
+                after = f"{closing.strip()} {operands[1][0]} "
+                return lines + self.expression(last, after, suffix, depth, bracketed=False)
         inside = self._inside(node)
         if self._fits(inside, depth + 1):
             body = [_INDENT * (depth + 1) + inside]
