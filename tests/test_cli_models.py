@@ -81,6 +81,12 @@ def attention():
     return made(Attention)
 
 
+def controller():
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+    model.input_shape = (3,)
+    return made(lambda: model)
+
+
 def named():
     return made(lambda: Two(True))
 
@@ -345,3 +351,46 @@ def test_counts_that_do_not_fit(run: Run, command: str, more: tuple[str, ...]) -
             f"error: node '{option[2:]}': 2 values for an input of 3 channels. Give one number, or "
             "one for each channel (the first dimension of an input)\n",
         )
+
+
+def test_one_output_is_compiled_and_not_classified(run: Run) -> None:
+    code, text, error = run("compile", "cli_models:controller", "--out", "controller")
+    assert (code, error) == (0, "")
+    assert "inputs 3, 1 output, methods: curvature, interval" in text
+    for command in (["certify"], ["attack", "--radius", 0.1]):
+        code, _, error = run(command[0], "controller", "--data", "digits", *command[1:])
+        assert code == 2
+        assert "has one output, and so no class that could change. Bound its output" in error
+
+
+def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:
+    Path("data.npz").unlink(missing_ok=True)
+    x = np.random.default_rng(0).random((12, 3, 6, 6)).astype(np.float32)
+    np.savez("data.npz", x=x, y=np.zeros(12, dtype=np.int64))
+    code, text, error = run("compile", "cli_models:relu", "--out", "relu")
+    assert (code, error) == (0, "")
+    assert "methods: interval" in text
+    for norm in ("l1", "l2", "linf"):
+        arguments = ["--norm", norm, "--box", "0,1", "--radius", 1e-4, "--json", "-"]
+        code, text, error = run("certify", "relu", "--data", "data.npz", *arguments)
+        assert code == 0, error
+        found = json.loads(text)
+        assert found["norm"] == norm
+        assert found["box"] == [0.0, 1.0]
+        assert found["methods"] == {"interval": 1.0}
+        assert found["certified_accuracy"] == found["clean_accuracy"]
+    code, _, error = run("certify", "relu", "--data", "data.npz", "--methods", "curvature")
+    assert (code, error) == (
+        2,
+        "error: the network has no method 'curvature'. Choose from interval\n",
+    )
+
+
+def test_time_that_is_over_leaves_inputs_undecided(run: Run) -> None:
+    arguments = ["--data", "digits", "--limit", 40, "--timeout", 1e-6, "--json", "-"]
+    code, text, error = run("certify", DIGITS, *arguments)
+    assert code == 0
+    found = json.loads(text)
+    assert found["n"] + found["undecided"] == 40
+    assert found["undecided"] > 0
+    assert f"the time is over; {found['undecided']} of 40 are undecided" in error

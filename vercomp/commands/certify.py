@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vercomp.commands.blocks import describe, run_in_blocks
-from vercomp.commands.models import open_model
+from vercomp.commands.models import classes_of, open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
 from vercomp.core.memory import memory_limit
@@ -69,7 +69,7 @@ def run(
         check_json_path(json_path)
         with Patience(f"compiling {model}", shown=team.main):
             network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
-        shape, classes = tuple(network.network.input_shape), network.network.classes
+        shape, classes = tuple(network.network.input_shape), classes_of(network)
         dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
         if out is not None and team.main:
             folder = RunFolder(out, describe("certify", network, dataset, asked), RESULTS)
