@@ -44,7 +44,6 @@ FLOORS = {
 
 CORE_FLOORS = {
     "errors": 0,
-    "refusals": 0,
     "memory": 0,
     "graph": 0,
     "linearization": 0,

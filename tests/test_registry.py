@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sympy
 import torch
+from distributions import install
 from torch import nn
 
 import vercomp
@@ -65,15 +66,6 @@ def fresh_registry() -> Iterator[None]:
     yield
     module._REGISTERED_HERE[:] = before
     registry.cache_clear()
-
-
-def install(folder: Path, name: str, source: str) -> None:
-    """A distribution with an entry point, as pip leaves it."""
-    (folder / f"{name}.py").write_text(source)
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[vercomp.plugins]\n{name} = {name}:register\n")
 
 
 def run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:

@@ -220,6 +220,12 @@ def load_package(folder: str | Path) -> CompiledNetwork:
             )
         module = import_package(files)
         network = fill(module.Network(), files)
+    except ModuleNotFoundError as error:
+        raise ModelFileError(
+            f"the package needs the module {error.name!r}, which is not installed",
+            location=str(folder),
+            remedy="Install the plugin with which it was compiled",
+        ) from error
     except (OSError, KeyError, ValueError, SyntaxError, ImportError) as error:
         raise ModelFileError(
             f"not a compiled package ({error!r})",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .refusals import invalid, mistyped
+from .errors import InputError, InputTypeError
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -47,27 +47,27 @@ class Specification:
             groups: Rows with an equal number are alternatives, (R,); if None, all rows must hold.
 
         Raises:
-            TypeError: C or d do not hold floating-point numbers, or groups no integers.
-            ValueError: A wrong shape, no rows, or NaN or infinity.
+            InputTypeError: C or d do not hold floating-point numbers, or groups no integers.
+            InputError: A wrong shape, no rows, or NaN or infinity.
         """
         C = _real("coefficients", coefficients)
         if C.ndim not in (2, 3) or 0 in C.shape[-2:]:
-            raise invalid(
+            raise InputError(
                 f"coefficients must have the shape (rows, outputs) or (batch, rows, outputs), "
                 f"got {tuple(C.shape)}"
             )
         d = C.new_zeros(C.shape[:-1]) if offsets is None else _real("offsets", offsets).to(C.device)
         if d.shape not in (C.shape[:-1], C.shape[-2:-1]):
-            raise invalid(
+            raise InputError(
                 f"offsets must have the shape {tuple(C.shape[:-1])}, got {tuple(d.shape)}"
             )
         rows = C.shape[-2]
         if groups is None:
             groups = torch.arange(rows, device=C.device)
         if groups.dtype not in _INTEGERS:
-            raise mistyped(f"groups must be integers, got {groups.dtype}")
+            raise InputTypeError(f"groups must be integers, got {groups.dtype}")
         if groups.shape != (rows,):
-            raise invalid(f"groups must have the shape ({rows},), got {tuple(groups.shape)}")
+            raise InputError(f"groups must have the shape ({rows},), got {tuple(groups.shape)}")
         clauses: Tensor = torch.unique(groups.to(C.device), return_inverse=True)[1]
         return Specification(C, d.expand(C.shape[:-1]), clauses)
 
@@ -81,34 +81,34 @@ class Specification:
             targets: ``"all"`` for every other class, or a tensor of targets, (B,) or (B, K).
 
         Raises:
-            TypeError: Labels or targets that are not integers.
-            ValueError: Fewer than two classes, a wrong shape, a class out of range, or a target
+            InputTypeError: Labels or targets that are not integers.
+            InputError: Fewer than two classes, a wrong shape, a class out of range, or a target
                 that is the label.
         """
         if classes < 2:
-            raise invalid(f"a margin needs two classes or more, got {classes}")
+            raise InputError(f"a margin needs two classes or more, got {classes}")
         _check_classes("labels", y, classes)
         if y.ndim != 1:
-            raise invalid(f"labels must have the shape (batch,), got {tuple(y.shape)}")
+            raise InputError(f"labels must have the shape (batch,), got {tuple(y.shape)}")
         label = y.long()[:, None]
         if isinstance(targets, Tensor):
             _check_classes("targets", targets, classes)
             if targets.ndim not in (1, 2) or len(targets) != len(y) or 0 in targets.shape[1:]:
-                raise invalid(
+                raise InputError(
                     f"targets must have the shape ({len(y)},) or ({len(y)}, K), "
                     f"got {tuple(targets.shape)}"
                 )
             table = targets.to(y.device, torch.long).reshape(len(y), *targets.shape[1:] or (1,))
             same = (table == label).any(1)
             if bool(same.any()):
-                raise invalid(
+                raise InputError(
                     f"a target must differ from the label: see row {int(same.nonzero()[0])}"
                 )
         elif targets == "all":
             others = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
             table = others + (others >= label).long()
         else:
-            raise invalid(f"targets must be 'all' or a tensor of classes, got {targets!r}")
+            raise InputError(f"targets must be 'all' or a tensor of classes, got {targets!r}")
         units = torch.eye(classes, dtype=torch.float64, device=y.device)
         return Specification.of(units[label] - units[table])
 
@@ -121,25 +121,25 @@ class Specification:
             upper: (O,) or (B, O); ∞ where it is not bounded from above.
 
         Raises:
-            TypeError: A bound that does not hold floating-point numbers.
-            ValueError: Different shapes, NaN, lower ≥ upper, or no bound at all.
+            InputTypeError: A bound that does not hold floating-point numbers.
+            InputError: Different shapes, NaN, lower ≥ upper, or no bound at all.
         """
         given = [bound for bound in (lower, upper) if bound is not None]
         if not given or given[0].shape != given[-1].shape or given[0].ndim not in (1, 2):
             shapes = [tuple(bound.shape) for bound in given]
-            raise invalid(f"bounds of outputs must have one shape, (O,) or (B, O), got {shapes}")
+            raise InputError(f"bounds of outputs must have one shape, (O,) or (B, O), got {shapes}")
         wide = torch.full_like(given[0], torch.inf, dtype=torch.float64)
         low = -wide if lower is None else _real("lower bounds", lower, finite=False)
         high = wide if upper is None else _real("upper bounds", upper, finite=False)
         if not bool((low < high).all()):
-            raise invalid("bounds of outputs must be numbers with lower < upper")
+            raise InputError("bounds of outputs must be numbers with lower < upper")
         units = torch.eye(low.shape[-1], dtype=torch.float64, device=low.device)
         C = torch.cat([units, -units]).expand(*low.shape[:-1], -1, -1)
         d = torch.cat([-low, high], -1)
         bounded = torch.isfinite(d)
         asked = bounded.reshape(-1, d.shape[-1]).any(0)
         if not bool(asked.any()):
-            raise invalid("bounds of outputs must bound something: all are infinite")
+            raise InputError("bounds of outputs must bound something: all are infinite")
         # A row that only some inputs ask for says 1 > 0 for the others.
         C = torch.where(bounded[..., None], C, 0.0)[..., asked, :]
         return Specification.of(C, torch.where(bounded, d, 1.0)[..., asked])
@@ -196,7 +196,7 @@ class Specification:
         """How many rows of each clause are true, (B, clauses)."""
         batch = (len(self.coefficients),) if self.batched else rows.shape[:1]
         if rows.ndim != 2 or rows.shape != (*batch, self.count):
-            raise invalid(
+            raise InputError(
                 f"{name} must have the shape (batch, {self.count}), got {tuple(rows.shape)}"
             )
         counts = torch.zeros(len(rows), self.clauses, dtype=torch.long, device=rows.device)
@@ -206,16 +206,16 @@ class Specification:
 def _real(name: str, value: Tensor, finite: bool = True) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise mistyped(f"{name} must be a tensor of floating-point numbers, got {kind}")
+        raise InputTypeError(f"{name} must be a tensor of floating-point numbers, got {kind}")
     if finite and not bool(value.isfinite().all()):
-        raise invalid(f"{name} must be finite")
+        raise InputError(f"{name} must be finite")
     return value.detach().double()
 
 
 def _check_classes(name: str, value: Tensor, classes: int) -> None:
     if not isinstance(value, Tensor) or value.dtype not in _INTEGERS:
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise mistyped(f"{name} must be a tensor of integers, got {kind}")
+        raise InputTypeError(f"{name} must be a tensor of integers, got {kind}")
     wrong = value[(value < 0) | (value >= classes)]
     if wrong.numel():
-        raise invalid(f"{name} must lie in 0..{classes - 1}, got {int(wrong[0])}")
+        raise InputError(f"{name} must lie in 0..{classes - 1}, got {int(wrong[0])}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from vercomp.backends.torch.forward import forward_lines, parameter_lines
 from vercomp.backends.torch.functions_section import functions_section
@@ -12,8 +12,9 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.nodes import biases_section, graph_section, maps_section
 from vercomp.backends.torch.programs import curvature_section, hessian_section, product_section
 from vercomp.backends.torch.writer import WIDTH, Writer
-from vercomp.core.methods.method import Method
+from vercomp.ir.expressions import constructors
 from vercomp.ir.graph import Activate, Affine
+from vercomp.ir.linear_maps import Composition, LinearMap, Sum
 
 EXPORTS: Mapping[str, tuple[str, ...]] = {
     "certify": ("bound", "certify"),
@@ -142,7 +143,10 @@ def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
         torch_lines.append("from torch.nn import functional as F")
     used = {module: _used(names, text) for module, names in _OPTIONAL.items()}
     local = [f"from .core.{m} import {', '.join(names)}" for m, names in used.items() if names]
-    local += sorted({_import_of(method) for method in layout.methods if "certify" in features})
+    classes = {(type(m).__module__, type(m).__name__) for m in layout.methods}
+    wanted = {*_plugin_operators(layout), *(classes if "certify" in features else ())}
+    local += [_import_of(*each) for each in wanted if _is_ours(each[0])]
+    torch_lines += sorted(_import_of(*each) for each in wanted if not _is_ours(each[0]))
     local.append("from .core.storage import load_network")
     if re.search(r"\brounding\.\w", text):
         local.append("from .core.domains import rounding")
@@ -157,11 +161,33 @@ def _typing(text: str) -> str:
     return f"from typing import Any, NamedTuple{unpack}"
 
 
-def _import_of(method: Method) -> str:
-    """The import of a method's class: from the core that the package carries, or a plugin's."""
-    module, name = type(method).__module__, type(method).__name__
-    inside = module.removeprefix("vercomp.")
-    return f"from {module if inside == module else '.' + inside} import {name}"
+def _plugin_operators(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Where the operators of maps come from that are not of the core: (module, name)."""
+    for node in layout.graph.affine():
+        maps = [*(term.map for term in node.terms), *(offset.map for offset in node.offsets)]
+        for described in (each.operator() for linear in maps for each in _atoms(linear)):
+            if described is not None:
+                yield from (c for c in constructors(described) if not _is_ours(c[0]))
+
+
+def _atoms(linear: LinearMap) -> Iterator[LinearMap]:
+    """The maps that a composition or sum is made of."""
+    if isinstance(linear, Composition | Sum):
+        for each in linear.maps:
+            yield from _atoms(each)
+    else:
+        yield linear
+
+
+def _is_ours(module: str) -> bool:
+    """Whether a module is of the core, which the package carries."""
+    return module.startswith("vercomp.core.")
+
+
+def _import_of(module: str, name: str) -> str:
+    """The import of a class: from the core that the package carries, or from a plugin."""
+    inside = f".{module.removeprefix('vercomp.')}" if _is_ours(module) else module
+    return f"from {inside} import {name}"
 
 
 def _bounded(layout: Layout, features: tuple[str, ...]) -> bool:

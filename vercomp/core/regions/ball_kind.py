@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.outward import times_up
-from ..refusals import invalid
+from ..errors import InputError
 from .rounding import norm2_up
 
 
@@ -116,12 +116,12 @@ def register_ball(kind: BallKind) -> None:
     """Make a kind of ball known by its name and aliases.
 
     Raises:
-        ValueError: Another kind has one of the names.
+        InputError: Another kind has one of the names.
     """
     names = (kind.name, *kind.aliases)
     for name in names:
         if name in _kinds and type(_kinds[name]) is not type(kind):
-            raise invalid(f"a ball named {name!r} is registered already")
+            raise InputError(f"a ball named {name!r} is registered already")
     _kinds.update(dict.fromkeys(names, kind))
 
 
@@ -129,10 +129,10 @@ def ball_kind(p: str | float) -> BallKind:
     """The registered kind of ball of a name or an exponent: "l2", 2, "inf", math.inf, …
 
     Raises:
-        ValueError: No such kind is registered.
+        InputError: No such kind is registered.
     """
     name = p.strip().lower() if isinstance(p, str) else f"{p:g}"
     if name not in _kinds:
         known = ", ".join(sorted({kind.name for kind in _kinds.values()}))
-        raise invalid(f"no ball is named {p!r}; known are {known}")
+        raise InputError(f"no ball is named {p!r}; known are {known}")
     return _kinds[name]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.outward import UNIT_ROUNDOFF
-from ..refusals import invalid, mistyped
+from ..errors import InputError, InputTypeError
 from .geometry import Slab
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def rows_of(name: str, value: float | Tensor, center: Tensor) -> Tensor:
     """A number, or one for each row, as (B,) in float64.
 
     Raises:
-        TypeError: Neither a number nor a tensor.
-        ValueError: A wrong shape.
+        InputTypeError: Neither a number nor a tensor.
+        InputError: A wrong shape.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
-        raise mistyped(f"{name} must be a number or a tensor, got {type(value).__name__}")
+        raise InputTypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
     tensor = torch.as_tensor(value, dtype=center.dtype, device=center.device).detach()
     if tensor.shape not in ((), (len(center),)):
-        raise invalid(
+        raise InputError(
             f"{name} must be a number or have the shape ({len(center)},), got {tuple(tensor.shape)}"
         )
     return tensor.expand(len(center)).clone()
@@ -89,8 +89,8 @@ def radius_of(radius: float | Tensor, center: Tensor) -> Tensor:
     """The radius of each row, (B,).
 
     Raises:
-        TypeError: Neither a number nor a tensor.
-        ValueError: A wrong shape, or a radius that is negative, infinite or NaN.
+        InputTypeError: Neither a number nor a tensor.
+        InputError: A wrong shape, or a radius that is negative, infinite or NaN.
     """
     size = rows_of("radius", radius, center)
     refuse(~(torch.isfinite(size) & (size >= 0.0)), "radius", "must be nonnegative and finite")
@@ -100,4 +100,4 @@ def radius_of(radius: float | Tensor, center: Tensor) -> Tensor:
 def refuse(rows: Tensor, name: str, reason: str) -> None:
     """Refuse an argument for the first of the rows (B,) in which it is wrong."""
     if bool(rows.any()):
-        raise invalid(f"{name} of row {int(rows.nonzero()[0, 0])} {reason}")
+        raise InputError(f"{name} of row {int(rows.nonzero()[0, 0])} {reason}")

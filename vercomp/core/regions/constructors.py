@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..refusals import invalid, mistyped
+from ..errors import InputError, InputTypeError
 from .ball_kind import ball_kind
 from .checks import checked, radius_of, refuse, rows_of
 from .geometry import Slab
@@ -36,8 +36,8 @@ def Ball(  # noqa: N802
             zero is frozen. None stands for ones.
 
     Raises:
-        TypeError: x is not a tensor of floating-point numbers.
-        ValueError: A wrong shape, NaN, a negative radius, lo > hi, a > b, or an empty region.
+        InputTypeError: x is not a tensor of floating-point numbers.
+        InputError: A wrong shape, NaN, a negative radius, lo > hi, a > b, or an empty region.
     """
     center, shape = _inputs("centers", x)
     limits = None if box is None else _limits(box, x)
@@ -55,13 +55,13 @@ def Box(lo: Tensor, hi: Tensor) -> Region:  # noqa: N802
     """The boxes lo ≤ x ≤ hi, (B, *shape) each. The point x₀ of ``minimum`` is the middle.
 
     Raises:
-        TypeError: lo or hi is not a tensor of floating-point numbers.
-        ValueError: A wrong shape, NaN or infinity, or lo > hi.
+        InputTypeError: lo or hi is not a tensor of floating-point numbers.
+        InputError: A wrong shape, NaN or infinity, or lo > hi.
     """
     lower, shape = _inputs("lower ends", lo)
     upper, other = _inputs("upper ends", hi)
     if shape != other or len(lower) != len(upper):
-        raise invalid(f"lo and hi must have one shape, got {tuple(lo.shape)}, {tuple(hi.shape)}")
+        raise InputError(f"lo and hi must have one shape, got {tuple(lo.shape)}, {tuple(hi.shape)}")
     middle = torch.clamp(0.5 * lower + 0.5 * upper, lower, upper)
     unlimited = torch.full_like(lower[:, 0], torch.inf)
     return checked(Region(ball_kind("linf"), shape, middle, unlimited, (lower, upper)))
@@ -71,10 +71,10 @@ def _inputs(name: str, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """Inputs (B, *shape) as (B, D) in float64, and their shape."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise mistyped(f"{name} must be a tensor of floating-point numbers, got {kind}")
+        raise InputTypeError(f"{name} must be a tensor of floating-point numbers, got {kind}")
     shape = tuple(x.shape[1:])
     if x.ndim < 2 or shape.count(0):
-        raise invalid(f"{name} must have the shape (batch, …), got {tuple(x.shape)}")
+        raise InputError(f"{name} must have the shape (batch, …), got {tuple(x.shape)}")
     flat = x.detach().double().reshape(len(x), -1)
     refuse(~flat.isfinite().all(1), name, "must be finite")
     return flat, shape
@@ -86,7 +86,7 @@ def _like(name: str, value: float | Tensor, x: Tensor) -> Tensor:
     try:
         wide = tensor.broadcast_to(x.shape)
     except RuntimeError as error:
-        raise invalid(
+        raise InputError(
             f"{name} must broadcast to {tuple(x.shape)}, got {tuple(tensor.shape)}"
         ) from error
     return wide.reshape(len(x), -1).clone()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.outward import SMALLEST, UNIT_ROUNDOFF, down, times_up
-from ..refusals import invalid
+from ..errors import InputError
 from .ball_kind import BallKind
 from .bound import lower_bound
 from .checks import checked, radius_of, refuse, rows_of
@@ -82,7 +82,7 @@ class Region:
             error: Bounds of the 2-norm error of each g, (B, K); None if g is exact.
 
         Raises:
-            ValueError: A wrong shape, or a negative error.
+            InputError: A wrong shape, or a negative error.
         """
         functions, _ = self._points(g, "linear functions", several=True)
         count = functions.shape[1]
@@ -98,7 +98,7 @@ class Region:
         if error is None:
             return bounds
         if error.shape != bounds.shape or bool((error < 0.0).any()):
-            raise invalid(
+            raise InputError(
                 f"errors of linear functions must be nonnegative and of the shape "
                 f"{tuple(bounds.shape)}, got {tuple(error.shape)}"
             )
@@ -139,7 +139,7 @@ class Region:
             (B,) or (B, n); False where float64 cannot tell, or x is not finite.
 
         Raises:
-            ValueError: A wrong shape.
+            InputError: A wrong shape.
         """
         points, single = self._points(x, "points")
         center = self.center[:, None]
@@ -170,7 +170,7 @@ class Region:
         """Points of the region where g·(x − x₀) is nearly least; shaped as g, (B, K, …).
 
         Raises:
-            ValueError: A wrong shape, or a region in which no float64 point can be proved to lie.
+            InputError: A wrong shape, or a region in which no float64 point can be proved to lie.
         """
         functions, _ = self._points(g, "linear functions", several=True)
         scale = functions.abs().amax(-1, keepdim=True)
@@ -188,7 +188,7 @@ class Region:
         A point that :meth:`contains` proves a member stays; every returned point is one.
 
         Raises:
-            ValueError: A wrong shape, or a region in which no float64 point can be proved to lie.
+            InputError: A wrong shape, or a region in which no float64 point can be proved to lie.
         """
         points, _ = self._points(x, "points")
         center = self.center[:, None]
@@ -212,7 +212,7 @@ class Region:
         the rest of the region: no distribution is promised, and faces get more than their share.
 
         Raises:
-            ValueError: A region in which no float64 point can be proved to lie.
+            InputError: A region in which no float64 point can be proved to lie.
         """
         size = self.center.shape[1]
         drawn = self.kind.draw(len(self) * count, size, generator)
@@ -232,10 +232,10 @@ class Region:
         """The same region with another radius, a number or (B,).
 
         Raises:
-            ValueError: A region without a ball, a radius that is not one, or an empty region.
+            InputError: A region without a ball, a radius that is not one, or an empty region.
         """
         if self.radius.isinf().any():
-            raise invalid("a box has no radius to change")
+            raise InputError("a box has no radius to change")
         return checked(replace(self, radius=radius_of(radius, self.center)))
 
     def split(
@@ -253,11 +253,11 @@ class Region:
                 direction if None.
 
         Raises:
-            ValueError: No slab and no coordinate, or a cut outside the enclosing box or the slab.
+            InputError: No slab and no coordinate, or a cut outside the enclosing box or the slab.
         """
         if coordinate is None:
             if self.slab is None:
-                raise invalid("a region without a slab is split along a coordinate: name one")
+                raise InputError("a region without a slab is split along a coordinate: name one")
             direction, low, high = self.slab
             if at is None:
                 ends = self.minimum(torch.stack([direction, -direction], 1))
@@ -306,7 +306,7 @@ class Region:
                     middle = x.shape[1] if lead == 2 else 1
                     return x.detach().to(self.center).reshape(batch, middle, size), lead == 1
                 break
-        raise invalid(
+        raise InputError(
             f"{name} must have the shape ({batch}, {'K' if several else '[n]'}, "
             f"{', '.join(map(str, self.shape))}), got {tuple(x.shape)}"
         )
@@ -331,7 +331,7 @@ class Region:
             points[missing[member]] = found[member]
             missing = missing[~member]
         if len(missing):
-            raise invalid(
+            raise InputError(
                 f"no float64 point can be proved to lie in the region of row "
                 f"{int(owner[missing[0]])}: it is too thin, or empty"
             )
