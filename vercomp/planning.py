@@ -34,13 +34,15 @@ class Plan:
     constants: Mapping[str, ActivationConstants]
     methods: tuple[Method, ...]
     offences: Mapping[str, tuple[Offence, ...]]
+    outputs: int
 
     @property
     def refused(self) -> tuple[Offence, ...]:
         """Why no method can take the network, all nodes at once; empty if one can."""
         if self.methods:
             return ()
-        found = {each.name: each for group in self.offences.values() for each in group}
+        groups = [self.offences[""]] if "" in self.offences else self.offences.values()
+        found = {each.name: each for group in groups for each in group}
         return tuple(found.values())
 
     @property
@@ -51,7 +53,8 @@ class Plan:
     @property
     def features(self) -> tuple[str, ...]:
         """What a package of the network can do."""
-        return tuple(f for f in FEATURES if f not in CURVED or not self.uncurved)
+        curved = self.outputs > 1 and not self.uncurved
+        return tuple(feature for feature in FEATURES if feature not in CURVED or curved)
 
 
 def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
@@ -75,7 +78,7 @@ def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
             offences[method.name] = obstacles
         elif not everywhere:
             able.append(method)
-    return Plan(known, tuple(able), offences)
+    return Plan(known, tuple(able), offences, graph.outputs)
 
 
 def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
@@ -94,6 +97,11 @@ def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
         what = f"cannot emit {', '.join(map(repr, unknown))}" if unknown else "nothing to emit"
         raise UsageError(what, remedy=f"Choose from {', '.join(FEATURES)}")
     lacking = [f for f in FEATURES if f in features and f not in found.features]
+    if lacking and not found.uncurved:
+        raise UnsupportedError(
+            f"the network has one output, and {' and '.join(lacking)} compare two classes",
+            remedy=f"Leave them out: this network can have {', '.join(found.features)}",
+        )
     if lacking:
         error = unsupported(found.uncurved)
         raise UnsupportedError(

@@ -114,6 +114,14 @@ def test_what_leaves_a_known_function_far_out_or_on_a_short_interval_is_not_that
     assert BUILTIN.match(expression) is None
 
 
+@pytest.mark.parametrize("end", [10**9, 10**20, 10**25, 10**30])
+def test_a_clip_that_is_out_of_sight_is_not_the_identity(end):
+    """Beyond it, the two differ by little of their size until some multiple of it."""
+    for expression in (Min(X, end), Max(X, -end), Max(-end, Min(X, end)) + tanh(X)):
+        found = BUILTIN.match(expression)
+        assert found is None or str(found) != "identity"
+
+
 def test_a_clip_that_is_far_out_is_not_the_identity():
     assert str(BUILTIN.match(Min(Max(X, -1000), 1000))) == "hardtanh(lower=-1000, upper=1000)"
 

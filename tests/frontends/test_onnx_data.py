@@ -10,7 +10,7 @@ import torch
 
 import vercomp
 from vercomp.activations import BUILTIN
-from vercomp.errors import UnboundedCurvatureError, UnsupportedError
+from vercomp.errors import UnsupportedError
 from vercomp.frontends.onnx import from_onnx
 from vercomp.frontends.translation import refuse_opaque
 from vercomp.frontends.validate import validate
@@ -46,15 +46,18 @@ def test_smooth_classifiers_compile_and_certify(name, scale, options):
 @pytest.mark.parametrize(
     ("name", "relus"), [("resnet_2b", 6), ("colt_mnist_0.1", 3), ("Convnet_avgpool", 1)]
 )
-def test_piecewise_linear_classifiers_are_left_to_the_passes(name, relus):
+def test_piecewise_linear_classifiers_are_certified_by_intervals(name, relus):
     path = FOLDER / f"{name}.onnx"
     translation = from_onnx(path, BUILTIN)
     validate(translation)
     refuse_opaque(translation.graph)
     lines = to_text(translation.graph).splitlines()
     assert sum("= relu(" in line for line in lines) == relus
-    with pytest.raises(UnboundedCurvatureError, match="relu"):
-        vercomp.compile(path)
+    net = vercomp.compile(path)
+    assert net.manifest["methods"] == ["interval"]
+    x = torch.rand(2, *net.manifest["input_shape"], generator=torch.Generator().manual_seed(0))
+    y = net.network(x).argmax(1)
+    assert (net.certify(x, y, norm="linf", box=(0.0, 1.0)).radius > 0).all()
 
 
 OFFENDERS = {

@@ -22,6 +22,10 @@ from vercomp.errors import UnsupportedError
 _CLOSEST, _FARTHEST = -9, 6
 """Points of comparison lie 10ᵏ from the end of a piece, for k from −9 to 6."""
 
+_MULTIPLES = ("0.00137", "0.37", "1.37", "13.7", "1370", "1.37e6")
+"""Points of comparison lie as many times as far from a breakpoint as that is from zero: a clip at
+1e20 is seen only there."""
+
 _SPREAD = 1.37
 """A factor that keeps points of comparison off round numbers."""
 
@@ -64,6 +68,9 @@ def _points(edges: Sequence[Any]) -> Iterator[Any]:
             left = lower if REAL.isfinite(lower) else min(upper, REAL.mpf(0)) - 2 * distance
             right = upper if REAL.isfinite(upper) else max(lower, REAL.mpf(0)) + 2 * distance
             candidates += [left + distance, right - distance]
+        for multiple in map(REAL.mpf, _MULTIPLES):
+            candidates += [lower + multiple * abs(lower)] if REAL.isfinite(lower) else []
+            candidates += [upper - multiple * abs(upper)] if REAL.isfinite(upper) else []
         yield from (point for point in candidates if lower < point < upper)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -204,3 +205,67 @@ def test_residual_networks_in_every_norm() -> None:
     assert set(both.method) <= {"curvature", "interval"}
     for norm in ("l1", "linf"):
         assert (network.certify(x, y, norm=norm).radius > 0).any()
+
+
+def test_a_float32_input_on_the_edge_of_a_box_lies_inside_of_it() -> None:
+    """float32(0.3) exceeds 0.3; a tie leaves no radius, and refuses nothing."""
+    model = relu_network(0)
+    with torch.no_grad():
+        model[4].weight[1] = model[4].weight[0]
+        model[4].bias[1] = model[4].bias[0]
+    net = vercomp.compile(model, (4,))
+    x = torch.full((2, 4), 0.3)
+    for norm in NORMS:
+        found = net.certify(x, torch.tensor([0, 1]), norm=norm, box=(0, 0.3))
+        assert not found.radius.any()
+
+
+def test_a_class_that_never_changes_within_the_box_has_an_infinite_radius() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[2].bias.copy_(torch.tensor([1e3, 0.0]))
+    net = vercomp.compile(model, (2,))
+    x = torch.tensor([[0.5, 0.5], [0.0, 0.0]])
+    found = net.certify(x, torch.tensor([0, 0]), norm="linf", box=(0.0, 1.0))
+    assert found.radius.isinf().all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e-30])
+def test_radii_do_not_shrink_with_the_input(scale: float) -> None:
+    net = vercomp.compile(relu_network(2), (4,))
+    zero = torch.zeros(1, 4)
+    y = net.network(zero).argmax(1)
+    whole = net.certify(zero, y, norm="linf").radius
+    near = net.certify(zero + 1e-12 * scale, y, norm="linf").radius
+    torch.testing.assert_close(near, whole, rtol=3e-3, atol=0.0)
+    asked = net.certify(zero, y, norm="linf", radius=1e12).radius
+    torch.testing.assert_close(asked, whole, rtol=3e-3, atol=0.0)
+
+
+def test_no_inputs_have_no_radii() -> None:
+    net = vercomp.compile(relu_network(0), (4,))
+    none, labels = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
+    for box in (None, (0.0, 1.0)):
+        assert net.certify(none, labels, norm="linf", box=box).radius.shape == (0,)
+    assert net.bound(vercomp.Ball(none, 0.1), torch.eye(3)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"box": 5.0}, "box must be a pair"),
+        ({"box": (0.0, 1.0, 2.0)}, "box must be a pair"),
+        ({"box": (0.0, None)}, "must be numbers or tensors"),
+        ({"box": (1.0, 0.0)}, "must not exceed the upper one"),
+        ({"box": (torch.zeros(5), torch.ones(5))}, "must broadcast to the inputs"),
+        ({"box": (1.0, 2.0)}, "input 0 lies outside of the box"),
+        ({"norm": None}, "a norm must be a name or a number"),
+        ({"methods": "interval"}, "methods must be a list of names"),
+        ({"methods": 5}, "methods must be a list of names"),
+        ({"methods": []}, "no method was asked for"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:
+    net = vercomp.compile(relu_network(0), (4,))
+    with pytest.raises(vercomp.VercompError, match=message):
+        net.certify(torch.zeros(1, 4), torch.tensor([0]), **options)

@@ -14,7 +14,7 @@ from ..domains.intervals import RowNorms, intervals
 from ..domains.rounding import adjoint
 from ..graph import Activate, Affine, Graph
 from ..network import VerifiedNetwork
-from ..regions.constructors import Ball
+from ..regions.constructors import Ball, Box
 from ..regions.region import Region
 from ..specifications import Specification
 from .certificates import Certificates, assembled
@@ -90,7 +90,10 @@ class IntervalBounds(Method):
         if known is not None:
             least = known.gather(1, task.targets).amin(1)
         correct = (task.logits.argmax(1) == task.label) if task.asked == "all" else ~broken
-        open_rows = torch.nonzero(correct & ~broken)[:, 0]
+        least = torch.where(
+            correct & ~broken & self._whole_box(network, task, question), torch.inf, least
+        )
+        open_rows = torch.nonzero(correct & ~broken & least.isfinite())[:, 0]
         if question.decide and question.radius is not None:
             open_rows = open_rows[least[open_rows] <= question.radius]
         best = largest_radius(
@@ -104,11 +107,25 @@ class IntervalBounds(Method):
         return certificates_of(task, table, broken, self.name, question.radius)
 
     def _first(self, task: Task, question: Question) -> Tensor:
-        """A radius to try first: the one asked about, or a hundredth of the input's size."""
-        if question.radius is not None:
+        """A radius to try first: the one to be decided about, or a hundredth of the input's size.
+
+        Not of an input that is nearly zero, or nearly infinite: the search spans sixty doublings.
+        """
+        if question.decide and question.radius is not None:
             return torch.full_like(task.x0[:, 0], question.radius)
         size: Tensor = question.kind.norm(task.x0)
-        return torch.where(size > 0.0, 0.01 * size, 0.01)
+        return torch.clamp(0.01 * size, 1e-2, 1e6)
+
+    def _whole_box(self, network: VerifiedNetwork, task: Task, question: Question) -> Tensor:
+        """Inputs whose class is proved on all of the box, (B,): no radius is too large."""
+        none = torch.zeros(len(task.x0), dtype=torch.bool, device=task.x0.device)
+        if question.box is None or len(task.x0) == 0:
+            return none
+        low, high = (end.to(task.x0.device) for end in question.box)
+        if not bool(low.isfinite().all() and high.isfinite().all()):
+            return none
+        lower = self.bound(network, Box(low, high), task.specification())
+        return (lower > 0.0).all(1)
 
     def _row_norms(self, network: VerifiedNetwork, graph: Graph) -> RowNorms:
         """Those of the graph, as long as the weights are the same."""

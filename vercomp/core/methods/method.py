@@ -36,7 +36,7 @@ class Question:
         x: Inputs, (B, *shape).
         y: Labels, (B,).
         kind: The norm.
-        box: (lo, hi), numbers or tensors that broadcast to x: inputs outside do not count.
+        box: (lo, hi), float64, shaped like x, which lies inside: inputs outside do not count.
         targets: ``"all"``, ``"runner-up"``, or classes, (B,) or (B, K).
         radius: The radius asked about, or None.
         decide: Whether to settle no more than whether each radius exceeds ``radius``.
@@ -47,7 +47,7 @@ class Question:
     x: Tensor
     y: Tensor
     kind: BallKind
-    box: tuple[float | Tensor, float | Tensor] | None = None
+    box: tuple[Tensor, Tensor] | None = None
     targets: str | Tensor = "all"
     radius: float | None = None
     decide: bool = False
@@ -60,13 +60,8 @@ class Question:
         if isinstance(targets, Tensor):
             targets = targets[index.to(targets.device)]
         if box is not None:
-            low, high = (self._rows_of(end, index) for end in box)
-            box = (low, high)
+            box = (box[0][index], box[1][index])
         return replace(self, x=self.x[index], y=self.y[index], targets=targets, box=box)
-
-    def _rows_of(self, end: float | Tensor, index: Tensor) -> float | Tensor:
-        each = isinstance(end, Tensor) and end.ndim == self.x.ndim and len(end) == len(self.x)
-        return end[index] if isinstance(end, Tensor) and each else end
 
 
 class Method(ABC):

@@ -9,8 +9,8 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from ..errors import InputError, UnanswerableError
-from ..inputs import check_radius
+from ..errors import InputError, InputTypeError, UnanswerableError
+from ..inputs import check_inputs, check_radius
 from ..network import VerifiedNetwork
 from ..regions.ball_kind import ball_kind
 from ..regions.region import Region
@@ -96,9 +96,10 @@ def certify(
     if decide and asked is None:
         raise InputError("decide needs a radius to decide about")
     kind = ball_kind(norm)
-    question = Question(x, y, kind, box, targets, asked, decide, evaluations, chunk)
+    check_inputs(network, x, y)
+    limits = None if box is None else _limits(x, box)
+    question = Question(x, y, kind, limits, targets, asked, decide, evaluations, chunk)
     first, *others = chosen(network, methods)
-    _check_box(question)
     found = _within_box(first.certify(network, question), question)
     for method in others:
         left = ~found.exact & found.radius.isfinite()
@@ -151,6 +152,8 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
         UnanswerableError: One of the names is no method that this network was compiled with.
     """
     known = {method.name: method for method in network.methods}
+    if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
+        raise InputTypeError(f"methods must be a list of names, got {names!r}")
     wanted = list(known) if names is None else list(dict.fromkeys(names))
     for name in wanted:
         if name not in known:
@@ -163,14 +166,32 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
     return [method for name, method in known.items() if name in wanted]
 
 
-def _check_box(question: Question) -> None:
-    if question.box is None:
-        return
-    low, high = question.box
-    outside = ~((question.x >= low) & (question.x <= high)).reshape(len(question.x), -1).all(1)
+def _limits(x: Tensor, box: object) -> tuple[Tensor, Tensor]:
+    """The box as two tensors shaped like x, in float64, widened to hold the inputs themselves.
+
+    A float32 input may be clipped to a number that float32 rounds: it lies inside as its own type
+    sees it, and outside in float64.
+    """
+    if not (isinstance(box, tuple | list) and len(box) == 2):
+        raise InputTypeError(f"box must be a pair (lo, hi), got {box!r}")
+    if not all(isinstance(end, int | float | Tensor) for end in box):
+        raise InputTypeError("the ends of the box must be numbers or tensors")
+    low, high = (torch.as_tensor(end, dtype=torch.float64, device=x.device) for end in box)
+    try:
+        low, high = low.expand_as(x), high.expand_as(x)
+    except RuntimeError as error:
+        raise InputError(
+            f"the ends of the box must broadcast to the inputs, {tuple(x.shape)}, got "
+            f"{tuple(low.shape)} and {tuple(high.shape)}"
+        ) from error
+    if not bool((low <= high).all()):
+        raise InputError("the lower end of the box must not exceed the upper one")
+    inside = (x >= low.to(x.dtype)) & (x <= high.to(x.dtype))
+    outside = ~inside.flatten(1).all(1)
     if bool(outside.any()):
         row = int(outside.nonzero()[0])
         raise InputError(f"input {row} lies outside of the box, where nothing is asked about it")
+    return torch.minimum(low, x.double()), torch.maximum(high, x.double())
 
 
 def _check_shapes(network: VerifiedNetwork, region: Region, specification: Specification) -> None:
@@ -193,8 +214,7 @@ def _within_box(found: Certificates, question: Question) -> Certificates:
     if question.box is None:
         return found
     low, high = question.box
-    shape = (len(question.x), -1)
-    inside = ((found.witness >= low) & (found.witness <= high)).reshape(shape).all(1)
+    inside = ((found.witness >= low) & (found.witness <= high)).flatten(1).all(1)
     broken = found.gap == 0.0  # the input itself, wherever it lies
     return _without(found, ~(inside | broken))
 

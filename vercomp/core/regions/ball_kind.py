@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.outward import times_up
-from ..errors import InputError
+from ..errors import InputError, InputTypeError
 from .rounding import norm2_up
 
 
@@ -129,8 +129,11 @@ def ball_kind(p: str | float) -> BallKind:
     """The registered kind of ball of a name or an exponent: "l2", 2, "inf", math.inf, …
 
     Raises:
+        InputTypeError: Neither a name nor a number.
         InputError: No such kind is registered.
     """
+    if not isinstance(p, str | int | float):
+        raise InputTypeError(f"a norm must be a name or a number, got {p!r}")
     name = p.strip().lower() if isinstance(p, str) else f"{p:g}"
     if name not in _kinds:
         known = ", ".join(sorted({kind.name for kind in _kinds.values()}))

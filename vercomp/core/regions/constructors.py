@@ -75,7 +75,7 @@ def _inputs(name: str, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     shape = tuple(x.shape[1:])
     if x.ndim < 2 or shape.count(0):
         raise InputError(f"{name} must have the shape (batch, …), got {tuple(x.shape)}")
-    flat = x.detach().double().reshape(len(x), -1)
+    flat = x.detach().double().flatten(1)
     refuse(~flat.isfinite().all(1), name, "must be finite")
     return flat, shape
 
@@ -89,7 +89,7 @@ def _like(name: str, value: float | Tensor, x: Tensor) -> Tensor:
         raise InputError(
             f"{name} must broadcast to {tuple(x.shape)}, got {tuple(tensor.shape)}"
         ) from error
-    return wide.reshape(len(x), -1).clone()
+    return wide.flatten(1).clone()
 
 
 def _limits(box: Limits, x: Tensor) -> tuple[Tensor, Tensor]:
