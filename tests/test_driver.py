@@ -250,7 +250,7 @@ def test_one_output_is_bounded_and_not_classified() -> None:
     with pytest.raises(vercomp.VercompError, match="no class to change to"):
         net.certify(x, torch.zeros(3, dtype=torch.long))
     assert net.manifest["emit"] == ["certify"]
-    with pytest.raises(UnsupportedError, match="one output, and hessian compare two classes"):
+    with pytest.raises(UnsupportedError, match="one output, and hessian compares two classes"):
         vercomp.compile(model, input_shape=(4,), emit="hessian")
 
 

@@ -99,7 +99,8 @@ def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
     lacking = [f for f in FEATURES if f in features and f not in found.features]
     if lacking and not found.uncurved:
         raise UnsupportedError(
-            f"the network has one output, and {' and '.join(lacking)} compare two classes",
+            f"the network has one output, and {' and '.join(lacking)} "
+            f"{'compares' if len(lacking) == 1 else 'compare'} two classes",
             remedy=f"Leave them out: this network can have {', '.join(found.features)}",
         )
     if lacking:

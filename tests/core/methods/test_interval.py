@@ -242,6 +242,12 @@ def test_radii_do_not_shrink_with_the_input(scale: float) -> None:
     torch.testing.assert_close(asked, whole, rtol=3e-3, atol=0.0)
 
 
+def test_a_bound_is_over_a_region() -> None:
+    net = vercomp.compile(relu_network(0), (4,))
+    with pytest.raises(vercomp.VercompError, match="over a region, got Tensor"):
+        net.bound(torch.zeros(2, 4), torch.eye(3))  # type: ignore[arg-type]
+
+
 def test_no_inputs_have_no_radii() -> None:
     net = vercomp.compile(relu_network(0), (4,))
     none, labels = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)

@@ -138,6 +138,11 @@ def bound(
         InputError: A wrong shape, NaN or infinity.
         UnanswerableError: A method that the network does not have.
     """
+    if isinstance(region, Tensor):  # a region of another version's package is as good
+        raise InputTypeError(
+            "a bound is over a region, got Tensor",
+            remedy="Make one: Ball(x, radius, norm) or Box(lo, hi)",
+        )
     specification = Specification.of(coefficients, offsets)
     region, specification = region.to(network.device), specification.to(network.device)
     _check_shapes(network, region, specification)
