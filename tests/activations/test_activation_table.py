@@ -114,6 +114,12 @@ def test_what_leaves_a_known_function_far_out_or_on_a_short_interval_is_not_that
     assert BUILTIN.match(expression) is None
 
 
+@pytest.mark.parametrize("slope", [Rational(1, 10**k) for k in (14, 20, 25)])
+def test_a_slope_beside_a_bounded_function_is_not_dropped(slope):
+    for function in (tanh(X), 1 / (1 + exp(-X)), sympy.atan(X)):
+        assert BUILTIN.match(function + slope * X) is None
+
+
 @pytest.mark.parametrize("end", [10**9, 10**20, 10**25, 10**30])
 def test_a_clip_that_is_out_of_sight_is_not_the_identity(end):
     """Beyond it, the two differ by little of their size until some multiple of it."""

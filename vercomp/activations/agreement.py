@@ -26,6 +26,9 @@ _MULTIPLES = ("0.00137", "0.37", "1.37", "13.7", "1370", "1.37e6")
 """Points of comparison lie as many times as far from a breakpoint as that is from zero: a clip at
 1e20 is seen only there."""
 
+_OUT_OF_SIGHT = ("1.37e12", "1.37e20", "1.37e30")
+"""Distances from zero at which a slope of 1e-20 beside a bounded function shows."""
+
 _SPREAD = 1.37
 """A factor that keeps points of comparison off round numbers."""
 
@@ -50,7 +53,21 @@ def agree_everywhere(formula: sympy.Expr, other: sympy.Expr, agree: Callable[[An
                 edges.update(_number(end) for end in ends if end not in (-sympy.oo, sympy.oo))
     except (UnsupportedError, ArithmeticError, ValueError, TypeError):
         return False
-    return all(agree(point) for point in _points(sorted(edges)))
+    points = list(_points(sorted(edges)))
+    if not any(_grows_doubly(side) for side in (formula, other)):
+        points += [sign * REAL.mpf(x) for x in _OUT_OF_SIGHT for sign in (-1, 1)]
+    return all(agree(point) for point in points)
+
+
+def _grows_doubly(formula: sympy.Expr) -> bool:
+    """Whether an exponential stands inside a function: far out its values have no exponent."""
+    growing = (sympy.exp, sympy.sinh, sympy.cosh)
+    return any(
+        argument.has(*growing)
+        for function in formula.atoms(sympy.Function)
+        for argument in function.args
+        if not isinstance(function, sympy.Piecewise)
+    )
 
 
 def _points(edges: Sequence[Any]) -> Iterator[Any]:
