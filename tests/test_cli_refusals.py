@@ -436,15 +436,15 @@ def test_lists_become_one_line(text: str, line: str) -> None:
 def test_every_refused_node_has_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "many_relus.py").write_text(
+    (tmp_path / "many_norms.py").write_text(
         "import torch\n"
         "def make():\n"
-        "    layers = [torch.nn.Linear(4, 4), torch.nn.ReLU()] * 6 + [torch.nn.LayerNorm(4)]\n"
+        "    layers = [torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.ReLU()] * 7\n"
         "    return torch.nn.Sequential(*layers, torch.nn.Linear(4, 2))\n"
     )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["compile", "many_relus:make", "--input-shape", "4", "--out", "out"])
+        cli.main(["compile", "many_norms:make", "--input-shape", "4", "--out", "out"])
     assert exit_.value.code == 2
     head, *nodes, remedy = capsys.readouterr().err.splitlines()
     assert head == "error: 7 operators are not supported:"
