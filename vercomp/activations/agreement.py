@@ -26,7 +26,7 @@ _MULTIPLES = ("0.00137", "0.37", "1.37", "13.7", "1370", "1.37e6")
 """Points of comparison lie as many times as far from a breakpoint as that is from zero: a clip at
 1e20 is seen only there."""
 
-_OUT_OF_SIGHT = ("1.37e12", "1.37e20", "1.37e30")
+_OUT_OF_SIGHT = ("1.37e12", "1.37e20")
 """Distances from zero at which a slope of 1e-20 beside a bounded function shows."""
 
 _SPREAD = 1.37
