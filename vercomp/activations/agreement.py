@@ -36,13 +36,19 @@ _STEPS = 24
 """Points spread evenly over a bounded piece, or over [−15, 15] of an unbounded one."""
 
 
-def agree_everywhere(formula: sympy.Expr, other: sympy.Expr, agree: Callable[[Any], bool]) -> bool:
+def agree_everywhere(
+    formula: sympy.Expr,
+    other: sympy.Expr,
+    agree: Callable[[Any], bool],
+    valued: Callable[[Any], bool],
+) -> bool:
     """Whether two formulas agree on every piece of either, and at the breakpoints themselves.
 
     Args:
         formula: A formula in ``X``.
         other: Another one.
         agree: Whether the two agree at a point, a number of 50 digits.
+        valued: Whether either has a value there: out of sight, exponentials may have no exponent.
     """
     edges: set[Any] = set()
     try:
@@ -55,7 +61,8 @@ def agree_everywhere(formula: sympy.Expr, other: sympy.Expr, agree: Callable[[An
         return False
     points = list(_points(sorted(edges)))
     if not any(_grows_doubly(side) for side in (formula, other)):
-        points += [sign * REAL.mpf(x) for x in _OUT_OF_SIGHT for sign in (-1, 1)]
+        far = (sign * REAL.mpf(x) for x in _OUT_OF_SIGHT for sign in (-1, 1))
+        points += filter(valued, far)
     return all(agree(point) for point in points)
 
 

@@ -49,9 +49,6 @@ class Samples:
         return (self(step) - 2 * self(0) + self(-step)) / step**2
 
 
-_IN_SIGHT = 1e8
-"""Up to here every activation must have a value."""
-
 Fit = Callable[[Samples], tuple[Any, ...]]
 
 
@@ -156,12 +153,12 @@ class ActivationFamily:
             return None
 
         def agree(point: Any) -> bool:
-            values = samples(point), built(point)
-            if abs(point) > _IN_SIGHT and all(map(REAL.isnan, values)):
-                return True  # exponentials have no exponent there: nothing is compared
-            return _close(*values, found.deviation)
+            return _close(samples(point), built(point), found.deviation)
 
-        return found if agree_everywhere(expression, found.formula, agree) else None
+        def valued(point: Any) -> bool:
+            return not (REAL.isnan(samples(point)) and REAL.isnan(built(point)))
+
+        return found if agree_everywhere(expression, found.formula, agree, valued) else None
 
     @cached_property
     def _function(self) -> Callable[..., Any]:
