@@ -34,6 +34,9 @@ _PERIODS = 6
 _NEWTON = 40
 """Steps of the search for a root of σ′(a) = s, at most."""
 
+_REFINED = 3
+"""Steps of that search while the slope itself is still moving."""
+
 _TANGENTS = 16
 """Steps of the search for the line that touches a function twice, at most."""
 
@@ -89,11 +92,11 @@ class _Stretch(NamedTuple):
 def lower_line(function: Elementwise, lower: Tensor, upper: Tensor) -> Line:
     """A proved line below σ on [lower, upper]: a support of its convex envelope.
 
-    It touches the envelope at the middle of the interval if σ is convex there, and follows the
-    envelope's straight part if it has one that is due to a concave piece. These are the lines of
-    CROWN: the adaptive slope 0 or 1 for ReLU, chords and tangents for S-shaped functions (Zhang et
-    al., *Efficient Neural Network Robustness Certification with General Activation Functions*,
-    2018, table 2 and section 3.2). Where an end is infinite the line is constant.
+    It supports the envelope at the middle of the interval: of all lines below σ it leaves the least
+    area between. These are the lines of CROWN: the adaptive slope 0 or 1 for ReLU, chords and
+    tangents for S-shaped functions (Zhang et al., *Efficient Neural Network Robustness
+    Certification with General Activation Functions*, 2018, table 2 and section 3.2). Where an end
+    is infinite the line is constant.
 
     Args:
         function: σ, with proved pieces.
@@ -225,9 +228,10 @@ class _Curve:
         bracket = _Bracket(low, high, slope, middle)
         for step in range(steps):
             open_rows = bracket.narrow(self.function, self.sign, step)
-            if step + 1 == steps or step & (step - 1) == 0:  # worth a copy at powers of two
+            left = int(open_rows.sum())
+            if left == 0 or step + 1 == steps or 2 * left < len(rows):
                 found[rows] = bracket.point
-                if not bool(open_rows.any()):
+                if left == 0:
                     break
                 rows, bracket = rows[open_rows], bracket.rows(open_rows)
         return found.reshape(torch.broadcast_shapes(p.shape, self.slope.shape))
@@ -286,11 +290,10 @@ def _support(
 ) -> tuple[Tensor, Tensor]:
     """The slope of a support of the convex envelope of ±σ, and where it touches; proves nothing.
 
-    It supports the envelope at an anchor. If the tangent at the anchor does, that is it. Otherwise
-    the support touches the graph on both sides of the anchor: it is searched for where it is not
-    found yet.
+    It supports the envelope at the middle of the interval. If the tangent there lies below the
+    graph, that is it; otherwise the support touches the graph on both sides of the middle.
     """
-    place = _anchor(function, lower, upper, sign)
+    place = 0.5 * lower + 0.5 * upper
     slope = sign * function.first(place)
     found = least(function, slope, lower, upper, sign=sign, hint=place, steps=1)
     open_entries = ~_supports(function, sign, slope, place, found.value)
@@ -306,11 +309,11 @@ def _support(
 def _bridge(
     function: Elementwise, lower: Tensor, upper: Tensor, anchor: Tensor, sign: float
 ) -> tuple[Tensor, Tensor]:
-    """The slope of the line below ±σ that touches it on both sides of an anchor, and a touched point.
+    """The slope of the line that touches ±σ from below on both sides of an anchor, and where.
 
     From the chord between a point on the left and one on the right, one of them moves to where the
-    graph lies furthest below that chord. One Newton step towards that place each time makes the
-    whole Newton's method for a tangent from the other point.
+    graph lies furthest below that chord, as far as a few steps of Newton's method find that place:
+    for a tangent from the other point the whole is Newton's method too.
     """
     left, right, place = lower, upper, anchor
     slope = torch.zeros_like(anchor)
@@ -318,14 +321,15 @@ def _bridge(
     for _ in range(_TANGENTS):
         rise = sign * (function.value(right) - function.value(left))
         slope = torch.where(touches | (right <= left), slope, rise / (right - left))
-        found = least(function, slope, lower, upper, sign=sign, hint=place)
+        found = least(function, slope, lower, upper, sign=sign, hint=place, steps=_REFINED)
+        here, there = (sign * function.value(z) - slope * z for z in (left, found.place))
         touches |= _supports(function, sign, slope, left, found.value)
         if bool(touches.all()):
             break
         place = torch.where(touches, place, found.place)
-        before = place <= anchor
-        left = torch.where(before & ~touches, place, left)
-        right = torch.where(~before & ~touches, place, right)
+        moves, before = ~touches & (there < here), place <= anchor
+        left = torch.where(moves & before, place, left)
+        right = torch.where(moves & ~before, place, right)
     return slope, place
 
 
@@ -336,23 +340,6 @@ def _supports(
     here = sign * function.value(point) - slope * point
     slack = _SETTLED * (1.0 + here.abs() + least_value.abs()) + 4.0 * function.deviation
     return here - slack <= least_value
-
-
-def _anchor(function: Elementwise, lower: Tensor, upper: Tensor, sign: float) -> Tensor:
-    """The middle of an interval; of one that is convex in part, where the convex part ends."""
-    middle = 0.5 * lower + 0.5 * upper
-    assert function.pieces is not None  # noqa: S101 - least refuses it
-    anchor = middle
-    nearest = torch.full_like(middle, math.inf)
-    stretches = list(_stretches(function.pieces[1], sign, lower, upper))
-    for stretch, following in pairwise(stretches):
-        if stretch.zone is None or {stretch.sign, following.sign} != {"+", "-"}:
-            continue
-        turn = stretch.zone[0].expand_as(middle)
-        away = torch.where((lower < turn) & (turn < upper), (turn - middle).abs(), math.inf)
-        anchor = torch.where(away < nearest, turn, anchor)
-        nearest = torch.minimum(nearest, away)
-    return anchor
 
 
 def _stretches(pieces: Pieces, sign: float, lower: Tensor, upper: Tensor) -> Iterator[_Stretch]:

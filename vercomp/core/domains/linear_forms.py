@@ -34,12 +34,11 @@ from torch import Tensor
 
 from ..arithmetic.operations import Interval
 from ..arithmetic.outward import UNIT_ROUNDOFF, down, times_up, up
-from ..arithmetic.rounded import Rounded, exact
 from ..graph import Activate, Affine, Input
 from ..regions.region import Region
 from ..relaxation import Line
 from ..walk import Domain, rule
-from .rounding import adjoint
+from .rounding import product_loss
 
 _GUARD = 1.0 + 2.0**-40
 """Covers the rounding of the few operations that make up an error bound."""
@@ -137,9 +136,8 @@ class ProvedForms(Domain[Tensor]):
         """
         g = arrived.get(first)
         if g is not None:
-            count, size = len(region), g.shape[-1]
-            self._add(*_product(g, region.center[:, :, None]))
-            least = region.minimum(g.expand(count, -1, size))
+            self._add_product(g, _length(g), region.center)
+            least = region.minimum(g.expand(len(region), -1, g.shape[-1]))
             self._add(least, torch.zeros_like(least))
         lost = self.constant.isnan() | (self.constant == math.inf)
         return torch.where(lost, -math.inf, self.constant)
@@ -152,15 +150,28 @@ class ProvedForms(Domain[Tensor]):
     @rule(Affine)
     def affine(self, node: Affine, c: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Aᵀ c to every parent, and c·b."""
+        length = _length(c)
+        if node.bias is not None:
+            self._add_product(c, length, *node.bias)
+        for term in node.terms:
+            self._charge(product_loss(term.map, term.map.fan_out, length), term.parent)
+            yield term.parent, term.map.adjoint(c)
+
+    def entries(self, node: Affine, index: Tensor) -> dict[str, Tensor]:
+        """What the rows zᵢ and −zᵢ of an affine node send to its parents: (1, 2R, n) each."""
         if node.bias is not None:
             value, error = node.bias
-            total, slack = _product(c, value[:, :, None])
-            length = up(c.norm(dim=-1) * _GUARD) + 1e-150
-            self._add(total, slack + times_up(length, error[:, None].expand_as(length)))
+            picked = value[:, index]
+            self._add(torch.cat([picked, -picked], 1), error[:, None])
+        one = torch.ones(1, 1, dtype=torch.float64, device=index.device)
+        sent: dict[str, Tensor] = {}
         for term in node.terms:
-            sent: Rounded = adjoint(term.map, 0.0, exact(c))
-            self._charge(sent.error, term.parent)
-            yield term.parent, sent.value
+            self._charge(product_loss(term.map, term.map.fan_out, one), term.parent)
+            rows = term.map.rows(index)
+            part = torch.cat([rows, -rows])[None]
+            held = sent.get(term.parent)
+            sent[term.parent] = part if held is None else self.join(term.parent, held, part)
+        return sent
 
     @rule(Activate)
     def activation(self, node: Activate, c: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -197,8 +208,16 @@ class ProvedForms(Domain[Tensor]):
     def join(self, name: str, one: Tensor, other: Tensor) -> Tensor:
         """Two paths to the same node are added."""
         total = one + other
-        self._charge(UNIT_ROUNDOFF * total.norm(dim=-1) * _GUARD + 1e-150, name)
+        self._charge(UNIT_ROUNDOFF * _length(total), name)
         return total
+
+    def _add_product(
+        self, c: Tensor, length: Tensor, x: Tensor, error: Tensor | float = 0.0
+    ) -> None:
+        """Add c·x for a row x (B or 1, n) that is off by so much in the 2-norm."""
+        total = c @ x[0] if len(x) == 1 else (c @ x[:, :, None])[..., 0]
+        rounding = 2.0 * (c.shape[-1] + 4) * UNIT_ROUNDOFF * _length(x)
+        self._add(total, length * (rounding + error)[:, None] * _GUARD)
 
     def _add(self, value: Tensor, slack: Tensor) -> None:
         """Add a number known up to rounding to the constant, rounded down."""
@@ -207,13 +226,11 @@ class ProvedForms(Domain[Tensor]):
     def _charge(self, error: Tensor, name: str) -> None:
         """Take off what coefficients (B or 1, R) that are off by so much, in the 2-norm, may do."""
         lower, upper = self.intervals[name]
-        reach = torch.maximum(lower.abs(), upper.abs()).norm(dim=1) * _GUARD + 1e-150
+        reach = _length(torch.maximum(lower.abs(), upper.abs()))
         self.constant = down(self.constant - times_up(error, reach[:, None]))
 
 
-def _product(c: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """c·x row by row, for x as columns (B or 1, n, 1), and what rounding may have taken."""
-    total = (c @ column)[..., 0]
-    size = (c.abs() @ column.abs())[..., 0]
-    terms = c.shape[-1]
-    return total, (2.0 * (terms + 4) * UNIT_ROUNDOFF * size) * _GUARD + _TINY * terms
+def _length(x: Tensor) -> Tensor:
+    """Upper bound of ‖x‖₂ over the last axis."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return norm * _GUARD + 1e-150

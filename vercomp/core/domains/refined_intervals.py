@@ -17,12 +17,16 @@ from ..graph import Activate, Affine, Graph
 from ..memory import working_set
 from ..regions.region import Region
 from ..relaxation import lower_line, upper_line
-from ..walk import backward, forward, rule
+from ..walk import backward, forward, onward, rule
 from .intervals import Intervals, RowNorms
 from .linear_forms import Lines, ProvedForms
 
 _BENT = 1e-6
 """An activation whose slope changes by less than this on an interval is not refined."""
+
+_ENTRIES = 2**20
+"""Coefficients that a walk treats at once: few enough for the cache, many enough for the products.
+"""
 
 _COPIES = 8
 """Arrays as large as the coefficients that a backward walk holds at once, about."""
@@ -51,18 +55,39 @@ class Relaxation:
     def lower_bounds(self, node: str, coefficients: Tensor) -> Tensor:
         """Proved lower bounds (B, R) of C a at a node, for rows C (B or 1, R, n)."""
         nodes = self.graph.nodes
-        last = next(k for k, each in enumerate(nodes) if each.name == node)
-        part = Graph(nodes[: last + 1], node)
-        size = max(math.prod(each.shape) for each in part.nodes)
-        held = _COPIES * 8 * size * len(self.region)
-        rows = max(1, working_set(coefficients.device) // held)
+        part = self._before(node)
         found = []
-        for block in coefficients.split(rows, 1):
+        for block in coefficients.split(self._rows(part), 1):
             domain = ProvedForms(self.lines, self.intervals)
-            arrived = backward(domain, part, block)
-            bound = domain.minimum(self.region, arrived, nodes[0].name)
-            found.append(bound.expand(len(self.region), block.shape[1]))
+            found.append(self._least(domain, backward(domain, part, block), block.shape[1]))
         return torch.cat(found, 1)
+
+    def entry_bounds(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
+        """Proved lower and upper bounds (B, R) of some entries of an affine node."""
+        part = self._before(node.name)
+        lower, upper = [], []
+        for index in entries.split(max(1, self._rows(part) // 2)):
+            domain = ProvedForms(self.lines, self.intervals)
+            arrived = onward(domain, part, domain.entries(node, index))
+            bounds = self._least(domain, arrived, 2 * len(index))
+            lower.append(bounds[:, : len(index)])
+            upper.append(-bounds[:, len(index) :])
+        return torch.cat(lower, 1), torch.cat(upper, 1)
+
+    def _before(self, node: str) -> Graph:
+        """The graph up to a node."""
+        names = [each.name for each in self.graph.nodes]
+        return Graph(self.graph.nodes[: names.index(node) + 1], node)
+
+    def _rows(self, part: Graph) -> int:
+        """How many rows a backward walk takes at once."""
+        size = max(math.prod(each.shape) for each in part.nodes) * len(self.region)
+        fits = working_set(self.region.center.device) // (_COPIES * 8 * size)
+        return max(1, min(fits, _ENTRIES // size))
+
+    def _least(self, domain: ProvedForms, arrived: dict[str, Tensor], count: int) -> Tensor:
+        bound = domain.minimum(self.region, arrived, self.graph.nodes[0].name)
+        return bound.expand(len(self.region), count)
 
 
 def relax(graph: Graph, region: Region, rows: RowNorms | None = None) -> Relaxation:
@@ -136,10 +161,7 @@ class RefinedIntervals(Intervals):
         """The interval with some entries cut with linear bounds."""
         if len(entries) == 0:
             return found
-        unit = torch.zeros(1, len(entries), found.lower.shape[1]).to(found.lower)
-        unit[0, torch.arange(len(entries)), entries] = 1.0
-        bounds = self.relaxation.lower_bounds(node.name, torch.cat([unit, -unit], 1))
-        low, high = bounds[:, : len(entries)], -bounds[:, len(entries) :]
+        low, high = self.relaxation.entry_bounds(node, entries)
         lower, upper = found.lower.clone(), found.upper.clone()
         lower[:, entries] = torch.maximum(lower[:, entries], low)
         upper[:, entries] = torch.minimum(upper[:, entries], high)
