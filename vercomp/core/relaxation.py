@@ -5,8 +5,8 @@ For a slope s the tightest line below σ on [l, u] is s z + t with
     t = min over [l, u] of σ(z) − s z,
 
 and :func:`least` bounds t from below. On a piece where σ′ falls (σ is concave) or is constant, the
-minimum lies at the piece's ends. On a piece [p, q] where σ′ rises (σ is convex), every point a of it
-gives a bound, because the graph lies above its tangent,
+minimum lies at the piece's ends. On a piece [p, q] where σ′ rises (σ is convex), every point a of
+it gives a bound, because the graph lies above its tangent,
 
     σ(z) − s z ≥ σ(a) − s a − max(0, s − σ′(a)) (q − a) − max(0, σ′(a) − s) (a − p),
 
@@ -219,10 +219,11 @@ class _Curve:
 
         A step that leaves the bracket bisects it instead. Entries that are found are set aside.
         """
-        low, high, slope = (t.reshape(-1) for t in torch.broadcast_tensors(p, q, self.slope))
+        shape = (p + self.slope).shape
+        low, high, slope = (t.expand(shape).reshape(-1) for t in (p, q, self.slope))
         middle = 0.5 * low + 0.5 * high
         if hint is not None:
-            middle = torch.minimum(torch.maximum(hint.expand(p.shape).reshape(-1), low), high)
+            middle = torch.minimum(torch.maximum(hint.expand(shape).reshape(-1), low), high)
         found = middle.clone()
         rows = torch.arange(len(found), device=found.device)
         bracket = _Bracket(low, high, slope, middle)
@@ -234,7 +235,7 @@ class _Curve:
                 if left == 0:
                     break
                 rows, bracket = rows[open_rows], bracket.rows(open_rows)
-        return found.reshape(torch.broadcast_shapes(p.shape, self.slope.shape))
+        return found.reshape(shape)
 
 
 class _Bracket:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.operations import Interval
-from ..graph import Activate, Affine, Graph
+from ..graph import Activate, Affine, Graph, Input
 from ..memory import working_set
 from ..regions.region import Region
 from ..relaxation import lower_line, upper_line
@@ -54,10 +54,9 @@ class Relaxation:
 
     def lower_bounds(self, node: str, coefficients: Tensor) -> Tensor:
         """Proved lower bounds (B, R) of C a at a node, for rows C (B or 1, R, n)."""
-        nodes = self.graph.nodes
         part = self._before(node)
         found = []
-        for block in coefficients.split(self._rows(part), 1):
+        for block in torch.split(coefficients, self._rows(part), 1):
             domain = ProvedForms(self.lines, self.intervals)
             found.append(self._least(domain, backward(domain, part, block), block.shape[1]))
         return torch.cat(found, 1)
@@ -66,7 +65,7 @@ class Relaxation:
         """Proved lower and upper bounds (B, R) of some entries of an affine node."""
         part = self._before(node.name)
         lower, upper = [], []
-        for index in entries.split(max(1, self._rows(part) // 2)):
+        for index in torch.split(entries, max(1, self._rows(part) // 2)):
             domain = ProvedForms(self.lines, self.intervals)
             arrived = onward(domain, part, domain.entries(node, index))
             bounds = self._least(domain, arrived, 2 * len(index))
@@ -120,9 +119,10 @@ class RefinedIntervals(Intervals):
         self.graph = graph
         self.relaxation = Relaxation(graph, region, {}, {})
 
-    def input(self, node: object) -> Interval:  # type: ignore[override]
+    @rule(Input)
+    def input(self, node: Input) -> Interval:
         """The box around the region."""
-        return self._kept(self.first, super().input(node))  # type: ignore[arg-type]
+        return self._kept(self.first, super().input(node))
 
     @rule(Affine)
     def affine(self, node: Affine, *parents: Interval) -> Interval:

@@ -32,7 +32,8 @@ class Crown(IntervalBounds):
         """The larger of the bounds by lines and by intervals."""
         _, graph = network.in_double()
         found = []
-        for part in torch.arange(len(region), device=region.center.device).split(_inputs(graph)):
+        everyone = torch.arange(len(region), device=region.center.device)
+        for part in torch.split(everyone, _inputs(graph)):
             relaxation = relax(graph, region.rows(part), self._row_norms(network, graph))
             found.append(self._bound(relaxation, specification.rows(part)))
         return torch.cat(found)
