@@ -113,7 +113,7 @@ BREAKS = {
         "    return low, low + 0.3 * (high - low)\n",
     ),
     "balls a tenth as large": (
-        "core/methods/interval.py",
+        "core/methods/region_method.py",
         "\n\n_ball = Ball\n\n\ndef Ball(x, radius, p, box=None):\n"
         "    return _ball(x, 0.1 * radius, p, box=box)\n",
     ),
