@@ -64,6 +64,7 @@ CORE_FLOORS = {
     "storage": 6,
     "regularizer": 6,
     "inputs": 6,
+    "claims": 6,
     "hessians": 6,
 }
 """The same inside of ``vercomp.core``."""

@@ -113,9 +113,9 @@ BREAKS = {
         "    return low, low + 0.3 * (high - low)\n",
     ),
     "balls a tenth as large": (
-        "core/methods/region_method.py",
-        "\n\n_ball = Ball\n\n\ndef Ball(x, radius, p, box=None):\n"
-        "    return _ball(x, 0.1 * radius, p, box=box)\n",
+        "core/methods/method.py",
+        "\n\n_ball = Ball\n\n\ndef Ball(x, radius, p, **options):\n"
+        "    return _ball(x, 0.1 * radius, p, **options)\n",
     ),
 }
 
@@ -168,7 +168,7 @@ def test_bounds_of_outputs_that_are_no_classes() -> None:
         values = model.double()(points) @ both.double().T + d.double()
         assert (values.amin(1) >= lower).all()
         assert (values.amin(1) < lower + 1.0).all()
-    with pytest.raises(vercomp.VercompError, match="a network with one class"):
+    with pytest.raises(vercomp.VercompError, match="a network with one output"):
         net.certify(x, torch.zeros(4, dtype=torch.long))
 
 
