@@ -25,10 +25,12 @@ from vercomp.results.analysis import Analysis, analysis_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vercomp.core.claims.claim import Claim
     from vercomp.core.methods.attack import AttackOptions, Attacks
     from vercomp.core.methods.certificates import Certificates
     from vercomp.core.methods.portfolio import CertifyOptions
     from vercomp.core.regions.region import Region
+    from vercomp.core.specifications import Specification
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,13 @@ class CompiledNetwork:
         """SHA-256 of the source: of the file's bytes, or of the graph and its weights."""
         return str(self.manifest["source"]["sha256"])
 
-    def certify(self, x: Tensor, y: Tensor, **options: Unpack[CertifyOptions]) -> Certificates:
-        """Radii within which no perturbation changes the class of x (B, *input_shape).
+    def certify(
+        self, x: Tensor, y: Tensor | Claim | Specification, **options: Unpack[CertifyOptions]
+    ) -> Certificates:
+        """Radii within which no perturbation of x (B, *input_shape) makes a claim fail.
+
+        The claim is that the labels y stay the largest outputs, or :class:`vercomp.Labels`,
+        :class:`vercomp.Threshold`, :class:`vercomp.Deviation`, :class:`vercomp.Specification`.
 
         The options are those of :func:`vercomp.core.methods.portfolio.certify`.
         """
@@ -100,8 +107,8 @@ class CompiledNetwork:
         result: Attacks = self._feature("attack")(x, y, radius, **options)
         return result
 
-    def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D).
+    def hessian(self, x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
+        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D); of one output z, ∇²z.
 
         In the network's type if the inputs are in it, or else (float64 inputs of a float32 network,
         any of one in half precision) in float64, where no gradient reaches the weights.
@@ -109,7 +116,9 @@ class CompiledNetwork:
         result: Tensor = self._feature("hessian")(x, y, t)
         return result
 
-    def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    def hessian_vector_product(
+        self, x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
+    ) -> Tensor:
         """∇²(z_y − z_t) v at each input, for directions v shaped like x."""
         result: Tensor = self._feature("hessian_vector_product")(x, y, t, v)
         return result
@@ -127,7 +136,10 @@ class CompiledNetwork:
         return walked(self.network)
 
     def curvature(self) -> tuple[Tensor, Tensor]:
-        """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""
+        """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input.
+
+        One output z is compared with zero, as two classes: [1, 0] is the entry of z.
+        """
         bound = self.bounds().curvature
         return -bound, bound.T.clone()
 

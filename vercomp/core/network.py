@@ -50,9 +50,14 @@ class VerifiedNetwork(nn.Module):
         return
 
     @property
-    def classes(self) -> int:
+    def outputs(self) -> int:
         """The number of outputs; of logits, for a classifier."""
         return math.prod(self.output_shape)
+
+    @property
+    def classes(self) -> int:
+        """What margins compare: the outputs; of one output z, zero and z, as two classes."""
+        return max(2, self.outputs)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -219,8 +219,8 @@ class Specification:
         Returns:
             (B, clauses), of which all must hold; or (B, 1) where some may fail.
         """
-        clauses = rows.new_zeros(len(rows), self.clauses)
-        clauses.index_reduce_(1, self.groups, rows, "amax", include_self=False)
+        clauses = torch.full_like(rows[:, : self.clauses], -torch.inf)
+        clauses.scatter_reduce_(1, self.groups.expand_as(rows), rows, "amax")
         if self.allowed == 0:
             return clauses
         return clauses.kthvalue(self.allowed + 1, dim=1, keepdim=True).values
@@ -234,6 +234,16 @@ class Specification:
             )
         counts = torch.zeros(len(rows), self.clauses, dtype=torch.long, device=rows.device)
         return counts.index_add_(1, self.groups, rows.long())
+
+
+def units(outputs: int, device: torch.device | str = "cpu") -> Tensor:
+    """What margins compare, as rows (classes, outputs): the outputs; of one output z, zero and z.
+
+    So the margin of class 1 over class 0 is z where there is no other output, and every bound of
+    margins, of curvature or of anything else, is there for networks with one output as well.
+    """
+    identity = torch.eye(outputs, dtype=torch.float64, device=device)
+    return identity if outputs > 1 else torch.cat([torch.zeros_like(identity), identity])
 
 
 def _real(name: str, value: Tensor, finite: bool = True) -> Tensor:

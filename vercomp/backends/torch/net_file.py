@@ -25,11 +25,22 @@ EXPORTS: Mapping[str, tuple[str, ...]] = {
 """What each feature adds to the package's public names."""
 
 
+_SHARED: Mapping[str, tuple[str, ...]] = {
+    "claims.deviation": ("Deviation",),
+    "claims.labels": ("Labels",),
+    "claims.threshold": ("Threshold",),
+    "regions.constructors": ("Ball", "Box"),
+    "specifications": ("Specification",),
+}
+"""What a package that certifies exports for the questions that it answers."""
+
+
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "arithmetic.operations": ("Arithmetic", "Bound"),
     "arithmetic.rounded": ("Rounded",),
     "arithmetic.tensors": ("quadratic",),
     "bounds": ("BoundedNetwork",),
+    "claims.claim": ("Claim",),
     "functions": ("Elementwise",),
     "graph": ("Activate", "Affine", "Graph", "Input", "Term"),
     "hessians": ("margins_along", "margins_at"),
@@ -39,6 +50,7 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "network": ("VerifiedNetwork",),
     "regions.region": ("Region",),
     "regularizer": ("Regularizer", "trainable"),
+    "specifications": ("Specification",),
     "maps.axes": ("AlongAxis", "AxesSum"),
     "maps.convolution": ("Convolution",),
     "maps.monomials": ("Diagonal", "Monomial"),
@@ -52,15 +64,16 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
 def init_text(layout: Layout, features: tuple[str, ...]) -> str:
     """__init__.py."""
     names = sorted(["Network", "load", *(n for f in features for n in EXPORTS[f])], key=_isort)
-    regions = ["Ball", "Box"] if "certify" in features else []
+    shared = _SHARED if "certify" in features else {}
     writer = Writer()
     writer.line(f'"""The network {layout.title}, compiled by vercomp. Begin with ``load()``."""')
     writer.blank()
-    if regions:
-        writer.line(f"from .core.regions.constructors import {', '.join(regions)}")
+    for module, exported in shared.items():
+        writer.line(f"from .core.{module} import {', '.join(exported)}")
     writer.line(f"from .net import {', '.join(names)}")
     writer.blank()
-    quoted = [f'"{name}"' for name in sorted([*names, *regions], key=_isort)]
+    every = [*names, *(name for exported in shared.values() for name in exported)]
+    quoted = [f'"{name}"' for name in sorted(every, key=_isort)]
     writer.call("__all__ = ", quoted, brackets="[]")
     return writer.text()
 
@@ -287,15 +300,18 @@ def bound_program(self, arithmetic: Arithmetic, c: Tensor) -> Bound:
 
 _METHODS: Mapping[str, str] = {
     "hessian": '''\
-def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def hessian(self, x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
     """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D).
 
-    In the network's type if the inputs are in it, or else in float64; see core/hessians.py.
+    Of one output z, ∇²z. In the network's type if the inputs are in it, or else in float64; see
+    core/hessians.py.
     """
     net, points, c = margins_at(self, x, y, t)
     return hessian_matrix(net, points, c).to(x.device)
 
-def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+def hessian_vector_product(
+    self, x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
+) -> Tensor:
     """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
     net, points, c, directions = margins_along(self, x, y, t, v)
     return hessian_product(net, points, c, directions).reshape(x.shape).to(x.device)
@@ -316,7 +332,9 @@ def _own() -> Network:
 
 _WRAPPERS: Mapping[str, str] = {
     "certify": '''\
-def certify(x: Tensor, y: Tensor, **options: Unpack[CertifyOptions]) -> Certificates:
+def certify(
+    x: Tensor, y: Tensor | Claim | Specification, **options: Unpack[CertifyOptions]
+) -> Certificates:
     """Certify with the weights stored beside this file; see :meth:`Network.certify`."""
     return _own().certify(x, y, **options)
 
@@ -331,12 +349,14 @@ def attack(x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]
     return _own().attack(x, y, radius, **options)
 ''',
     "hessian": '''\
-def hessian(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def hessian(x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
     """The Hessian with the weights stored beside this file; see :meth:`Network.hessian`."""
     return _own().hessian(x, y, t)
 
 
-def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+def hessian_vector_product(
+    x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
+) -> Tensor:
     """Its product with directions; see :meth:`Network.hessian_vector_product`."""
     return _own().hessian_vector_product(x, y, t, v)
 ''',
@@ -349,7 +369,7 @@ def regularizer(network: Network, pairs_per_call: int | None = 16, every: int = 
         curvature,
         maps,
         network,
-        network.classes,
+        network.outputs,
         trainable(network),
         pairs_per_call,
         every,

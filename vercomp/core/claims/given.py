@@ -17,8 +17,8 @@ def claim_of(given: Tensor | Claim | Specification) -> Claim:
     Raises:
         InputTypeError: It is nothing that can be claimed.
     """
-    if isinstance(given, Claim):
-        return given
+    if isinstance(given, Claim) or callable(getattr(given, "about", None)):
+        return given  # a claim of another version's package is as good
     if isinstance(given, Specification):
         return Statement(given)
     if isinstance(given, Tensor):

@@ -16,7 +16,7 @@ from ..arithmetic.outward import UNIT_ROUNDOFF, up
 from ..errors import InputError
 from ..linearization import Linearization
 from ..memory import working_set
-from ..specifications import Specification
+from ..specifications import Specification, units
 
 
 class Classifier(Protocol):
@@ -132,7 +132,11 @@ class Pairs(ABC):
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (B, C) of flat inputs x (B, D), searched with and never promised."""
-        return self.network(self._shaped(x)).detach()
+        return self.compared(self.network(self._shaped(x)).detach())
+
+    def compared(self, outputs: Tensor) -> Tensor:
+        """What pairs are made of, (B, C): the outputs themselves."""
+        return outputs
 
     def screen(self, x: Tensor, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """f (P,) and ∇f (P, D) at flat points x (P, D), through the model, in the dtype of x."""
@@ -217,6 +221,12 @@ class Pairs(ABC):
 class Margins(Pairs):
     """The margins z_y − z_t of a network: c = e_y − e_t for a label y and a target t."""
 
+    def compared(self, outputs: Tensor) -> Tensor:
+        """The outputs; of one output z, zero and z."""
+        if outputs.shape[1] > 1:
+            return outputs
+        return torch.cat([torch.zeros_like(outputs), outputs], 1)
+
     def bounds(self, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """From the bounds of all pairs of classes."""
         return self.kappa[label, target], self.lipschitz[label, target]
@@ -234,8 +244,13 @@ class Margins(Pairs):
 
     def coefficients(self, label: Tensor, target: Tensor) -> Tensor:
         """c = e_y − e_t."""
-        identity = torch.eye(self.network.classes, dtype=torch.float64, device=self.where.device)
-        return identity[label] - identity[target]
+        compared = self._compared
+        return compared[label] - compared[target]
+
+    @cached_property
+    def _compared(self) -> Tensor:
+        outputs = getattr(self.network, "outputs", self.network.classes)
+        return units(outputs, self.where.device)
 
     def offsets(self, label: Tensor, target: Tensor) -> float:
         """Margins have no offsets."""
@@ -243,6 +258,7 @@ class Margins(Pairs):
 
     def values(self, logits: Tensor, label: Tensor, targets: Tensor) -> Tensor:
         """z_y − z_t."""
+        logits = self.compared(logits)
         return logits.gather(1, label[:, None]) - logits.gather(1, targets)
 
 

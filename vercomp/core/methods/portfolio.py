@@ -140,7 +140,7 @@ def _about(network: VerifiedNetwork, x: Tensor, claim: Claim, targets: str | Ten
         with own_gradient_mode():
             return _outputs(network, x)
 
-    found = claim.about(len(x), network.classes, at)
+    found = claim.about(len(x), network.outputs, at)
     if not (_is_plain(found) or (isinstance(targets, str) and targets == "all")):
         raise InputError("only the claim that a label is the largest has targets")
     return found
@@ -153,7 +153,7 @@ def _is_plain(claim: Stated) -> bool:
 
 def _outputs(network: VerifiedNetwork, x: Tensor) -> tuple[Tensor, Tensor]:
     """Proved bounds (B, outputs) of the outputs at the inputs, by every method there is."""
-    units = torch.eye(network.classes, dtype=torch.float64, device=network.device)
+    units = torch.eye(network.outputs, dtype=torch.float64, device=network.device)
     rows = Specification.of(torch.cat([units, -units]))
     parts = []
     for start in range(0, len(x), _AT_ONCE):
@@ -285,8 +285,8 @@ def _check_shapes(network: VerifiedNetwork, region: Region, specification: Speci
             f"{tuple(network.input_shape)}"
         )
     outputs = specification.coefficients.shape[-1]
-    if outputs != network.classes:
-        raise InputError(f"C has {outputs} columns, and the network {network.classes} outputs")
+    if outputs != network.outputs:
+        raise InputError(f"C has {outputs} columns, and the network {network.outputs} outputs")
     if specification.batched and len(specification.coefficients) != len(region):
         raise InputError(
             f"C is for {len(specification.coefficients)} inputs, and the region for {len(region)}"
