@@ -57,6 +57,7 @@ CORE_FLOORS = {
     "norms": 3,
     "arithmetic": 4,
     "walk": 5,
+    "tails": 4,
     "domains": 5,
     "methods": 6,
     "network": 6,

@@ -149,8 +149,8 @@ class BoundedNetwork(VerifiedNetwork):
             coefficients.double().reshape(-1, coefficients.shape[-1]), dim=0, return_inverse=True
         )
         bounds = self.bounds()
-        compared = units(self.outputs, rows.device)
-        entries = rows if self.outputs > 1 else torch.cat([torch.zeros_like(rows), rows], 1)
+        compared = units(self.scores, rows.device)
+        entries = rows if self.scores > 1 else torch.cat([torch.zeros_like(rows), rows], 1)
         y, t = entries.argmax(1), entries.argmin(1)
         margins = (rows == compared[y] - compared[t]).all(1)
         kappa, lipschitz = bounds.curvature.to(rows)[y, t], bounds.lipschitz.to(rows)[y, t]
@@ -197,7 +197,7 @@ def prove(
                 node=name,
                 remedy="Nothing is proved of such weights; load others",
             )
-    classes, compared = network.classes, units(network.outputs, network.device)
+    classes, compared = network.classes, units(network.scores, network.device)
     y, t = torch.nonzero(1.0 - torch.eye(classes, device=network.device), as_tuple=True)
     bound = _in_blocks(network, program, compared, y, t)
 

@@ -41,7 +41,7 @@ def margins_at(
     own = x.dtype == network.dtype
     used = network if own else network.in_double()[0]
     flat = x.flatten(1).to(used.device, x.dtype if own else torch.float64)
-    compared = units(used.outputs).to(flat)
+    compared = units(used.scores).to(flat)
     y, t = (labels.to(flat.device, torch.long) for labels in (y, t))
     return used, flat, compared[y] - compared[t]
 

@@ -92,5 +92,5 @@ def certificate_arrays(
 def runners_up(network: CompiledNetwork, x: Tensor, y: Tensor) -> Tensor:
     """The class of the largest logit that is not the label's (B,), in the network's own type."""
     with torch.no_grad():
-        logits: Tensor = network.network(x.to(network.network.device, network.network.dtype))
+        logits = network.network.logits(x.to(network.network.device, network.network.dtype))
     return logits.to(y.device).scatter(1, y[:, None], -torch.inf).argmax(1)

@@ -64,7 +64,7 @@ def sampled_curvature(
     chunk = max(1, min(ROWS, UNITS // units) // per_input)
     for begin in range(0, len(x), chunk):
         points, labels = x[begin : begin + chunk], y[begin : begin + chunk]
-        row, target = _targets(double(points).detach(), labels)
+        row, target = _targets(double.logits(points).detach(), labels)
         norms = _largest_eigenvalues(product, points[row], labels[row], target)
         flat = found.view(-1)
         flat.scatter_reduce_(0, labels[row] * classes + target, norms, "amax")

@@ -18,7 +18,6 @@ from vercomp.backends.torch.files import Package
 from vercomp.backends.torch.memory import import_package
 from vercomp.features import FEATURES
 
-
 SHARED = {"Ball", "Box", "Deviation", "Labels", "Specification", "Threshold"}
 """What packages that certify export beside their functions: regions and questions."""
 

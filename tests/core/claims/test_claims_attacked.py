@@ -145,8 +145,8 @@ BREAKS = {
     ),
     "a threshold that moved": (
         "core/claims/threshold.py",
-        "d = torch.where(above, -high, low)",
-        "d = torch.where(above, 0.5 - high, low + 0.5)",
+        "d = torch.where(rises, -high, low)",
+        "d = torch.where(rises, 0.5 - high, low + 0.5)",
         "threshold",
         None,
     ),

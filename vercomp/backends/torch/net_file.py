@@ -57,6 +57,7 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "maps.operators": ("Dense", "Operator"),
     "maps.sums": ("SideBySide", "Sum", "Transposed"),
     "pieces": ("Pieces", "Turn"),
+    "tails": ("Tail",),
 }
 """What a file imports where it uses it, by the module that it comes from."""
 
@@ -113,7 +114,7 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
     writer = Writer()
     ready = "certify" if "certify" in features else "use"
     shape = "×".join(map(str, layout.graph.input.shape))
-    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.graph.outputs} outputs.')
+    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.outputs} outputs.')
     writer.blank()
     for node in layout.graph.nodes:
         name = layout.nodes[node.name]
@@ -126,6 +127,12 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
             function = layout.function_of(node).lower()  # an identifier; names are anything
             text = f"    {name} = {function}({layout.nodes[node.parent]})  [{size}]"
             writer.lines(_wrapped(text))
+    if layout.graph.tail is not None:
+        shown = layout.nodes[layout.graph.output]
+        for applied in layout.graph.tail.functions:
+            shown = f"{layout.functions[applied].lower()}({shown})"
+        shown = f"[1 - {shown}, {shown}]" if layout.graph.tail.complement else shown
+        writer.lines(_wrapped(f"    outputs = {shown}  [{layout.outputs}]"))
     writer.blank()
     writer.lines(
         "Forward pass in plain torch; bounds of curvature and of rounding as programs over the\n"
@@ -247,7 +254,9 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
     sizes = ", ".join(map(str, graph.input.shape))
     writer.line(f"class Network({_bases(layout, features)}):")
     with writer.indented():
-        writer.line(f'"""The network itself: batches (B, {sizes}) to outputs (B, {graph.outputs}).')
+        writer.line(
+            f'"""The network itself: batches (B, {sizes}) to outputs (B, {layout.outputs}).'
+        )
         writer.blank()
         writer.line("An ordinary module: train it, move it, save it; bounds follow the weights.")
         writer.line('"""')
@@ -257,16 +266,22 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
             writer.line(f"methods = ({made}{',' if len(layout.methods) == 1 else ''})")
         writer.line(f"input_shape = {graph.input.shape!r}")
         writer.line(f"output_shape = {graph.node(graph.output).shape!r}")
+        if graph.tail is not None:
+            _tail(layout, writer)
         writer.blank()
         writer.line("def __init__(self) -> None:")
         with writer.indented():
             writer.line("super().__init__()")
             parameter_lines(layout, writer)
         writer.blank()
-        writer.line("def forward(self, x: Tensor) -> Tensor:")
+        name = "forward" if graph.tail is None else "logits"
+        writer.line(f"def {name}(self, x: Tensor) -> Tensor:")
         with writer.indented():
             writer.line('"""The logits."""')
             forward_lines(layout, writer)
+        if graph.tail is not None:
+            writer.blank()
+            writer.lines(_FORWARD)
         writer.blank()
         writer.lines(_NODES)
         if _bounded(layout, features):
@@ -278,6 +293,15 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
                 writer.lines(_METHODS[feature])
 
 
+def _tail(layout: Layout, writer: Writer) -> None:
+    """The attribute ``tail`` of a network that has one."""
+    tail = layout.graph.tail
+    assert tail is not None  # noqa: S101 - the caller looked
+    names = [layout.functions[function] for function in tail.functions]
+    listed = f"({names[0]},)" if len(names) == 1 else f"({', '.join(names)})"
+    writer.line(f"tail = Tail({listed}{', complement=True' if tail.complement else ''})")
+
+
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=" " * 8)
 
@@ -285,6 +309,12 @@ def _wrapped(text: str) -> str:
 def _isort(name: str) -> tuple[bool, str]:
     return (not name[0].isupper(), name)
 
+
+_FORWARD = '''\
+def forward(self, x: Tensor) -> Tensor:
+    """The outputs: the logits behind the tail, which changes no comparison of them."""
+    return self.tail.value(self.logits(x))
+'''
 
 _NODES = '''\
 def nodes(self) -> Graph:
@@ -369,7 +399,7 @@ def regularizer(network: Network, pairs_per_call: int | None = 16, every: int = 
         curvature,
         maps,
         network,
-        network.outputs,
+        network.scores,
         trainable(network),
         pairs_per_call,
         every,

@@ -69,6 +69,10 @@ class Stated(ABC):
     def prediction(self, z: Tensor) -> Tensor:
         """What outputs z (B, outputs) say instead: the label exactly where the claim holds."""
 
+    def looseness(self) -> Tensor:
+        """How far the rows' offsets may lie below what the claim says, (B,): numbers are bounds."""
+        return torch.zeros(len(self.label()), dtype=torch.float64)
+
     def holds(self, z: Tensor) -> Tensor:
         """Whether the claim holds of outputs z (B, outputs), as evaluated: (B,)."""
         rows = self.specification().to(z.device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..arithmetic.outward import down
+from ..arithmetic.outward import UNIT_ROUNDOFF, down, up
 from ..errors import InputError
 from ..inputs import check_number
 from ..specifications import Specification
@@ -69,6 +69,12 @@ class StatedDeviation(Stated):
         falls, rises = self.distance - self.high[:, kept], self.distance + self.low[:, kept]
         d = down(torch.cat([falls, rises], 1))
         return Specification(C, d, torch.arange(self.width, device=self.low.device))
+
+    def looseness(self) -> Tensor:
+        """How well the outputs at the inputs are known."""
+        kept = torch.tensor(self.outputs, device=self.low.device)
+        width = (self.high - self.low)[:, kept].amax(1)
+        return up(width + 4.0 * UNIT_ROUNDOFF * (self.distance + self.high[:, kept].abs().amax(1)))
 
     def label(self) -> Tensor:
         """Zero: there is nothing that the network could be wrong about."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor
 
 from ..errors import InputTypeError
@@ -17,8 +19,8 @@ def claim_of(given: Tensor | Claim | Specification) -> Claim:
     Raises:
         InputTypeError: It is nothing that can be claimed.
     """
-    if isinstance(given, Claim) or callable(getattr(given, "about", None)):
-        return given  # a claim of another version's package is as good
+    if callable(getattr(given, "about", None)):  # a claim of another version's package is as good
+        return cast(Claim, given)
     if isinstance(given, Specification):
         return Statement(given)
     if isinstance(given, Tensor):

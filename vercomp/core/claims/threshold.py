@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,12 +32,26 @@ class Threshold(Claim):
     def about(self, inputs: int, outputs: int, at: Outputs) -> Side:
         """With the sides of the outputs where none are given."""
         value = check_number("a threshold", self.value)
-        row = torch.zeros(outputs, dtype=torch.float64)
-        row[output_of(self.output, outputs)] = 1.0
-        return self.side(inputs, row, (value, value), at)
+        return self.moved(inputs, outputs, output_of(self.output, outputs), 1.0, (value, value), at)
 
-    def side(self, inputs: int, row: Tensor, limits: tuple[float, float], at: Outputs) -> Side:
-        """The claim about c·z, if the threshold of c·z lies between two limits.
+    def moved(
+        self,
+        inputs: int,
+        outputs: int,
+        place: int,
+        sign: float,
+        limits: tuple[float, float],
+        at: Outputs,
+    ) -> Side:
+        """The same claim about something that rises, or falls, with the output.
+
+        Args:
+            inputs: B.
+            outputs: How many of these things there are.
+            place: The number of the one that the claim is about.
+            sign: −1 where it falls as the output rises.
+            limits: What its threshold lies between.
+            at: Bounds of these things at the inputs; the last columns count.
 
         Raises:
             InputTypeError: ``above`` does not say yes or no.
@@ -45,29 +60,35 @@ class Threshold(Claim):
         above = self.above
         if above is None:
             low, high = at()
-            above = (0.5 * low + 0.5 * high) @ row.to(low) > 0.5 * limits[0] + 0.5 * limits[1]
+            middle = (0.5 * low + 0.5 * high)[:, place - outputs]
+            threshold = limits[1] if limits[0] == -math.inf else limits[0]
+            above = (middle > threshold) == (sign > 0.0)
         elif isinstance(above, bool):
             above = torch.full((inputs,), above)
         if not isinstance(above, Tensor) or above.dtype != torch.bool:
             raise InputTypeError("above must be True, False, or a tensor of type bool")
         if above.shape != (inputs,):
             raise InputError(f"above must have the shape ({inputs},), got {tuple(above.shape)}")
-        return Side(above, row, limits)
+        return Side(above, place, sign, limits, outputs)
 
 
 @dataclass(frozen=True, eq=False)
 class Side(Stated):
-    """c·z > T where ``above`` is true, and c·z < T elsewhere.
+    """z_k > T where ``above`` is true, and z_k < T elsewhere; the other way round for sign −1.
 
     Args:
-        above: (B,), of type bool.
-        row: c, (outputs,) in float64.
-        limits: What T lies between; infinite where no value of c·z reaches T.
+        above: (B,), of type bool: whether the claim is that the user's output is above.
+        place: k.
+        sign: −1 where the user's output is above its threshold where z_k is below T.
+        limits: What T lies between; infinite where no z_k reaches T.
+        outputs: The number of outputs that C has columns for.
     """
 
     above: Tensor
-    row: Tensor
+    place: int
+    sign: float
     limits: tuple[float, float]
+    outputs: int
 
     @property
     def width(self) -> int:
@@ -79,15 +100,23 @@ class Side(Stated):
         return replace(self, above=entries(self.above, index))
 
     def specification(self) -> Specification:
-        """c·z − T > 0, or T − c·z > 0; of what T may be, the harder."""
-        above, row = self.above, self.row.to(self.above.device)
-        low, high = torch.tensor(self.limits, dtype=torch.float64, device=above.device)
-        C = torch.where(above[:, None], row, -row)[:, None]
-        d = torch.where(above, -high, low)[:, None]
+        """z_k − T > 0, or T − z_k > 0; of what T may be, the harder."""
+        rises = self.above if self.sign > 0.0 else ~self.above
+        low, high = torch.tensor(self.limits, dtype=torch.float64, device=rises.device)
+        row = torch.zeros(self.outputs, dtype=torch.float64, device=rises.device)
+        row[self.place] = 1.0
+        C = torch.where(rises[:, None], row, -row)[:, None]
+        d = torch.where(rises, -high, low)[:, None]
         # Where no output reaches the threshold, the row says 1 > 0 or −1 > 0.
         C = torch.where(d.isinf()[..., None], 0.0, C)
         d = torch.where(d.isinf(), d.sign(), d)
-        return Specification(C, d, torch.zeros(1, dtype=torch.long, device=above.device))
+        return Specification(C, d, torch.zeros(1, dtype=torch.long, device=rises.device))
+
+    def looseness(self) -> Tensor:
+        """How well the threshold is known."""
+        width = math.nextafter(self.limits[1] - self.limits[0], math.inf)
+        known = width if math.isfinite(width) and self.limits[0] < self.limits[1] else 0.0
+        return torch.full(self.above.shape, known, dtype=torch.float64, device=self.above.device)
 
     def label(self) -> Tensor:
         """1 above, 0 below."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple, Protocol, cast
@@ -103,6 +103,7 @@ class Pairs(ABC):
     def __init__(self, network: Classifier, where: Placement) -> None:
         self.network = network
         self.where = where
+        self.evaluate: Callable[[Tensor], Tensor] = getattr(network, "logits", network)
 
     @property
     def bounded(self) -> Bounded:
@@ -125,14 +126,17 @@ class Pairs(ABC):
     def values(self, logits: Tensor, label: Tensor, targets: Tensor) -> Tensor:
         """f (B, K) from outputs (B, C), in their dtype."""
 
-    @property
-    def slack(self) -> float:
-        """What every f must exceed, rather than zero: what torch's functions may turn around."""
-        return 0.0
+    @abstractmethod
+    def slack(self, label: Tensor, target: Tensor) -> Tensor | float:
+        """What f must exceed to prove that its pair holds, and fall below to prove that it fails.
+
+        Zero, but for what torch's functions may turn around behind the logits, and for numbers in d
+        that are known within bounds.
+        """
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (B, C) of flat inputs x (B, D), searched with and never promised."""
-        return self.compared(self.network(self._shaped(x)).detach())
+        return self.compared(self.evaluate(self._shaped(x)).detach())
 
     def compared(self, outputs: Tensor) -> Tensor:
         """What pairs are made of, (B, C): the outputs themselves."""
@@ -151,7 +155,7 @@ class Pairs(ABC):
         """
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
-            logits = self.network(self._shaped(leaf))
+            logits = self.evaluate(self._shaped(leaf))
             margins = self.values(logits, label, targets)
             count = targets.shape[1]
             gradients = []
@@ -170,7 +174,7 @@ class Pairs(ABC):
     def linearize(self, x: Tensor, label: Tensor, target: Tensor) -> Linearization:
         """f and ∇f at flat points x (P, D) in float64, with proved errors."""
         found = self.bounded.linearize(x, self.coefficients(label, target))
-        return self._moved(found, self.offsets(label, target))
+        return _moved(found, self.offsets(label, target), self.slack(label, target))
 
     def linearize_all(self, x: Tensor, label: Tensor, targets: Tensor) -> Linearization:
         """The same for K targets (B, K) of every point (B, D): one forward, K backwards."""
@@ -183,15 +187,8 @@ class Pairs(ABC):
             found.value_error.expand(targets.shape),
             found.gradient_error.expand(targets.shape),
         )
-        return self._moved(wide, self.offsets(label[:, None], targets))
-
-    def _moved(self, found: Linearization, offset: Tensor | float) -> Linearization:
-        """c·z + d, with the rounding of the sum and the slack among the errors."""
-        if isinstance(offset, float) and self.slack == 0.0:
-            return found
-        value = found.value + offset
-        lost = up(found.value_error + up(value.abs() * UNIT_ROUNDOFF + self.slack))
-        return found._replace(value=value, value_error=lost)
+        label = label[:, None]
+        return _moved(wide, self.offsets(label, targets), self.slack(label, targets))
 
     def bytes_per_input(self) -> int:
         """What the backward pass of one more input keeps: measured on a batch of two and of one."""
@@ -211,11 +208,26 @@ class Pairs(ABC):
             torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         ):
             x = torch.zeros(shape, device=self.where.device, dtype=self.where.dtype)
-            self.network(x.requires_grad_())
+            self.evaluate(x.requires_grad_())
         return total
 
     def _shaped(self, x: Tensor) -> Tensor:
         return x.reshape(len(x), *self.network.input_shape).to(self.where.dtype)
+
+
+def _moved(found: Linearization, offset: Tensor | float, slack: Tensor | float) -> Linearization:
+    """c·z + d, with the rounding of the sum and the slack among the errors."""
+    if isinstance(offset, float) and slack == 0.0:
+        return found
+    value = found.value + offset
+    lost = up(found.value_error + up(value.abs() * UNIT_ROUNDOFF + slack))
+    return found._replace(value=value, value_error=lost)
+
+
+def slack_of(network: Classifier) -> float:
+    """What logits must differ by, at least, for the tail to keep their order; 0 without a tail."""
+    tail = getattr(network, "tail", None)
+    return 0.0 if tail is None else float(tail.slack)
 
 
 class Margins(Pairs):
@@ -247,10 +259,14 @@ class Margins(Pairs):
         compared = self._compared
         return compared[label] - compared[target]
 
+    def slack(self, label: Tensor, target: Tensor) -> float:
+        """What the tail asks for."""
+        return slack_of(self.network)
+
     @cached_property
     def _compared(self) -> Tensor:
-        outputs = getattr(self.network, "outputs", self.network.classes)
-        return units(outputs, self.where.device)
+        scores = getattr(self.network, "scores", self.network.classes)
+        return units(scores, self.where.device)
 
     def offsets(self, label: Tensor, target: Tensor) -> float:
         """Margins have no offsets."""
@@ -269,11 +285,18 @@ class Rows(Pairs):
         network: The network.
         where: Its device and dtype.
         specification: C (B, R, outputs) and d (B, R).
+        slacks: (B, R).
     """
 
-    def __init__(self, network: Classifier, where: Placement, specification: Specification) -> None:
+    def __init__(
+        self, network: Classifier, where: Placement, specification: Specification, slacks: Tensor
+    ) -> None:
         super().__init__(network, where)
-        self.specification = specification
+        self.specification, self.slacks = specification, slacks
+
+    def slack(self, label: Tensor, target: Tensor) -> Tensor:
+        """The slacks of the rows."""
+        return self.slacks[label, target]
 
     def bounds(self, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """From the bound program, on these rows."""

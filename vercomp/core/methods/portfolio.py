@@ -9,19 +9,22 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from ..claims.claim import Claim, Stated
+from ..claims.claim import Claim, Outputs, Stated, output_of
 from ..claims.given import claim_of
-from ..claims.labels import StatedLabels
+from ..claims.labels import Labels, StatedLabels
+from ..claims.threshold import Threshold
 from ..errors import InputError, InputTypeError, UnanswerableError
-from ..inputs import check_points, check_radius
+from ..inputs import check_number, check_points, check_radius
 from ..network import VerifiedNetwork
 from ..regions.ball_kind import ball_kind
 from ..regions.constructors import Ball
 from ..regions.region import Region
 from ..specifications import Specification
+from ..tails import before
 from .certificates import EXACT_GAP, Certificates
 from .method import Method, Question
 from .pairs import own_gradient_mode
+from .view import before_last, whole
 
 _AT_ONCE = 256
 """So many inputs are bounded at a time where a claim depends on the outputs at them."""
@@ -115,7 +118,7 @@ def certify(
         raise InputError("decide needs a radius to decide about")
     kind = ball_kind(norm)
     check_points(network, x)
-    claim = _about(network, x, claim_of(y), targets)
+    network, claim = _stated(network, x, claim_of(y), targets)
     limits = None if box is None else _limits(x, box)
     weights = None if scales is None else _weights(x, scales)
     question = Question(x, claim, kind, limits, weights, targets, asked, decide, evaluations, chunk)
@@ -133,17 +136,33 @@ def certify(
     return found if _is_plain(claim) else _predicted(network, found, question)
 
 
-def _about(network: VerifiedNetwork, x: Tensor, claim: Claim, targets: str | Tensor) -> Stated:
-    """The claim about these inputs."""
+def _stated(
+    network: VerifiedNetwork, x: Tensor, claim: Claim, targets: str | Tensor
+) -> tuple[VerifiedNetwork, Stated]:
+    """The claim about these inputs, and the network that it is about.
 
-    def at() -> tuple[Tensor, Tensor]:
-        with own_gradient_mode():
-            return _outputs(network, x)
-
-    found = claim.about(len(x), network.outputs, at)
+    Comparisons are about the logits, everything else about the model's own outputs; a threshold
+    moves through an increasing function at the output.
+    """
+    count = len(x)
+    if isinstance(claim, Threshold):
+        check_number("a threshold", claim.value)
+        output = output_of(claim.output, network.outputs)
+        if network.tail is not None:
+            at = _at(network, x)
+            logit, sign, limits = network.tail.threshold(claim.value, output)
+            return network, claim.moved(count, network.scores, logit, sign, limits, at)
+        front = before_last(network)
+        if front is not None:
+            shorter, function = front
+            at = _at(shorter, x)
+            limits = before([function], (claim.value, claim.value))
+            return shorter, claim.moved(count, shorter.scores, output, 1.0, limits, at)
+    subject = network if isinstance(claim, Labels) else whole(network)
+    found = claim.about(count, subject.outputs, _at(subject, x))
     if not (_is_plain(found) or (isinstance(targets, str) and targets == "all")):
         raise InputError("only the claim that a label is the largest has targets")
-    return found
+    return subject, found
 
 
 def _is_plain(claim: Stated) -> bool:
@@ -151,25 +170,34 @@ def _is_plain(claim: Stated) -> bool:
     return isinstance(claim, StatedLabels) and claim.plain
 
 
-def _outputs(network: VerifiedNetwork, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Proved bounds (B, outputs) of the outputs at the inputs, by every method there is."""
-    units = torch.eye(network.outputs, dtype=torch.float64, device=network.device)
-    rows = Specification.of(torch.cat([units, -units]))
-    parts = []
-    for start in range(0, len(x), _AT_ONCE):
-        points = Ball(x[start : start + _AT_ONCE].double(), 0.0).to(network.device)
-        found = [method.bound(network, points, rows) for method in network.methods]
-        parts.append(torch.stack(found).amax(0))
-    ends = torch.cat(parts) if parts else units.new_zeros(0, 2 * len(units))
-    low, high = ends.to(x.device).chunk(2, 1)
-    return low, -high
+def _at(network: VerifiedNetwork, x: Tensor) -> Outputs:
+    """What claims learn of the logits at the inputs."""
+
+    @own_gradient_mode()
+    def bounds() -> tuple[Tensor, Tensor]:
+        """Proved bounds (B, logits), by every method there is; of two classes, where z is one."""
+        units = torch.eye(network.scores, dtype=torch.float64, device=network.device)
+        rows = Specification.of(torch.cat([units, -units]))
+        parts = []
+        for start in range(0, len(x), _AT_ONCE):
+            points = Ball(x[start : start + _AT_ONCE].double(), 0.0).to(network.device)
+            found = [method.bound(network, points, rows) for method in network.methods]
+            parts.append(torch.stack(found).amax(0))
+        ends = torch.cat(parts) if parts else units.new_zeros(0, 2 * len(units))
+        low, high = ends.to(x.device).chunk(2, 1)
+        if network.outputs > network.scores:
+            zero = torch.zeros_like(low)
+            return torch.cat([zero, low], 1), torch.cat([zero, -high], 1)
+        return low, -high
+
+    return bounds
 
 
 def _predicted(network: VerifiedNetwork, found: Certificates, question: Question) -> Certificates:
     """The certificates with the claim's own notion of what is predicted."""
     x = question.x
     with torch.no_grad():
-        z = network(x.to(network.device, network.dtype)).flatten(1).to(x.device)
+        z = network.logits(x.to(network.device, network.dtype)).flatten(1).to(x.device)
     label = question.claim.label().to(x.device)
     predicted = question.claim.prediction(z)
     return replace(found, prediction=torch.where(found.radius > 0.0, label, predicted))
@@ -207,6 +235,7 @@ def bound(
         )
     specification = Specification.of(coefficients, offsets)
     region, specification = region.to(network.device), specification.to(network.device)
+    network = whole(network)
     _check_shapes(network, region, specification)
     found = [method.bound(network, region, specification) for method in chosen(network, methods)]
     return torch.stack(found).amax(0).to(coefficients.device)

@@ -46,7 +46,7 @@ class RegionMethod(Method):
         specification = task.specification()
         origin = question.balls(torch.zeros_like(task.x0[:, 0]), boxed=False)
         upper = -self.bound(network, origin, _negative(specification))
-        broken = specification.violated(upper + 4.0 * task.margins.slack)
+        broken = specification.violated(upper + 3.0 * task.slack)
         least = torch.zeros_like(task.x0[:, 0]) if known is None else task.smallest(known)
         correct = (task.logits.argmax(1) == task.label) if task.asked == "all" else ~broken
         least = torch.where(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ..arithmetic.outward import down
 from ..claims.labels import StatedLabels
 from ..inputs import check_count, check_inputs, target_table
 from ..specifications import Specification
 from .cuts import Cut, screening_cut
-from .pairs import Classifier, Margins, Pairs, Rows, chunks, flattened, placement
+from .pairs import Classifier, Margins, Pairs, Rows, chunks, flattened, placement, slack_of
 
 if TYPE_CHECKING:
     from .method import Question
@@ -80,13 +81,20 @@ def split_claim(network: Classifier, question: Question) -> Iterator[Part]:
 def _split_rows(network: Classifier, question: Question) -> Iterator[Part]:
     x, claim = question.x, question.claim
     where = placement(network, x)
-    whole = Rows(network, where, claim.part(slice(0, 0)).specification().to(where.device))
+    tail = slack_of(network) if isinstance(claim, StatedLabels) else 0.0
+
+    def pairs(part: slice) -> Rows:
+        own = claim.part(part)
+        rows, loose = own.specification().to(where.device), own.looseness()
+        slacks = rows.offsets.new_full(rows.offsets.shape, tail) + loose.to(where.device)[:, None]
+        return Rows(network, where, rows, slacks)
+
     points = flattened(network, x, where)
-    for part in chunks(whole, len(x), claim.width, question.chunk):
-        rows = claim.part(part).specification().to(where.device)
+    for part in chunks(pairs(slice(0, 0)), len(x), claim.width, question.chunk):
+        margins = pairs(part)
         numbers = torch.arange(len(points[part]), device=where.device)
-        asked = torch.arange(rows.count, device=where.device).expand(len(numbers), -1)
-        margins = Rows(network, where, rows)
+        count = margins.specification.count
+        asked = torch.arange(count, device=where.device).expand(len(numbers), -1)
         yield Part(margins, points[part], numbers, asked, question.evaluations)
 
 
@@ -112,13 +120,17 @@ class Task:
             self.targets = target_table(self.margins.network, self.label, self.logits, asked)
 
     def specification(self) -> Specification:
-        """The rows of all pairs."""
+        """The rows of all pairs, less the slack."""
         if isinstance(self.margins, Rows):
-            return self.margins.specification
-        rows = Specification.of(self.margins.coefficients(self.label[:, None], self.targets))
-        if self.margins.slack == 0.0:
-            return rows
-        return replace(rows, offsets=rows.offsets - self.margins.slack)
+            rows = self.margins.specification
+        else:
+            rows = Specification.of(self.margins.coefficients(self.label[:, None], self.targets))
+        return replace(rows, offsets=down(rows.offsets - self.slack))
+
+    @property
+    def slack(self) -> Tensor | float:
+        """The slack of all pairs, (B, K) or one for all."""
+        return self.margins.slack(self.label[:, None], self.targets)
 
     @property
     def separable(self) -> bool:
