@@ -10,17 +10,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
+import torch
 from torch import Tensor
 
 from vercomp.backends.torch.files import FORMAT, Package
 from vercomp.backends.torch.memory import import_package
+from vercomp.core.arithmetic.rigorous import Rigorous
 from vercomp.core.bounds import BoundedNetwork, Bounds, walked
+from vercomp.core.graph import Affine
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.core.storage import fill
 from vercomp.errors import ModelFileError, UnsupportedError, UsageError, WeightError
 from vercomp.outputs import write_package
-from vercomp.results.analysis import Analysis, analysis_of
+from vercomp.results.analysis import Analysis, LayerRow, analysis_of, layers_of, nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +171,22 @@ class CompiledNetwork:
     def analysis(self) -> Analysis:
         """Norms, constants and shares by layer, from the bounds of the current weights."""
         return analysis_of(self.manifest, self.bounds())
+
+    @property
+    def curved(self) -> bool:
+        """Whether every activation has a second derivative, so that curvature is bounded."""
+        return self.manifest["bounds"] is not None
+
+    def layers(self) -> tuple[LayerRow, ...]:
+        """Constants and proved norms by layer, also of networks that have no curvature."""
+        if self.curved:
+            return self.analysis().layers
+        _, graph = self.network.in_double()
+        ops = Rigorous(self.network.device)
+        terms = [term for node in graph.nodes if isinstance(node, Affine) for term in node.terms]
+        with torch.no_grad():
+            norms = {t.name: float(ops.norm2(t.map, name=f"norm_{t.name}")) for t in terms}
+        return layers_of(nodes_of(self.manifest, norms, {}))
 
     def save(self, folder: str | Path) -> Path:
         """Write the package; an unmodified package of ours is replaced, anything else refused.

@@ -73,7 +73,9 @@ def sampled_curvature(
 
 
 def _targets(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and targets of the pairs to look at."""
+    """Rows and targets of the pairs to look at; one logit z is that of two classes, zero and z."""
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
     others = torch.ones_like(logits, dtype=torch.bool).scatter(1, y[:, None], value=False)
     if logits.shape[1] > ALL_TARGETS:
         best = logits.masked_fill(~others, -torch.inf).argmax(1)
