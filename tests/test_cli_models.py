@@ -213,8 +213,19 @@ def test_show_marks_what_is_refused(run: Run) -> None:
     assert text.count("opaque ") >= 3
     assert all("  ← " in line for line in text.splitlines() if line.startswith("opaque "))
     code, text, error = run("analyze", "cli_models:relu")
-    assert (code, text) == (2, "")
-    assert "node 'relu' (relu): the activation has no second derivative, and 1 more" in error
+    assert (code, error) == (0, "")
+    assert "no curvature: an activation has no second derivative; certified by interval" in text
+    assert "share of K" in text
+    code, text, _ = run("analyze", "cli_models:relu", "--json", "-")
+    found = json.loads(text)
+    assert found["K"] is None
+    assert found["methods"] == ["interval"]
+    assert all(row["share"] is None for row in found["layers"])
+    assert max(row["norm"] or 0.0 for row in found["layers"]) > 0.1
+    for option in (["--html", "report.html"], ["--data", "data.npz"]):
+        code, text, error = run("analyze", "cli_models:relu", *option)
+        assert (code, text) == (2, "")
+        assert f"no curvature to look for. Leave out {option[0]}" in error
 
 
 def test_show_refuses_what_is_no_model(run: Run) -> None:
@@ -356,11 +367,10 @@ def test_counts_that_do_not_fit(run: Run, command: str, more: tuple[str, ...]) -
 def test_one_output_is_compiled_and_not_classified(run: Run) -> None:
     code, text, error = run("compile", "cli_models:controller", "--out", "controller")
     assert (code, error) == (0, "")
-    assert "inputs 3, 1 output, methods: curvature, interval" in text
-    for command in (["certify"], ["attack", "--radius", 0.1]):
-        code, _, error = run(command[0], "controller", "--data", "digits", *command[1:])
-        assert code == 2
-        assert "has one output, and so no class that could change. Bound its output" in error
+    assert "inputs 3, 1 output, curvature at most" in text
+    code, _, error = run("certify", "controller", "--data", "digits")
+    assert code == 2
+    assert "has one output, and so no class that could change. Ask for --threshold T" in error
 
 
 def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:

@@ -104,7 +104,9 @@ def _repeated(operator: Operator, size: float) -> float:
     count = -(-min(operator.shape) // _rows(operator))
     if count == 1:
         return 0.0
-    return 3.0 * math.sqrt(count) * (writing_error(operator) / size) * (operator.absolute_norm / size)
+    return (
+        3.0 * math.sqrt(count) * (writing_error(operator) / size) * (operator.absolute_norm / size)
+    )
 
 
 def _gram(

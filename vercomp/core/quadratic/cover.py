@@ -153,7 +153,10 @@ class Slabs:
             s = int(slab[k])
             if s in left:
                 continue
-            if not float(estimate[k]) > 0.0 or not self._proved(s, C[row[k]], float(d[row[k]]), best.row(k)) > 0.0:
+            if (
+                not float(estimate[k]) > 0.0
+                or not self._proved(s, C[row[k]], float(d[row[k]]), best.row(k)) > 0.0
+            ):
                 left.add(s)
         return sorted(left), False
 
@@ -188,13 +191,18 @@ class Slabs:
         )
         one = slice(slab, slab + 1)
         values = {
-            name: type(each)(each.value[one], each.error[one])
-            for name, each in self.values.items()
+            name: type(each)(each.value[one], each.error[one]) for name, each in self.values.items()
         }
         intervals = {
             name: Interval(*(end[one] for end in ends))
             for name, ends in self.relaxation.intervals.items()
         }
         return lower_bound(
-            self.network.layers, row, offset, piece, values, intervals, parameters  # type: ignore[arg-type]
+            self.network.layers,
+            row,
+            offset,
+            piece,
+            values,
+            intervals,
+            parameters,  # type: ignore[arg-type]
         )
