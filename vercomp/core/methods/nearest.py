@@ -246,7 +246,7 @@ class _Search:
         return value, torch.nan_to_num(gradient)
 
     def _values(self, v: Tensor) -> Tensor:
-        return self.margins.values(self.center + v, self.label, self.target[:, None])[:, 0]
+        return self.margins.values_at(self.center + v, self.label, self.target[:, None])[:, 0]
 
     def _keep(self, v: Tensor, value: Tensor) -> None:
         """Remember the offsets with f ≤ 0 that are shorter than those before."""

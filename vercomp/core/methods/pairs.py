@@ -171,10 +171,9 @@ class Pairs(ABC):
                 gradients.append(torch.zeros_like(leaf) if gradient is None else gradient)
         return margins.detach().to(x.dtype), torch.stack(gradients, 1).detach()
 
-    def values(self, x: Tensor, label: Tensor, targets: Tensor) -> Tensor:
+    def values_at(self, x: Tensor, label: Tensor, targets: Tensor) -> Tensor:
         """f (B, K) at flat points x (B, D), through the model, in the dtype of x."""
-        logits = self.logits(x)
-        return (logits.gather(1, label[:, None]) - logits.gather(1, targets)).to(x.dtype)
+        return self.values(self.evaluate(self._shaped(x)).detach(), label, targets).to(x.dtype)
 
     def least(
         self, x: Tensor, label: Tensor, targets: Tensor, aim: Tensor | None = None
