@@ -406,7 +406,10 @@ OPAQUE = {
     "relu-like square": (lambda x: x**2, 4),
     "product": (lambda x: x * x.flip(1), 4),
     "sorted": (lambda x: x.sort(1)[0], 4),
-    "max pool": (lambda x: F.max_pool1d(x.unsqueeze(1), 2).squeeze(1), 2),
+    "places of maxima": (
+        lambda x: F.max_pool1d_with_indices(x.unsqueeze(1), 2)[1].squeeze(1).float(),
+        2,
+    ),
     "softmax inside": (lambda x: x.softmax(1), 4),
     "layer norm": (nn.LayerNorm(4), 4),
     "dropout": (lambda x: F.dropout(x, 0.0, training=True), 4),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import sympy
 import torch
@@ -158,6 +159,11 @@ class Builder:
         self._parameters[name] = parameter
         return parameter
 
+    @cached_property
+    def _minus_one(self) -> Parameter:
+        """The sign of every difference."""
+        return self.number(-1.0, "minus_one")
+
     # ── Nodes ────────────────────────────────────────────────────────────────────────────────
 
     def materialise(self, signal: Signal) -> str:
@@ -250,6 +256,8 @@ class Builder:
         """Multiplication by a number, by a division where only that is exact (x / 255)."""
         if coefficient == 1:
             return identity(shape)
+        if coefficient == -1:
+            return Scale(shape, self._minus_one)
         if not _is_double(coefficient) and _is_double(1 / coefficient):
             return Scale(shape, self.number(1 / coefficient, f"{hint}.divisor"), divide=True)
         return Scale(shape, self.number(coefficient, f"{hint}.factor"))

@@ -189,8 +189,8 @@ def decompose(expression: sympy.Expr, table: Matcher) -> Plan | None:
     """Activations of the table and affine arithmetic that compute the expression, or None.
 
     Tried in this order: affine; one activation; an affine part around something; a sum of things;
-    a maximum or minimum with a number; something of an activation (the innermost first); something
-    of an affine part.
+    something of an activation (the innermost first); something of an affine part; a maximum or
+    minimum of two things.
     """
     if not isinstance(expression, sympy.Expr) or not expression.has(X):
         return None
@@ -198,9 +198,9 @@ def decompose(expression: sympy.Expr, table: Matcher) -> Plan | None:
         simple(expression, table)
         or _outer_affine(expression, table)
         or _sum(expression, table)
-        or _hinge(expression, table)
         or _of_activation(expression, table)
         or _of_affine(expression, table)
+        or _hinge(expression, table)
     )
 
 
@@ -236,15 +236,24 @@ def _sum(expression: sympy.Expr, table: Matcher) -> Plan | None:
 
 
 def _hinge(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    """max(u, c) = c + max(u − c, 0) and min(u, c) = c − max(c − u, 0), for a number c."""
+    """max(u, v) = v + max(u − v, 0) and min(u, v) = v − max(v − u, 0)."""
     if not isinstance(expression, sympy.Max | sympy.Min):
         return None
     bound, rest = expression.args[0], expression.func(*expression.args[1:])
     sign = 1 if isinstance(expression, sympy.Max) else -1
-    if not bound.is_number or (bound, sign) == (0, 1):
+    relu = table.match(sympy.Max(X, 0))
+    if relu is None:
         return None
-    plan = decompose(sympy.Max(sign * (rest - bound), 0), table)
-    return None if plan is None else Combination(((sympy.Integer(sign), plan),), bound)
+    inner = decompose(sign * (rest - bound), table)
+    if inner is None:
+        return None
+    if bound.is_number:
+        return Combination(((sympy.Integer(sign), Applied(relu, inner)),), bound)
+    outer = decompose(bound, table)
+    if outer is None:
+        return None
+    one, other = (sympy.Integer(1), outer), (sympy.Integer(sign), Applied(relu, inner))
+    return Combination((one, other), sympy.Integer(0))
 
 
 def _of_activation(expression: sympy.Expr, table: Matcher) -> Plan | None:

@@ -19,11 +19,12 @@ from vercomp.frontends import (
     fx_products,
     fx_shapes,
     fx_windows,
+    maxima,
 )
 from vercomp.frontends.fx_call import BROADCASTS, Call, Result, Results, Rule, known
 from vercomp.frontends.values import Constant, Signal, Value
 
-PIECEWISE = "a maximum over several entries is piecewise linear: its gradient jumps"
+PLACES = "the place of a maximum jumps"
 
 
 def _formula(formula: Callable[..., sympy.Basic], *names: str, whole: bool = False) -> Rule:
@@ -141,10 +142,22 @@ def _choice(call: Call, condition: Tensor, a: Value, b: Value) -> Result:
 
 
 def _larger(call: Call, *, smaller: bool = False) -> Result:
-    """``torch.max`` of two tensors; over entries of one it is refused."""
-    if "other" not in call.args:
-        return PIECEWISE
-    return _binary(sympy.Min if smaller else sympy.Max, "self", "other")(call)
+    """The maximum of two tensors, or over axes of one."""
+    if "other" in call.args:
+        operands = [call.value("self"), call.value("other")]
+        return maxima.of_several(call.build, call.site, operands, smaller=smaller)
+    signal, axes = call.signal(), call.args.get("dim")
+    axes = [axes] if isinstance(axes, int) else axes or list(range(signal.rank))
+    keepdim = bool(call.args.get("keepdim", False))
+    return maxima.over_axes(call.build, call.site, signal, axes, keepdim, smaller=smaller)
+
+
+def _smaller(call: Call) -> Result:
+    return _larger(call, smaller=True)
+
+
+def _extremes(call: Call) -> Results:
+    return [lambda: _smaller(call), lambda: _larger(call)]
 
 
 def _lerp(call: Call) -> Result:
@@ -232,11 +245,11 @@ REFUSED: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            *("amax", "amin", "aminmax"),
-            *(f"{kind}_pool{d}d" for kind in ("max", "adaptive_max") for d in _D),
+            *("max", "min", "argmax", "argmin"),
+            *(f"adaptive_max_pool{d}d" for d in _D),
             *(f"max_pool{d}d_with_indices" for d in _D),
         ),
-        PIECEWISE,
+        PLACES,
     ),
     **dict.fromkeys(
         ("scaled_dot_product_attention", "glu", "bilinear", "prod"), fx_products.TWO_SIGNALS
@@ -298,10 +311,8 @@ RULES: dict[str, Rule] = {
     "clip": _clamp,
     "clamp_min": _clamp,
     "clamp_max": _clamp,
-    "maximum": _binary(sympy.Max, "self", "other"),
-    "max": _larger,
-    "min": lambda call: _larger(call, smaller=True),
-    "minimum": _binary(sympy.Min, "self", "other"),
+    **dict.fromkeys(("maximum", "max", "amax", "fmax"), _larger),
+    **dict.fromkeys(("minimum", "min", "amin", "fmin"), _smaller),
     "gt": _binary(sympy.Gt, "self", "other"),
     "ge": _binary(sympy.Ge, "self", "other"),
     "lt": _binary(sympy.Lt, "self", "other"),
@@ -328,6 +339,10 @@ RULES: dict[str, Rule] = {
 SEVERAL: dict[str, Callable[[Call], Results | str]] = {
     **fx_shapes.SEVERAL,
     "_native_batch_norm_legit_no_training": fx_shapes.only_first(fx_windows.batch_norm),
+    "max": fx_shapes.only_first(_larger),
+    "min": fx_shapes.only_first(_smaller),
+    "aminmax": _extremes,
+    **{name: fx_shapes.only_first(rule) for name, rule in fx_windows.MAXIMA.items()},
 }
 
 RESHAPES = frozenset(fx_shapes.RESHAPES)

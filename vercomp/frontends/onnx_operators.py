@@ -13,7 +13,7 @@ from typing import Any
 import sympy
 import torch
 
-from vercomp.frontends import algebra, elementwise
+from vercomp.frontends import algebra, elementwise, maxima
 from vercomp.frontends.onnx_call import BROADCASTS, Call, Result, Rule, or_reason
 from vercomp.frontends.onnx_selections import RULES as SELECTIONS
 from vercomp.frontends.onnx_shapes import RULES as SHAPES
@@ -58,6 +58,11 @@ def _add(call: Call) -> Result:
             return BROADCASTS
         total = added
     return total
+
+
+def _largest(call: Call, *, smaller: bool = False) -> Result:
+    values = aligned(call, [value for value in call.inputs if value is not None])
+    return maxima.of_several(call.build, call.site, values, smaller=smaller)
 
 
 def _subtract(call: Call) -> Result:
@@ -222,8 +227,8 @@ RULES: dict[str, Rule] = {
     "Log": _formula(sympy.log),
     "LogSoftmax": _softmax,
     "MatMul": _matmul,
-    "Max": _formula(sympy.Max),
-    "Min": _formula(sympy.Min),
+    "Max": _largest,
+    "Min": lambda call: _largest(call, smaller=True),
     "Mish": _formula(_E.mish, whole=True),
     "Mul": _multiply,
     "Neg": _formula(lambda x: -x),
