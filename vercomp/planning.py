@@ -63,7 +63,7 @@ def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
     everywhere = []
     for node in graph.nodes:
         if isinstance(node, Opaque):
-            everywhere.append(Offence(node.name, node.operator, node.origin, node.reason))
+            everywhere.append(Offence.of(node))
         elif isinstance(node, Activate):
             try:
                 known[node.name] = constants(node.function)

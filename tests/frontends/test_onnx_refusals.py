@@ -247,7 +247,8 @@ def test_what_runs_for_no_batch_is_listed_with_the_rest(path):
     assert refusal(path, UnsupportedError, model(nodes, tensors=tensors)) == "\n".join(
         [
             "3 operators are not supported:",
-            "  node 'square' (Pow) at net.onnx: x**2 is not made of activations that vercomp knows",
+            "  node 'square' (Pow) at net.onnx: x² cannot be bounded: "
+            "the first derivative is unbounded",
             "  node 'total' (ReduceSum) at net.onnx: it adds up the batch dimension",
             "  node 'running' (CumSum) at net.onnx: vercomp has no rule for this operator",
             "Only affine operators and elementwise activations can be analysed",
@@ -268,7 +269,7 @@ def test_an_output_that_is_no_vector_of_logits(path):
     )
     nodes[1] = node("Mul", ["u", "u"], ["y"], name="turned")
     assert refusal(path, UnsupportedError, model(nodes, tensors=tensors)) == (
-        "node 'turned' (Mul) at net.onnx: x**2 is not made of activations that vercomp knows. "
+        "node 'turned' (Mul) at net.onnx: x² cannot be bounded: the first derivative is unbounded. "
         "Only affine operators and elementwise activations can be analysed"
     )
 
@@ -296,8 +297,8 @@ def test_control_flow(path):
     assert refusal(path, UnsupportedError, content) == "\n".join(
         [
             "2 operators are not supported:",
-            "  node 'flag' (Greater) at net.onnx: x > 0.5 is not made of activations that vercomp "
-            "knows",
+            "  node 'flag' (Greater) at net.onnx: x > 1/2 jumps by 1 at x = 0.5 from 0 to 1, so no "
+            "bound holds on both sides",
             "  node 'choice' (If) at net.onnx: control flow is not supported",
             "Only affine operators and elementwise activations can be analysed",
         ]

@@ -185,12 +185,21 @@ def _plus_scaled(call: Call, a: Value | None, factor: Value) -> Result:
 
 
 def _prelu(call: Call) -> Result:
-    weight = call.constant("weight")
-    if weight is None or weight.numel() != 1:
-        return "its slopes are not one number"
-    slope = float(weight)
-    result = call.build.apply(call.site, lambda x: elementwise.leaky_relu(x, slope), call.signal())
-    return known(result, BROADCASTS)
+    slopes, signal = call.args["weight"], call.signal()
+    if not isinstance(slopes, Constant):
+        return "its slopes depend on the input"
+    if slopes.value.numel() > 1:  # one for each channel, which is the second axis
+        slopes = slopes.reshaped((-1, *(1,) * (signal.rank - 2)))
+    return known(algebra.leaky_relu(call.build, call.site, signal, slopes), BROADCASTS)
+
+
+def _randomised_leaky_relu(call: Call) -> Result:
+    lower, upper = float(call.args["lower"]), float(call.args["upper"])
+    if call.args.get("training"):
+        return "slopes that are drawn at random"
+    slope = (lower + upper) / 2
+    formula = call.build.apply(call.site, lambda x: elementwise.leaky_relu(x, slope), call.signal())
+    return known(formula, BROADCASTS)
 
 
 def _same(call: Call) -> Result:
@@ -201,7 +210,11 @@ def _cast(call: Call) -> Result:
     dtype = call.args.get("dtype")
     if dtype is not None and not dtype.is_floating_point:
         return f"a cast to {dtype} rounds"
-    return call.signal()
+    signal = call.signal()
+    if signal.is_truth:
+        as_number = elementwise.of_numbers(lambda x: x)
+        return known(call.build.apply(call.site, as_number, signal), BROADCASTS)
+    return signal
 
 
 def _dropout(call: Call) -> Result:
@@ -238,6 +251,10 @@ REFUSED: dict[str, str] = {
             "_fused_rms_norm",
         ),
         fx_windows.STATISTICS,
+    ),
+    **dict.fromkeys(
+        ("floor", "ceil", "round", "trunc", "fix", "frac", "heaviside", "bucketize"),
+        "it is a step function: its value jumps",
     ),
     **dict.fromkeys(
         ("linalg_vector_norm", "norm", "std", "var", "std_mean", "var_mean", "cdist"),
@@ -285,6 +302,10 @@ RULES: dict[str, Rule] = {
     "cos": _formula(sympy.cos),
     "atan": _formula(sympy.atan),
     "arctan": _formula(sympy.atan),
+    "sinh": _formula(sympy.sinh),
+    "cosh": _formula(sympy.cosh),
+    **dict.fromkeys(("asinh", "arcsinh"), _formula(sympy.asinh)),
+    **dict.fromkeys(("sign", "sgn"), _formula(sympy.sign)),
     "erf": _formula(sympy.erf),
     "special_erf": _formula(sympy.erf),
     "tanh": _formula(sympy.tanh),
@@ -304,6 +325,10 @@ RULES: dict[str, Rule] = {
     "relu": _formula(lambda x: sympy.Max(x, 0)),
     "relu6": _formula(lambda x: _E.clip(x, 0, 6)),
     "leaky_relu": _formula(_E.leaky_relu, "negative_slope"),
+    "rrelu": _randomised_leaky_relu,
+    "threshold": _formula(_E.threshold, "threshold", "value"),
+    "softshrink": _formula(lambda x, limit: _E.shrink(x, limit, limit), "lambd"),
+    "hardshrink": _formula(lambda x, limit: _E.shrink(x, limit, 0.0), "lambd"),
     "hardtanh": _formula(_E.clip, "min_val", "max_val"),
     "hardsigmoid": _formula(_E.hardsigmoid),
     "hardswish": _formula(_E.hardswish, whole=True),

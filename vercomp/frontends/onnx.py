@@ -157,11 +157,7 @@ class _Translator:
 
     def _found(self) -> list[Offence]:
         """What is opaque, and what is lost."""
-        opaque = [
-            Offence(node.name, node.operator, node.origin, node.reason)
-            for node in self.build.opaque_nodes()
-        ]
-        return [*opaque, *self.offences]
+        return [*self.build.offences(), *self.offences]
 
     def _note(self, name: str) -> None:
         """Something reads a lost value."""

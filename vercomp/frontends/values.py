@@ -102,6 +102,11 @@ class Signal:
         """The number of axes, the batch included."""
         return len(self.shape) + 1
 
+    @property
+    def is_truth(self) -> bool:
+        """Whether its values are true and false: it comes from a comparison."""
+        return not isinstance(self.expression, sympy.Expr)
+
     def over(self, part: Signal) -> sympy.Basic | None:
         """The expression with X for the value of ``part``, or None where X remains beside it."""
         if self is part:
