@@ -254,6 +254,18 @@ def test_one_output_is_bounded_and_not_classified() -> None:
         vercomp.compile(model, input_shape=(4,), emit="hessian")
 
 
+def test_all_reasons_against_a_feature_come_at_once() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        vercomp.compile(small(nn.ReLU(), classes=1), input_shape=(4,), emit=("attack", "hessian"))
+    assert str(caught.value) == (
+        "the network has one output, and attack and hessian compare two classes; attack and "
+        "hessian need second derivatives:\n"
+        "  node '1' (relu): the first derivative of relu jumps at x = 0, so curvature does not "
+        "exist there\n"
+        "Leave them out: this network can have certify"
+    )
+
+
 def test_bad_weights_are_refused() -> None:
     model = small()
     with torch.no_grad():
