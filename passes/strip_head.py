@@ -14,8 +14,9 @@ from vercomp.ir.graph import Graph, Opaque
 from vercomp.ir.rewrite import is_identity, pruned
 from vercomp.pass_manager import Property
 
-HEADS = ("softmax", "log_softmax")
-"""How front ends spell a softmax over the classes; over anything else it keeps its own name."""
+HEADS = ("softmax", "log_softmax", "normalizer")
+"""How front ends spell a softmax over the classes, and a division by the norm of all of them, which
+keeps their order too; over anything else it keeps its own name."""
 
 
 def _violation(graph: Graph) -> str | None:

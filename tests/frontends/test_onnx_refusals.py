@@ -155,7 +155,8 @@ def test_old_opsets_and_other_domains(path):
 
 def test_several_inputs_or_outputs(path):
     two = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ("batch", 4)) for n in ("x", "z")]
-    assert refusal(path, UnsupportedError, model(inputs=two)) == (
+    both = [node("Add", ["x", "z"], ["a"]), node("MatMul", ["a", "w"], ["y"])]
+    assert refusal(path, UnsupportedError, model(both, inputs=two)) == (
         f"at {path}: the model takes 2 inputs. It must take exactly one"
     )
     assert refusal(path, UnsupportedError, model(outputs=2)) == (

@@ -8,7 +8,7 @@ translated does not stop the walk: all of it is refused at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from onnx import helper
 
 from vercomp.activations import ActivationTable
 from vercomp.errors import ModelFileError, UnsupportedError, UsageError
+from vercomp.frontends import onnx_learn
 from vercomp.frontends.builder import Builder
-from vercomp.frontends.onnx_call import Call, RefusalError
+from vercomp.frontends.onnx_call import Call, RefusalError, Rule
+from vercomp.frontends.onnx_cone import ML, may_be_logits, restricted, subgraphs
 from vercomp.frontends.onnx_constants import folded
-from vercomp.frontends.onnx_file import load, sparse_tensor, to_tensor
+from vercomp.frontends.onnx_file import check_operators, load, sparse_tensor, to_tensor
+from vercomp.frontends.onnx_learn import LABEL
 from vercomp.frontends.onnx_nodes import SingleNode, integral_values
 from vercomp.frontends.onnx_opaque import OpaqueNode
 from vercomp.frontends.onnx_operators import HEADS, REASONS, RULES
@@ -87,10 +90,11 @@ class _Translator:
         self.opset = domains.get("", domains.get("ai.onnx", 0))
         initializers = {tensor.name for tensor in model.graph.initializer}
         initializers |= {sparse.values.name for sparse in model.graph.sparse_initializer}
+        self.output = restricted(model, self._output(output))
+        check_operators(model, path)
         inputs = [value for value in model.graph.input if value.name not in initializers]
         if len(inputs) != 1:
             raise self._refuse(f"the model takes {len(inputs)} inputs", "It must take exactly one")
-        self.output = self._output(output)
         self.dtype, self.fixed, shape = self._input(inputs[0])
         self.build = Builder(
             table,
@@ -111,7 +115,7 @@ class _Translator:
             UnsupportedError: See :func:`from_onnx`.
         """
         self._initialise(self.model.graph)
-        for node in self._living():
+        for node in self.model.graph.node:
             with np.errstate(all="ignore"):
                 self._node(node)
         if self.output in self.lost:
@@ -164,16 +168,6 @@ class _Translator:
         if self.lost[name] not in self.offences:
             self.offences.append(self.lost[name])
 
-    def _living(self) -> list[onnx.NodeProto]:
-        """The nodes on which the output depends, in order."""
-        needed = {self.output}
-        living = []
-        for node in reversed(self.model.graph.node):
-            if needed.intersection(name for name in node.output if name):
-                living.append(node)
-                needed.update(_reads(node))
-        return living[::-1]
-
     def _output(self, chosen: str | None) -> str:
         names = [value.name for value in self.model.graph.output]
         listed = ", ".join(repr(name) for name in names)
@@ -183,6 +177,9 @@ class _Translator:
                 location=str(self.path),
                 remedy=f"It has {listed}",
             )
+        logits = [str(v.name) for v in self.model.graph.output if may_be_logits(v)]
+        if chosen is None and len(logits) == 1:
+            return logits[0]
         if chosen is None and len(names) != 1:
             raise self._refuse(
                 f"the model returns {len(names)} results: {listed}",
@@ -236,7 +233,7 @@ class _Translator:
         for name in lost:
             self._note(name)
         inputs = [self.values.get(name) if name else None for name in node.input]
-        if lost and node.op_type in RULES:
+        if lost and _table(node)[0].get(node.op_type) is not None:
             self._lose(node, inputs, self.lost[lost[0]])
             return
         try:
@@ -267,7 +264,7 @@ class _Translator:
         if node.op_type == "If" and isinstance(inputs[0], Constant):
             self._branch(node, bool(inputs[0].value.reshape(-1)[0]))
             return
-        if _subgraphs(node):
+        if subgraphs(node):
             raise RefusalError("control flow is not supported")
         single = SingleNode(node, self.model.opset_import)
         if not any(isinstance(value, Signal) for value in inputs):
@@ -276,7 +273,7 @@ class _Translator:
         reason = self._apply_rule(node, site, inputs)
         if reason is None:
             return
-        if node.op_type in HEADS and self._over_classes(node, inputs[0]):
+        if _is_head(node) and self._over_classes(node, inputs[0]):
             site = Site(site.name, HEADS[node.op_type], site.origin)
         stand_in = STAND_IN if self.fixed is None else None
         opaque = OpaqueNode(single, inputs, self.dtype, self._integral, stand_in)
@@ -287,7 +284,7 @@ class _Translator:
     ) -> str | None:
         """Find the results by the operator's rule, or say why there is none."""
         attributes = {a.name: _attribute(helper.get_attribute_value(a)) for a in node.attribute}
-        rule = RULES.get(node.op_type)
+        rule = _table(node)[0].get(node.op_type)
         if rule is None:
             return _reason(node)
         names = list(node.output)
@@ -299,9 +296,11 @@ class _Translator:
         if isinstance(result, str):
             return result
         results = result if isinstance(result, tuple) else (result,)
-        self.values.update(zip(names, results, strict=False))
-        only = Offence(site.name, site.operator, site.origin, "only its first result is supported")
-        self.lost.update(dict.fromkeys(filter(None, names[len(results) :]), only))
+        known = {n: r for n, r in zip(names, results, strict=False) if r is not None}
+        self.values.update(known)
+        reason = "only its first result is supported" if names[0] in known else LABEL
+        only = Offence(site.name, site.operator, site.origin, reason)
+        self.lost.update((name, only) for name in names if name and name not in known)
         return None
 
     def _branch(self, node: onnx.NodeProto, condition: bool) -> None:
@@ -348,26 +347,25 @@ def _attribute(value: Any) -> Any:
 
 
 def _reason(node: onnx.NodeProto) -> str:
-    return REASONS.get(node.op_type, "vercomp has no rule for this operator")
+    return _table(node)[1].get(node.op_type, "vercomp has no rule for this operator")
 
 
-def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    single = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return [*single, *(graph for attribute in node.attribute for graph in attribute.graphs)]
+def _table(node: onnx.NodeProto) -> tuple[Mapping[str, Rule], Mapping[str, str]]:
+    """The rules of a node's domain, and the reasons for what has none."""
+    return (onnx_learn.RULES, onnx_learn.REASONS) if node.domain == ML else (RULES, REASONS)
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, and what its subgraphs read."""
-    yield from node.input
-    for graph in _subgraphs(node):
-        yield from (value.name for value in graph.output)
-        for inner in graph.node:
-            yield from _reads(inner)
+def _is_head(node: onnx.NodeProto) -> bool:
+    """Whether an operator over the classes leaves their order."""
+    if (node.domain, node.op_type) == (ML, "Normalizer"):
+        norm = next((a.s.decode() for a in node.attribute if a.name == "norm"), "MAX")
+        return norm in onnx_learn.ORDERLY
+    return node.op_type in HEADS
 
 
 def _results(graph: onnx.GraphProto) -> Iterator[str]:
     """The names of everything that is computed: a folded constant may be a parameter."""
     for node in graph.node:
         yield from node.output
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from _results(inner)

@@ -292,4 +292,4 @@ REASONS = {
 }
 """Why operators without a rule have none, where more can be said than that."""
 
-HEADS = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}
+HEADS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Normalizer": "normalizer"}
