@@ -267,6 +267,29 @@ def test_other_precisions(tmp_path, dtype):
     translate(path)
 
 
+def test_constants_in_half_precision_are_rounded_as_the_model_rounds_them(tmp_path):
+    """A product of half-precision constants is one of them; cast first, it is one in single."""
+    a, b = weights(4, 3, dtype=np.float16), weights(4, 3, dtype=np.float16)
+    nodes = [
+        node("Mul", ["a", "b"], ["w"]),
+        node("Cast", ["w"], ["w32"], to=TensorProto.FLOAT),
+        node("Cast", ["a"], ["a32"], to=TensorProto.FLOAT),
+        node("Cast", ["b"], ["b32"], to=TensorProto.FLOAT),
+        node("Mul", ["a32", "b32"], ["v"]),
+        node("MatMul", ["x", "w32"], ["h"]),
+        node("MatMul", ["x", "v"], ["k"]),
+        node("MatMul", ["x", "a32"], ["l"]),
+        node("Sum", ["h", "k", "l"], ["y"]),
+    ]
+    translation = from_onnx(save(tmp_path / "m.onnx", nodes, {"a": a, "b": b}), BUILTIN)
+    found = {p.name: p.value for p in translation.graph.parameters()}
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    assert torch.equal(found["a"], torch.tensor(a).float())
+    assert torch.equal(found["w"], torch.tensor(a * b).float())
+    assert torch.equal(found["v"], torch.tensor(a.astype(np.float32) * b.astype(np.float32)))
+    assert not torch.equal(found["w"], found["v"])
+
+
 @pytest.mark.parametrize("batch", ["batch", 2])
 def test_convolutions_of_float64_for_which_onnxruntime_has_no_kernel(tmp_path, batch):
     nodes = [

@@ -48,7 +48,7 @@ def load(path: Path) -> onnx.ModelProto:
 
 
 def to_tensor(tensor: onnx.TensorProto, path: Path) -> Tensor:
-    """The values of a tensor; half precision becomes single, exactly.
+    """The values of a tensor.
 
     Raises:
         ModelFileError: The data do not have the size that the dimensions say.
@@ -91,11 +91,12 @@ def sparse_tensor(sparse: onnx.SparseTensorProto, path: Path) -> Tensor:
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A torch tensor with its own memory; what is narrower than single becomes that, exactly.
+    """A torch tensor with its own memory.
 
-    So do the types that numpy itself does not have (bfloat16, eight bits and fewer).
+    Half precision stays, so that what is computed from constants is rounded as the model rounds it;
+    types that numpy itself does not have (bfloat16, eight bits and fewer) become single, exactly.
     """
-    if array.dtype == np.float16 or array.dtype.isbuiltin != 1:
+    if array.dtype.isbuiltin != 1:
         array = array.astype(np.int64 if "int" in array.dtype.name else np.float32)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)

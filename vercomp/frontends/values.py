@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import sympy
+import torch
 from torch import Tensor
 
 from vercomp.ir.activation import X
@@ -60,6 +61,11 @@ class Constant:
         if self.value.numel() != 1 or self.sources:
             return None
         return self.value.item()
+
+    def widened(self, dtype: torch.dtype) -> Constant:
+        """The same numbers in a wider precision."""
+        stored = None if self.stored is None else self.stored.to(dtype)
+        return replace(self, value=self.value.to(dtype), stored=stored)
 
     def reshaped(self, shape: Shape) -> Constant:
         """The same tensor under another shape, row-major."""
