@@ -179,8 +179,9 @@ def test_several_inputs_or_outputs(path):
         ),
         (
             TensorProto.FLOAT,
-            (4,),
-            "the input 'x' has 1 dimensions. It must have a batch dimension and at least one more",
+            ("n",),
+            "the input 'x' has one dimension, which is dynamic: it may be the batch, or the "
+            "features. Export it with a fixed size, or with two dimensions",
         ),
         (TensorProto.INT64, (1, 4), "the input 'x' is of type INT64, not of real numbers"),
         (
