@@ -24,8 +24,9 @@ from vercomp.ir.rewrite import is_identity, pruned
 from vercomp.ir.selections import Expand
 from vercomp.pass_manager import Property
 
-HEADS = ("softmax", "log_softmax")
-"""How front ends spell a softmax over the classes; over anything else it keeps its own name."""
+HEADS = ("softmax", "log_softmax", "normalizer")
+"""How front ends spell a softmax over the classes, and a division by the norm of all of them, which
+keeps their order too; over anything else it keeps its own name."""
 
 EXPONENTIALS = ("aten.exp.default", "Exp")
 QUOTIENTS = ("aten.div.Tensor", "Div")

@@ -71,6 +71,18 @@ def relu():
     return made(lambda: Colours(torch.relu))
 
 
+def probabilities():
+    net = made(lambda: nn.Sequential(Colours(), nn.Softmax(1)))
+    net.input_shape = (3, 6, 6)
+    return net
+
+
+def one_output():
+    net = made(lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1)))
+    net.input_shape = (4,)
+    return net
+
+
 def attention():
     class Attention(Colours):
         def forward(self, x):
@@ -180,8 +192,8 @@ def test_show_prints_the_translated_graph(run: Run) -> None:
     assert lines[-2].startswith(f"{affine} affine nodes, 2 activations of 288 hidden units; ")
     assert "283 parameters" in lines[-2]
     assert lines[-1] == (
-        "agrees with its source (torch) on random inputs; it can be certified by curvature and "
-        "interval"
+        "agrees with its source (torch) on random inputs; nothing in it is refused: it can be "
+        "certified by curvature and interval"
     )
 
 
@@ -226,6 +238,29 @@ def test_show_marks_what_is_refused(run: Run) -> None:
         code, text, error = run("analyze", "cli_models:relu", *option)
         assert (code, text) == (2, "")
         assert f"no curvature to look for. Leave out {option[0]}" in error
+
+
+@pytest.mark.parametrize(
+    "model", ["colours", "relu", "probabilities", "one_output", "attention", "named --output other"]
+)
+def test_show_and_compile_agree_on_what_is_refused(run: Run, model: str) -> None:
+    """Both ask one planner about the graph that the passes leave."""
+    model, *options = model.split()
+    code, text, _ = run("show", f"cli_models:{model}", *options)
+    assert code == 0
+    fine = "nothing in it is refused" in text
+    code, _, error = run("compile", f"cli_models:{model}", *options, "--out", "package")
+    assert fine == (code == 0), error
+    assert fine or all(
+        line.split()[1] in error for line in text.splitlines() if line.startswith("opaque ")
+    )
+
+
+def test_show_says_that_a_softmax_is_left_out(run: Run) -> None:
+    text = run("show", "cli_models:probabilities")[1]
+    (line,) = (line for line in text.splitlines() if line.startswith("opaque "))
+    assert line.endswith("  (left out: without it no two classes change places)")
+    assert "  ← " not in text
 
 
 def test_show_refuses_what_is_no_model(run: Run) -> None:

@@ -290,6 +290,40 @@ def test_one_output_counts_as_two_classes_of_which_one_is_zero() -> None:
         vercomp.compile(small(), input_shape=(4,)).hessian(x)
 
 
+class Numbers(nn.Module):
+    """Nodes without axes: one number for each input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+        self.direction = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.tanh(self.fc(x))
+        return torch.stack([h @ self.direction, torch.tanh(h.sum(1))], 1)
+
+
+def test_nodes_may_be_one_number() -> None:
+    torch.manual_seed(0)
+    model = Numbers()
+    net = vercomp.compile(model, input_shape=(3,))
+    x = torch.randn(5, 3)
+    assert torch.allclose(net.network(x), model(x), atol=1e-6)
+    assert (net.certify(x, model(x).argmax(1)).radius > 0).all()
+
+
+def test_all_reasons_against_a_feature_come_at_once() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        vercomp.compile(small(nn.ReLU(), classes=1), input_shape=(4,), emit=("attack", "hessian"))
+    assert str(caught.value) == (
+        "the network has one output, and attack and hessian compare two classes; attack and "
+        "hessian need second derivatives:\n"
+        "  node '1' (relu): the first derivative of relu jumps at x = 0, so curvature does not "
+        "exist there\n"
+        "Leave them out: this network can have certify"
+    )
+
+
 def test_bad_weights_are_refused() -> None:
     model = small()
     with torch.no_grad():

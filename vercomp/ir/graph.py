@@ -94,6 +94,8 @@ class Opaque:
         run: Batched inputs to batched result.
         origin: Where it stands in the source.
         reason: Why no analysis covers it.
+        remedy: What would help; empty where only another network would.
+        site: What the operator is called, where the node is one of its several results.
     """
 
     name: str
@@ -103,6 +105,8 @@ class Opaque:
     run: Callable[..., Tensor] = field(compare=False)
     origin: str = ""
     reason: str = ""
+    remedy: str = ""
+    site: str = ""
 
 
 Node = Input | Affine | Activate | Opaque
