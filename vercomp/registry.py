@@ -19,6 +19,7 @@ from vercomp.core.methods.crown import Crown
 from vercomp.core.methods.curvature import Curvature
 from vercomp.core.methods.interval import IntervalBounds
 from vercomp.core.methods.method import Method
+from vercomp.core.methods.quadratic import Quadratic
 from vercomp.errors import PluginError
 from vercomp.ir.linear_maps import LinearMap
 
@@ -61,7 +62,9 @@ class Registry:
     activations: ActivationTable = BUILTIN
     map_rules: dict[type[LinearMap], MapRule] = field(default_factory=lambda: dict(BUILTIN_RULES))
     passes: list[MakePass] = field(default_factory=list)
-    methods: list[Method] = field(default_factory=lambda: [Curvature(), IntervalBounds(), Crown()])
+    methods: list[Method] = field(
+        default_factory=lambda: [Curvature(), IntervalBounds(), Crown(), Quadratic()]
+    )
     targets: dict[str, Target] = field(default_factory=lambda: {"torch": torch_target})
     owner: str = "vercomp"
     _owners: dict[tuple[str, str], str] = field(default_factory=dict)

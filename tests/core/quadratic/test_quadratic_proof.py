@@ -1,9 +1,10 @@
-"""Proved quadratic bounds on random networks against samples, for random and optimised parameters."""
+"""Proved quadratic bounds against samples, for random and for optimised parameters."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ class Case:
         activation = ACTIVATIONS[seed % len(ACTIVATIONS)]
         widths = [self.size, *[7] * (1 + seed % 3), 2]
         modules: list[nn.Module] = []
-        for k, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+        for k, (n, m) in enumerate(pairwise(widths)):
             linear = nn.Linear(n, m)
             with torch.no_grad():
                 linear.weight.copy_(torch.randn(m, n, generator=generator) * 1.6 / math.sqrt(n))
@@ -59,9 +60,7 @@ class Case:
         shift = uniform(-1.0, 1.0) * self.radius if seed % 5 == 0 else 0.5 * (low + high)
         self.point = self.center + shift * self.direction
         self.row = torch.randn(2, generator=generator, dtype=torch.float64)
-        region = Ball(
-            self.center[None], self.radius, "l2", slab=(self.direction[None], *self.ends)
-        )
+        region = Ball(self.center[None], self.radius, "l2", slab=(self.direction[None], *self.ends))
         self.intervals = relax(self.graph, region, RowNorms()).intervals
         self.values = values_at(self.graph, self.point[None])
         self.generator = generator
@@ -86,17 +85,21 @@ class Case:
         first = self.search().initial()
 
         def shaken(values: list[Tensor], by: float) -> list[Tensor]:
-            noise = [
-                torch.randn(v.shape, generator=self.generator, dtype=v.dtype) for v in values
-            ]
+            noise = [torch.randn(v.shape, generator=self.generator, dtype=v.dtype) for v in values]
             return [v + by * (1.0 + v.abs()) * n for v, n in zip(values, noise, strict=True)]
 
         return Parameters(
             shaken(first.slopes, 0.3),
             shaken(first.curvatures, 0.5),
             shaken(first.chords, 0.3),
-            [w * n.abs().clamp(min=1e-2) for w, n in zip(first.weights, shaken(first.weights, 1.0), strict=True)],
-            [0.05 + 0.9 * torch.rand(s.shape, generator=self.generator, dtype=s.dtype) for s in first.shares],
+            [
+                w * n.abs().clamp(min=1e-2)
+                for w, n in zip(first.weights, shaken(first.weights, 1.0), strict=True)
+            ],
+            [
+                0.05 + 0.9 * torch.rand(s.shape, generator=self.generator, dtype=s.dtype)
+                for s in first.shares
+            ],
         )
 
     def bound(self, parameters: Parameters) -> float:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from ..arithmetic.rounded import Rounded
 from ..functions import Elementwise
-from ..graph import Activate, Affine, AnyNode, Dag, Graph
+from ..graph import Activate, Affine, Dag, Graph
 from ..maps.operators import Dense, Operator
 from ..norms.written import writing_error
 
@@ -44,21 +45,19 @@ class Layer:
     before: str
 
 
-def obstacle(graph: Dag[AnyNode]) -> tuple[str, str] | None:
+def obstacle(graph: Dag[Any]) -> tuple[str, str] | None:
     """A node that keeps a graph from being a chain of matrices, and why; None where none does."""
-    expected: type = Affine
-    previous = graph.nodes[0].name
+    affine, previous = True, graph.nodes[0].name
     for node in graph.nodes[1:]:
         size = math.prod(node.shape)
         if node.parents != (previous,):
             return node.name, "quadratic bounds need a chain, and this node reads another path"
-        if not isinstance(node, expected):
+        if hasattr(node, "terms") != affine:
             return node.name, "quadratic bounds need affine maps and activations in turn"
         if size > LARGEST_LAYER:
             return node.name, f"quadratic bounds need layers of at most {LARGEST_LAYER:,} units"
-        expected = Activate if expected is Affine else Affine
-        previous = node.name
-    if expected is Affine or len(graph.nodes) < 4:
+        affine, previous = not affine, node.name
+    if affine or len(graph.nodes) < 4:
         return previous, "quadratic bounds need an activation, and an affine map behind the last"
     return None
 

@@ -3,8 +3,8 @@
 With v_k = z_k − ẑ_k, w_k = σ(z_k) − σ(ẑ_k) − D_k v_k, so that v_{k+1} = W_{k+1}(D_k v_k + w_k), and
 T_k diagonal and positive with M ≼ θT_k for a θ < 1,
 
-    v_{k+1}ᵀ Q_{k+1} v_{k+1} ≤ v_kᵀ (Q_k − Λ_k) v_k + w_kᵀ T_k w_k,       M ≽ W_{k+1}ᵀ Q_{k+1} W_{k+1},
-    Q_k = Λ_k + D_k [M + M T_k⁻¹ M / (1 − θ)] D_k,
+    v_{k+1}ᵀ Q_{k+1} v_{k+1} ≤ v_kᵀ (Q_k − Λ_k) v_k + w_kᵀ T_k w_k,
+    Q_k = Λ_k + D_k [M + M T_k⁻¹ M / (1 − θ)] D_k,        M ≽ W_{k+1}ᵀ Q_{k+1} W_{k+1},
 
 because the maximum of (D v + w)ᵀM(D v + w) − wᵀT w over w is vᵀD [M + M(T − M)⁻¹M] D v, and
 (T − M)⁻¹ ≼ T⁻¹/(1 − θ). Every form may be replaced by a larger one. So what is stored is a float64
@@ -130,7 +130,7 @@ def all_forms(
     weights: Sequence[Tensor],
     shares: Sequence[float],
 ) -> tuple[Form, list[Tensor]] | None:
-    """The form of the input, H, and the weights T_k below the last activation; None if none is proved.
+    """The form of the input, H, and the weights T_k of all layers but the last; None without proof.
 
     Args:
         layers: Those with activations.

@@ -73,7 +73,8 @@ def is_straight(function: Elementwise) -> bool:
 
 def takes(function: Elementwise) -> bool:
     """Whether the scalar problems of σ can be proved."""
-    return function.pieces is not None and (function.second is not None or is_straight(function))
+    smooth = function.second_range is not None
+    return function.pieces is not None and (smooth or is_straight(function))
 
 
 def kinks(function: Elementwise) -> list[float]:
@@ -168,7 +169,8 @@ class _Cells:
             size.square() / (2.0 * torch.where(kappa > 0.0, kappa, 1.0)),
             size * r - 0.5 * kappa * r.square(),
         )
-        return phi - dip - lost - 8.0 * UNIT_ROUNDOFF * (phi.abs() + dip.abs())
+        least: Tensor = phi - dip - lost - 8.0 * UNIT_ROUNDOFF * (phi.abs() + dip.abs())
+        return least
 
     def _lost(
         self,

@@ -1,7 +1,7 @@
 """The search for parameters: estimates of the bound, batched, differentiable, in any precision.
 
-Eigenvalues are estimated by a few warm-started power steps, scalar problems on a grid, and forms are
-applied as products of maps: nothing here is proved.
+Eigenvalues are estimated by a few warm-started power steps, scalar problems on a grid, and forms
+are applied as products of maps: nothing here is proved.
 """
 
 from __future__ import annotations
@@ -124,9 +124,16 @@ class Search:
         return total + self._along(c, apply)
 
     def optimise(
-        self, first: Parameters, steps: int, rate: float = 0.1
+        self, first: Parameters, steps: int, rate: float = 0.1, until: float = 0.0
     ) -> tuple[Parameters, Tensor]:
-        """Adam on every parameter with a rate that falls along a cosine; the best that was seen."""
+        """Adam on every parameter with a rate that falls along a cosine; the best that was seen.
+
+        Args:
+            first: Where the search starts.
+            steps: How many steps it takes, at most.
+            rate: The rate at first, in the scale of each parameter; slopes move slower.
+            until: The search ends when all estimates are above this.
+        """
         moves = Moves.of(first)
         slow = [{"params": moves.slopes, "lr": 0.05 * rate}, {"params": moves.others(), "lr": rate}]
         optimiser = torch.optim.Adam(slow)
@@ -137,27 +144,16 @@ class Search:
                 current = moves.applied(first)
                 bound = self.bound(current)
                 optimiser.zero_grad()
-                (-bound.nan_to_num(neginf=0.0).sum()).backward()
+                loss = -bound.nan_to_num(neginf=0.0).sum()
+                loss.backward()  # type: ignore[no-untyped-call]
             better = bound.detach() > value
             value = torch.where(better, bound.detach(), value)
             best = current.where(better, best)
             optimiser.step()
             schedule.step()
-            if bool((value > 0.0).all()):
+            if bool((value > until).all()):
                 break
         return best, value
-
-    def rows_of(self, index: Tensor) -> Search:
-        """The search of some of the problems."""
-        pieces = Pieces(*(value[index] for value in vars(self.pieces).values()))
-        return Search(
-            self.layers,
-            self.rows[index],
-            self.start[index],
-            [z[index] for z in self.centers],
-            [Interval(low[index], high[index]) for low, high in self.intervals],
-            pieces,
-        )
 
     def _downward(self) -> list[tuple[Layer, Tensor, Interval, Grid]]:
         found = list(zip(self.hidden, self.centers, self.intervals, self.grids, strict=True))
@@ -218,14 +214,13 @@ class Search:
 
 @dataclass
 class Moves:
-    """What the optimiser changes: differences from the first parameters, scaled to be of order 1."""
+    """What the optimiser changes: differences from the first parameters, of order 1."""
 
     slopes: list[Tensor]
     curvatures: list[Tensor]
     chords: list[Tensor]
     weights: list[Tensor]
     shares: list[Tensor]
-    chords_move: bool = True
 
     @staticmethod
     def of(first: Parameters) -> Moves:
@@ -325,7 +320,7 @@ class _Eliminated(_Apply):
 
 
 def _tangent(layer: Layer, c: Tensor, z: Tensor, ends: Interval) -> tuple[Tensor, Tensor, Tensor]:
-    """The tangent's slope at ẑ; where c σ has a concave kink inside, that of a parabola, with its λ.
+    """The tangent's slope at ẑ; where c σ has a concave kink inside, a parabola's, with its λ.
 
     Above max(0, z) lies the parabola (z + w)²/(4w) for every w > 0: its slope at ẑ is (ẑ + w)/(2w)
     and its curvature 1/(2w).

@@ -14,9 +14,9 @@ from .region import Region
 class Moves:
     """Moves of one offset v = x − x₀ in each of N regions.
 
-    A ball that is cut by a box around its center has closed forms: offsets are clipped, then brought
-    into the ball, which gives a point of both, and the nearest where the box clips nothing. Other
-    intersections are left to the region.
+    A ball that is cut by a box around its center has closed forms: offsets are clipped, then
+    brought into the ball, which gives a point of both, and the nearest where the box clips nothing.
+    Other intersections are left to the region.
 
     Args:
         region: The regions.
