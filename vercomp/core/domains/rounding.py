@@ -34,7 +34,7 @@ from ..functions import Elementwise
 from ..graph import Activate, Affine, Graph, Input
 from ..linearization import Linearization
 from ..maps.operators import Operator
-from ..walk import Domain, backward, forward, rule
+from ..walk import Domain, backward, forward, result, rule
 
 _GUARD = 1.0 + 2.0**-40
 """Covers the rounding of the few operations that make up a bound."""
@@ -59,6 +59,14 @@ def linearize(graph: Graph, norms: Mapping[str, float], x: Tensor, c: Tensor) ->
     if gradient is None:  # nothing leads from the input to the output
         gradient = exact(torch.zeros_like(x))
     return Linearization(f.value[..., 0], gradient.value, f.error, gradient.error)
+
+
+def evaluate(graph: Graph, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Rounded:
+    """f = c·z(x) at flat points, shape (..., 1), with a bound of what rounding did, shape (...).
+
+    The arguments are those of :func:`linearize`.
+    """
+    return dot(c, result(Values(norms, exact(x)), graph))
 
 
 class Values(Domain[Rounded]):

@@ -6,18 +6,22 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..inputs import check_radius
+from ..inputs import check_inputs, check_radius
 from ..linearization import Linearization
+from ..regions.ball_kind import ball_kind
 from .certificates import EXACT_GAP, Certificates, assembled
-from .cuts import cut_radius, rigorous_cut, upper_norm
+from .cuts import cut_radius, rigorous_cut, screening_cut, upper_norm
 from .dual import solve_dual
+from .method import Question
 from .pairs import Bounded, own_gradient_mode
 from .tasks import Part, ScreenedTask, split
+from .witnesses import BEYOND, GROWTH, Approach, Witnesses, step_to_zero
 
 _SLACK = 1e-4
 """A pair is left unrefined once it exceeds another pair's certificate by this fraction."""
 
-_WITNESS_ATTEMPTS = 8
+_NOISE = 1e-5
+"""Screened certificates are off by less, relatively."""
 
 
 @own_gradient_mode()
@@ -60,9 +64,17 @@ def certify(
     question = None if radius is None else check_radius(radius)
     if decide and question is None:
         raise InputError("decide needs a radius to decide about")
+    check_inputs(network, x, y)
+    asked = Question(x, y, ball_kind("l2"), None, targets, question, decide, evaluations, chunk)
+    return answered(network, asked)
+
+
+def answered(network: Bounded, question: Question) -> Certificates:
+    """The certificates of a question in the 2-norm that is checked already."""
+    x, targets, evaluations = question.x, question.targets, question.evaluations
     parts = [
-        _Certification(part).solve(question, decide)
-        for part in split(network, x, y, targets, evaluations, chunk)
+        _Certification(part).solve(question.radius, question.decide)
+        for part in split(network, x, question.y, targets, evaluations, question.chunk)
     ]
     return assembled(parts, x)
 
@@ -70,7 +82,8 @@ def certify(
 class _Certification(ScreenedTask):
     """One chunk: B inputs with K targets each, on the network's device, inputs in float64.
 
-    ``point`` is the nearest screened witness of a pair, or else its best x̂.
+    ``point`` is the nearest screened witness of a pair. ``aim`` and ``ahead`` lead from the input
+    to where its margin should vanish: by the cut, and by the linearisation where the search ended.
     """
 
     def __init__(self, part: Part) -> None:
@@ -78,6 +91,8 @@ class _Certification(ScreenedTask):
         self.closed = self._closed_form()
         self.radius = torch.zeros_like(self.kappa)  # proved
         self.near = torch.full_like(self.kappa, torch.inf)  # distance of a screened witness
+        self.broken = torch.zeros_like(self.kappa, dtype=torch.bool)  # f ≤ 0 proved at the input
+        self.aim, self.ahead = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
 
     def solve(self, question: float | None, decide: bool) -> Certificates:
         """Closed form for all pairs, the dual for those that matter, float64 for the last word."""
@@ -125,9 +140,14 @@ class _Certification(ScreenedTask):
         )
         self.count[row, k] = solution.evaluations
         self.near[row, k] = solution.distance.to(self.near)
-        hit = torch.isfinite(solution.distance)[:, None]
-        self.point[row, k] = torch.where(hit, solution.witness, solution.point)
-        self._prove(row, k, solution.point.double())
+        self.point[row, k] = solution.witness
+        x = solution.point.double()
+        value, gradient, *_ = self._prove(row, k, x)
+        v = x - self.x0[row]
+        farthest = GROWTH * torch.maximum(upper_norm(v), self.radius[row, k])
+        self.ahead[row, k] = step_to_zero(value, gradient, v, farthest).to(self.ahead)
+        slope = gradient + self.kappa[row, k][:, None] * v
+        self.aim[row, k] = _down(slope, self.radius[row, k]).to(self.aim)
         # The search knows nothing of L, and float32 may have preferred a point that float64 does
         # not: the closed form still holds.
         weak = self.radius[row, k] < self.closed[row, k] * (1.0 - _SLACK)
@@ -144,22 +164,30 @@ class _Certification(ScreenedTask):
         return found
 
     def _prove_closed_forms(self) -> None:
-        """The float64 closed form of every pair; targets of an input share the forward evaluation.
+        """The float64 closed form of every pair of the inputs where it may add something.
 
-        It is cheaper for all than for those that were not refined one by one.
+        Targets of an input share the forward evaluation: it is cheaper for all than for those that
+        were not refined one by one.
         """
-        found = self.margins.linearize_all(self.x0, self.label, self.targets)
+        rows = (self.radius < self.closed * (1.0 + _NOISE)).any(1)
+        rows |= ~(self.radius > 0.0).all(1)
+        (row,) = rows.nonzero(as_tuple=True)
+        if len(row) == 0:
+            return
+        x0, shape = self.x0[row], self.targets[row].shape
+        found = self.margins.linearize_all(x0, self.label[row], self.targets[row])
         flat = Linearization(
             found.value.flatten(),
             found.gradient.flatten(0, 1),
             found.value_error.flatten(),
             found.gradient_error.flatten(),
         )
-        x = self.x0.repeat_interleave(self.targets.shape[1], 0)
-        kappa = self.kappa.flatten()
+        x = x0.repeat_interleave(shape[1], 0)
+        kappa = self.kappa[row].flatten()
         cut = rigorous_cut(flat, x, x, kappa)
-        proved = cut_radius(cut, kappa, self.lipschitz.flatten()).reshape(self.radius.shape)
-        self.radius = torch.maximum(self.radius, proved)
+        proved = cut_radius(cut, kappa, self.lipschitz[row].flatten()).reshape(shape)
+        self.radius[row] = torch.maximum(self.radius[row], proved)
+        self.broken[row] = found.value + found.value_error <= 0.0
 
     def _nearest(self) -> Tensor:
         """The column of the smallest certificate; of the smallest margin where that is 0."""
@@ -168,45 +196,58 @@ class _Certification(ScreenedTask):
     def _witnesses(self, row: Tensor, k: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
         """Points with f ≤ 0 proved for pairs (row, k), and their distances, rounded up.
 
-        First where the dual ended; then the point at which its cut vanishes (if the certificate is
-        exact, that is the nearest point there is), taken a little beyond; then steps to the nearest
-        zero of the linearisation, aimed beyond it by twice the error of f and by a share of the way
-        that grows tenfold with every attempt. Rows that have come within ``enough`` stop.
+        Pairs with a witness within ``enough`` stop. The points that the search visits may certify
+        more than what is proved so far; then they do.
         """
-        x0, x = self.x0[row], self.point[row, k].double()
-        witness = torch.full_like(x, torch.nan)
-        distance = torch.full_like(x[:, 0], torch.inf)
-        active = torch.arange(len(row), device=row.device)
-        # At the very input, not at its rounding to the model's dtype, if nothing else was visited.
-        x = torch.where((self.count[row, k] > 1)[:, None], x, x0)
-        for attempt in range(_WITNESS_ATTEMPTS):
-            if len(active) == 0:
-                break
-            at, origin = x[active], x0[active]
-            value, gradient, value_error, _ = self._prove(row[active], k[active], at)
-            v = at - origin
-            length = upper_norm(v)
-            hit = (value + value_error <= 0.0) & (length < distance[active])
-            distance[active] = torch.where(hit, length, distance[active])
-            witness[active] = torch.where(hit[:, None], at, witness[active])
-            steepness = gradient.norm(dim=1)
-            depth = 2.0 * value_error + 1e-8 * 10.0**attempt * steepness * length
-            eta = (value - (gradient * v).sum(1) + depth) / (steepness * steepness)
-            step = -eta[:, None] * gradient
-            radius = self.radius[row, k][active]
-            if attempt == 0:
-                kappa = self.kappa[row, k][active]
-                slope = gradient + kappa[:, None] * v
-                reach = (1.0 + 0.1 * EXACT_GAP) * radius / slope.norm(dim=1)
-                usable = (reach > 0.0) & torch.isfinite(reach)
-                step = torch.where(usable[:, None], -reach[:, None] * slope, step)
-            # Not beyond the best so far; without one, no farther than doubling.
-            reached = distance[active]
-            cap = torch.where(torch.isfinite(reached), reached, 2.0 * torch.maximum(length, radius))
-            step = step * (cap / step.norm(dim=1)).clamp(max=1.0)[:, None]
-            x[active] = origin + step
-            active = active[(distance > enough)[active] & x[active].isfinite().all(1)]
-        return witness, distance
+        x0, label, target = self.x0[row], self.label[row], self.targets[row, k]
+        kappa = self.kappa[row, k].to(self.gradient)
+        best, anchor = self.radius[row, k].to(self.gradient), x0.to(self.gradient)
+
+        def screen(x: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+            value, gradient = self.margins.screen(x, label[pair], target[pair])
+            v = x - x0[pair].to(x)
+            radius = cut_radius(screening_cut(value, gradient, v, kappa[pair]), kappa[pair])
+            gain = radius > best[pair]
+            best[pair] = torch.where(gain, radius, best[pair])
+            anchor[pair] = torch.where(gain[:, None], x, anchor[pair])
+            return value, gradient
+
+        def rigorous(x: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+            found = self._prove(row[pair], k[pair], x)
+            return found.value + found.value_error, found.gradient
+
+        def upper(x: Tensor, pair: Tensor) -> Tensor:
+            value, error = self.margins.evaluate(x, label[pair], target[pair])
+            return value + error
+
+        def looks_broken(x: Tensor, pair: Tensor) -> Tensor:
+            z = self.margins.logits(x)
+            f = z.gather(1, label[pair, None]) - z.gather(1, target[pair, None])
+            return f[:, 0] <= 0.0
+
+        found = Witnesses(x0, enough, upper, looks_broken)
+        broken = self.broken[row, k]
+        found.distance[broken] = 0.0
+        found.point[broken] = x0[broken]
+        seen = self.point[row, k] - x0.to(self.gradient)
+        found.search(screen, Approach(seen, self.near[row, k].to(seen)), *self._starts(row, k))
+        found.search_anew(rigorous)
+        more = best > self.radius[row, k] * (1.0 + _NOISE)
+        if more.any():
+            self._prove(row[more], k[more], anchor[more].double())
+        return found.point, found.distance
+
+    def _starts(self, row: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """``aim`` and ``ahead`` of pairs (row, k); as seen from the input where none was refined."""
+        value, gradient = self.value[row, k], self.gradient[row, k]
+        anywhere = torch.full_like(value, torch.inf)
+        at_once = step_to_zero(value, gradient, torch.zeros_like(gradient), anywhere)
+        closed = _down(gradient, self.radius[row, k].to(gradient))
+        refined = (self.count[row, k] > 1)[:, None]
+        return (
+            torch.where(refined, self.aim[row, k], closed),
+            torch.where(refined, self.ahead[row, k], at_once),
+        )
 
     def _certificates(self, question: float | None, asked: float | None) -> Certificates:
         rows = torch.arange(len(self.x0), device=self.x0.device)
@@ -249,3 +290,9 @@ class _Certification(ScreenedTask):
             certified=None if question is None else radius > question,
             refuted=None if question is None else distance <= question,
         )
+
+
+def _down(slope: Tensor, radius: Tensor) -> Tensor:
+    """The step (P, D) against a slope to slightly beyond a radius (P,)."""
+    length: Tensor = torch.linalg.vector_norm(slope, dim=1)
+    return -((1.0 + BEYOND) * radius / length)[:, None] * slope

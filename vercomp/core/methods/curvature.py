@@ -26,7 +26,7 @@ from ..regions.ball_kind import BallKind
 from ..regions.region import Region
 from ..specifications import Specification
 from .certificates import Certificates, assembled
-from .certify import certify as certify_l2
+from .certify import answered
 from .cuts import Cut, cut_radius
 from .method import Method, Obstacle, Question
 from .pairs import own_gradient_mode
@@ -74,7 +74,7 @@ class Curvature(Method):
         """The dual in the 2-norm, the closed form at the input in every other."""
         bounded = _bounded(network)
         if question.kind.name == "l2":
-            return _dual(bounded, question)
+            return answered(bounded, question)
         parts = split(
             bounded,
             question.x,
@@ -88,7 +88,7 @@ class Curvature(Method):
         if reach > 1.0:
             return found
         # The ball lies in the one of the 2-norm with the same radius.
-        wider = _dual(bounded, question)
+        wider = answered(bounded, question)
         table = torch.maximum(found.radius_per_target, wider.radius_per_target)
         radius, target = torch.maximum(found.radius, wider.radius), found.target
         target = torch.where(wider.radius > found.radius, wider.target, target)
@@ -133,19 +133,6 @@ def closed_form(found: Linearization, kappa: Tensor, lipschitz: Tensor, kind: Ba
 def _reach(kind: BallKind, size: int) -> float:
     """max ‖v‖₂ over the unit ball, rounded up."""
     return float(kind.reach(torch.ones(size, dtype=torch.float64)))
-
-
-def _dual(network: BoundedNetwork, question: Question) -> Certificates:
-    return certify_l2(
-        network,
-        question.x,
-        question.y,
-        targets=question.targets,
-        radius=question.radius,
-        decide=question.decide,
-        evaluations=question.evaluations,
-        chunk=question.chunk,
-    )
 
 
 def _bounded(network: VerifiedNetwork) -> BoundedNetwork:

@@ -54,5 +54,8 @@ def anderson(
     gram = gram + ridge * torch.eye(depth, dtype=gram.dtype, device=gram.device)
     right = change @ residual[:, :, None]
     weights: Tensor = torch.linalg.solve_ex(gram, right).result
-    combined = residual - (change.transpose(1, 2) @ weights)[:, :, 0]
-    return v - (moved.transpose(1, 2) @ weights)[:, :, 0] + step[:, None] * combined
+    # Sums over a few entries of the history: products of matrices so small cost more.
+    for i in range(depth):
+        residual = torch.addcmul(residual, change[:, i], weights[:, i], value=-1.0)
+        v = torch.addcmul(v, moved[:, i], weights[:, i], value=-1.0)
+    return torch.addcmul(v, step[:, None], residual)

@@ -34,7 +34,7 @@ class Classifier(Protocol):
 class Bounded(Classifier, Protocol):
     """A network whose curvature is bounded.
 
-    ``linearize`` and ``curvature`` are promises about the real-arithmetic function of the weights.
+    ``linearize``, ``evaluate`` and ``curvature`` are promises about the real-arithmetic function of the weights.
     """
 
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
@@ -42,6 +42,9 @@ class Bounded(Classifier, Protocol):
 
         Leading axes broadcast, as in :class:`~..linearization.Linearization`.
         """
+
+    def evaluate(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """c·z and a bound of its error, (P,) each: ``linearize`` without the gradient."""
 
     def curvature(self) -> tuple[Tensor, Tensor]:
         """(lo, hi), each (C, C) float64: lo[y, t] I ≼ ∇²(z_y − z_t) ≼ hi[y, t] I everywhere."""
@@ -119,40 +122,20 @@ class Margins:
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (B, C) of flat inputs x (B, D), searched with and never promised."""
-        return self.network(self._shaped(x)).detach()
+        return self.network(self.shaped(x)).detach()
 
     def screen(self, x: Tensor, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """f (P,) and ∇f (P, D) at flat points x (P, D), through the model, in the dtype of x."""
-        value, gradient = self.screen_all(x, label, target[:, None])
+        value, gradient = Screen(self, x).margins(label, target[:, None])
         return value[:, 0], gradient[:, 0]
-
-    def screen_all(self, x: Tensor, label: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """f (B, K) and ∇f (B, K, D) for K targets of every input: one forward, K backwards.
-
-        Only derivatives with respect to x are taken: parameters and their ``.grad`` are untouched,
-        whether or not they require gradients.
-        """
-        with torch.enable_grad():
-            leaf = x.detach().clone().requires_grad_()
-            logits = self.network(self._shaped(leaf))
-            margins = logits.gather(1, label[:, None]) - logits.gather(1, targets)
-            count = targets.shape[1]
-            gradients = []
-            for k in range(count):
-                # A network may be constant in x (dead, or pruned away): then there is no graph.
-                (gradient,) = (
-                    torch.autograd.grad(
-                        margins[:, k].sum(), leaf, retain_graph=k + 1 < count, allow_unused=True
-                    )
-                    if margins.requires_grad
-                    else (None,)
-                )
-                gradients.append(torch.zeros_like(leaf) if gradient is None else gradient)
-        return margins.detach().to(x.dtype), torch.stack(gradients, 1).detach()
 
     def linearize(self, x: Tensor, label: Tensor, target: Tensor) -> Linearization:
         """f and ∇f at flat points x (P, D) in float64, with proved errors."""
         return self.bounded.linearize(x, self.coefficients(label, target))
+
+    def evaluate(self, x: Tensor, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """f at flat points x (P, D) in float64 with a proved bound of its error, (P,) each."""
+        return self.bounded.evaluate(x, self.coefficients(label, target))
 
     def linearize_all(self, x: Tensor, label: Tensor, targets: Tensor) -> Linearization:
         """The same for K targets (B, K) of every point (B, D): one forward, K backwards."""
@@ -187,8 +170,57 @@ class Margins:
             self.network(x.requires_grad_())
         return total
 
-    def _shaped(self, x: Tensor) -> Tensor:
+    def shaped(self, x: Tensor) -> Tensor:
+        """Flat inputs (B, D) as the network takes them."""
         return x.reshape(len(x), *self.network.input_shape).to(self.where.dtype)
+
+
+class Screen:
+    """The model at some points: one forward evaluation, and the gradients that are asked for.
+
+    Only derivatives with respect to the points are taken: parameters and their ``.grad`` are
+    untouched, whether or not they require gradients.
+
+    Args:
+        margins: The network's margins.
+        x: Flat points, shape (B, D); results are in their dtype.
+        together: Whether the gradients of all targets of an input are taken in one backward pass,
+            which a GPU starts faster, or in one after the other, which a CPU computes faster.
+    """
+
+    def __init__(self, margins: Margins, x: Tensor, *, together: bool | None = None) -> None:
+        self.together = x.is_cuda if together is None else together
+        self.x = x.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            self._logits = margins.network(margins.shaped(self.x))
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits (B, C), searched with and never promised."""
+        return self._logits.detach()
+
+    def margins(self, label: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """f (B, K) and ∇f (B, K, D) for K targets of every input."""
+        with torch.enable_grad():
+            z = self._logits
+            f = z.gather(1, label[:, None]) - z.gather(1, targets)
+            sums = f.sum(0)
+        units = torch.eye(len(sums), dtype=sums.dtype, device=sums.device)
+        if self.together and len(sums) > 1:
+            gradient = self._gradients(sums, units, batched=True)
+        else:
+            gradient = torch.stack([self._gradients(sums, unit) for unit in units])
+        return f.detach().to(self.x.dtype), gradient.transpose(0, 1)
+
+    def _gradients(self, sums: Tensor, units: Tensor, *, batched: bool = False) -> Tensor:
+        gradient = None
+        if sums.requires_grad:
+            (gradient,) = torch.autograd.grad(
+                sums, self.x, units, retain_graph=True, allow_unused=True, is_grads_batched=batched
+            )
+        if gradient is None:  # constant in x: the network is dead, or was pruned away
+            return self.x.new_zeros(*units.shape[:-1], *self.x.shape)
+        return gradient.detach()
 
 
 def chunks(margins: Margins, inputs: int, targets: int, chunk: int | None) -> Iterator[slice]:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..inputs import check_count, check_inputs, target_table
+from ..inputs import check_count, target_table
 from ..specifications import Specification
 from .cuts import Cut, screening_cut
-from .pairs import Classifier, Margins, chunks, flattened, placement
+from .pairs import Classifier, Margins, Screen, chunks, flattened, placement
 
 
 class Part(NamedTuple):
@@ -40,13 +40,12 @@ def split(
     evaluations: int,
     chunk: int | None,
 ) -> Iterator[Part]:
-    """Check the question, and take it apart into what fits into memory.
+    """Take a question about inputs that are checked apart into what fits into memory.
 
     Raises:
-        InputTypeError: Inputs, labels, targets or numbers of the wrong type.
-        InputError: Shapes, values, labels or targets that make no sense.
+        InputTypeError: Targets or numbers of the wrong type.
+        InputError: Targets or numbers that make no sense.
     """
-    check_inputs(network, x, y)
     check_count("evaluations", evaluations)
     if chunk is not None:
         check_count("chunk", chunk)
@@ -71,8 +70,12 @@ class Task:
     def __init__(self, part: Part) -> None:
         self.margins, self.x0, self.label, asked, self.evaluations = part
         self.asked = asked if isinstance(asked, str) else "given"
-        self.logits = self.margins.logits(self.x0)
+        self.logits = self._look()
         self.targets = target_table(self.margins.network, self.label, self.logits, asked)
+
+    def _look(self) -> Tensor:
+        """Logits of the inputs, (B, C)."""
+        return self.margins.logits(self.x0)
 
     def specification(self) -> Specification:
         """The margins of all pairs."""
@@ -91,10 +94,16 @@ class ScreenedTask(Task):
         super().__init__(part)
         self.kappa = self.margins.kappa[self.label[:, None], self.targets]
         self.lipschitz = self.margins.lipschitz[self.label[:, None], self.targets]
-        x = self.x0.to(self.margins.where.search_dtype)
-        self.value, self.gradient = self.margins.screen_all(x, self.label, self.targets)
+        self.value, self.gradient = self._screen.margins(self.label, self.targets)
         self.count = torch.ones_like(self.targets)  # gradient evaluations
+        x = self._screen.x.detach()
         self.point = x[:, None].repeat(1, self.targets.shape[1], 1)  # where a search ended
+        del self._screen  # and what it keeps for backward passes
+
+    def _look(self) -> Tensor:
+        """The evaluation that gives the logits serves the gradients too."""
+        self._screen = Screen(self.margins, self.x0.to(self.margins.where.search_dtype))
+        return self._screen.logits
 
     def screened_cuts(self) -> tuple[Cut, Tensor, Tensor]:
         """The cuts at the inputs with κ and L, all pairs in one row; they promise nothing."""
