@@ -196,8 +196,8 @@ class _Certification(ScreenedTask):
     def _witnesses(self, row: Tensor, k: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
         """Points with f ≤ 0 proved for pairs (row, k), and their distances, rounded up.
 
-        Pairs with a witness within ``enough`` stop. The points that the search visits may certify
-        more than what is proved so far; then they do.
+        Pairs with a witness within ``enough`` stop. Where no search came before, the points that
+        this search visits may certify more than what is proved so far; then they do.
         """
         x0, label, target = self.x0[row], self.label[row], self.targets[row, k]
         kappa = self.kappa[row, k].to(self.gradient)
@@ -205,6 +205,8 @@ class _Certification(ScreenedTask):
 
         def screen(x: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
             value, gradient = self.margins.screen(x, label[pair], target[pair])
+            if self.evaluations > 1:  # then the dual has found better points
+                return value, gradient
             v = x - x0[pair].to(x)
             radius = cut_radius(screening_cut(value, gradient, v, kappa[pair]), kappa[pair])
             gain = radius > best[pair]

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .cuts import cut_radius, screening_cut
-from .fixed_point import anderson, damped_step, remember
+from .fixed_point import anderson, damped_step, differences, remember
 
 Oracle = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (P', D), pair numbers (P',)) ↦ f (P',) and ∇f (P', D)."""
@@ -109,7 +109,11 @@ def solve_dual(
     """
     state = _start(x0, kappa, value, enough, refuted)
     found = DualSolution(
-        x0.clone(), torch.zeros_like(value), x0.clone(), torch.zeros_like(value), state.count.clone()
+        x0.clone(),
+        torch.zeros_like(value),
+        x0.clone(),
+        torch.zeros_like(value),
+        state.count.clone(),
     )
     compact_every = COMPACT_EVERY if x0.is_cuda else 1
     for k in range(evaluations):
@@ -176,9 +180,10 @@ def _advanced(state: _State, value: Tensor, gradient: Tensor) -> _State:
 
     residual = _residual(value, gradient, v, kappa)
     best_residual = torch.where(gain[:, None], residual, state.best_residual)
-    step = damped_step(state.step, v, residual, state.points, state.residuals)
+    past = differences(v, residual, state.points, state.residuals)
+    step = damped_step(state.step, *past)
     step = torch.where(poor, 0.5 * step, step)
-    mixed = anderson(v, residual, state.points, state.residuals, step)
+    mixed = anderson(v, residual, *past, step)
     size: Tensor = torch.linalg.vector_norm(mixed, dim=1)
     back = poor | ~size.isfinite()
     returned = best + step[:, None] * best_residual

@@ -32,8 +32,7 @@ GROWTH = 4.0
 
 _ATTEMPTS = 8
 _WORTHWHILE = 0.9
-_PATIENCE = 2
-"""A pair with a witness is left after so many steps that brought it no tenth nearer."""
+"""A pair with a witness goes on while steps bring it nearer by a tenth."""
 
 
 class Approach(NamedTuple):
@@ -79,8 +78,7 @@ def approach_zero(
         enough: A pair stops once a witness is no farther than this, shape (P,).
     """
     step, distance = known.step.clone(), known.distance.clone()
-    v, idle = start, torch.zeros_like(distance, dtype=torch.long)
-    pair = torch.arange(len(x0), device=x0.device)
+    pair, v = torch.arange(len(x0), device=x0.device), start
     for _ in range(_ATTEMPTS):
         if len(pair) == 0:
             break
@@ -91,14 +89,13 @@ def approach_zero(
         nearest = torch.where(hit, length, before)
         distance[pair] = nearest
         step[pair] = torch.where(hit[:, None], v, step[pair])
-        idle = torch.where(nearest < _WORTHWHILE * before, 0, idle + before.isfinite().long())
         cap = torch.where(nearest.isfinite(), nearest, GROWTH * length)
         v = step_to_zero(value, gradient, v, torch.where(cap > 0.0, cap, torch.inf))
-        left = (nearest > enough[pair]) & (idle < _PATIENCE)
+        left = (nearest > enough[pair]) & (before.isinf() | (nearest < _WORTHWHILE * before))
         left &= torch.linalg.vector_norm(v, dim=1).isfinite()
         keep = torch.nonzero(left)[:, 0]
         if len(keep) < len(pair):
-            pair, v, idle = pair[keep], v[keep], idle[keep]
+            pair, v = pair[keep], v[keep]
     return Approach(step, distance)
 
 
@@ -134,7 +131,8 @@ class Witnesses:
         """
         near = seen.distance <= self.enough
         first = torch.where(near[:, None], seen.step, aim)
-        (pair,) = torch.nonzero(self.left & first.isfinite().all(1), as_tuple=True)
+        usable = torch.linalg.vector_norm(first, dim=1).isfinite()
+        (pair,) = torch.nonzero(self.left & usable, as_tuple=True)
         x = self.x0[pair] + first[pair].double()
         self.prove(pair, x, self.looks_broken(x, pair) | near[pair])
 
