@@ -240,15 +240,13 @@ class _Certification(ScreenedTask):
         return found.point, found.distance
 
     def _starts(self, row: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """``aim`` and ``ahead`` of pairs (row, k); as seen from the input where none was refined."""
-        value, gradient = self.value[row, k], self.gradient[row, k]
-        anywhere = torch.full_like(value, torch.inf)
-        at_once = step_to_zero(value, gradient, torch.zeros_like(gradient), anywhere)
+        """``aim`` and ``ahead`` of pairs (row, k), seen from the input where none was refined."""
+        gradient = self.gradient[row, k]
         closed = _down(gradient, self.radius[row, k].to(gradient))
         refined = (self.count[row, k] > 1)[:, None]
         return (
             torch.where(refined, self.aim[row, k], closed),
-            torch.where(refined, self.ahead[row, k], at_once),
+            torch.where(refined, self.ahead[row, k], closed),
         )
 
     def _certificates(self, question: float | None, asked: float | None) -> Certificates:

@@ -81,7 +81,7 @@ class _State(NamedTuple):
     distance: Tensor  # (P',) its distance
     ceiling: Tensor  # (P',) no certificate can be larger
     idle: Tensor  # (P',) evaluations since the last gain
-    count: Tensor  # (P',) evaluations
+    spent: Tensor  # (P',) evaluations
 
 
 def solve_dual(
@@ -113,13 +113,13 @@ def solve_dual(
         torch.zeros_like(value),
         x0.clone(),
         torch.zeros_like(value),
-        state.count.clone(),
+        state.spent.clone(),
     )
     compact_every = COMPACT_EVERY if x0.is_cuda else 1
     for k in range(evaluations):
         if k > 0:
             value, gradient = oracle(state.x0 + state.v, state.pair)
-            state = state._replace(count=state.count + 1)
+            state = state._replace(spent=state.spent + 1)
         state = _advanced(state, value, gradient)
         last = k + 1 == evaluations
         if not last and k > 0 and (k + 1) % compact_every != 0:
@@ -157,7 +157,7 @@ def _start(
         distance=inf,
         ceiling=inf,
         idle=torch.zeros_like(pair),
-        count=torch.ones_like(pair),
+        spent=torch.ones_like(pair),
     )
 
 
@@ -210,10 +210,11 @@ def _advanced(state: _State, value: Tensor, gradient: Tensor) -> _State:
 def _done(state: _State) -> Tensor:
     """Which pairs have met their ceiling or what is asked of them, or gain nothing more, (P',)."""
     radius, distance = state.radius, state.distance
-    done = radius * (1.0 + TOLERANCE) >= state.ceiling
+    done: Tensor = radius * (1.0 + TOLERANCE) >= state.ceiling
     done |= (radius > state.enough) | (distance <= state.refuted)
-    stuck = ~torch.linalg.vector_norm(state.v, dim=1).isfinite()
-    return done | (state.idle >= PATIENCE) | stuck
+    length: Tensor = torch.linalg.vector_norm(state.v, dim=1)
+    done |= (state.idle >= PATIENCE) | ~length.isfinite()
+    return done
 
 
 def _rows(state: _State, index: Tensor) -> _State:
@@ -227,7 +228,7 @@ def _write(found: DualSolution, state: _State) -> None:
     found.radius[state.pair] = state.radius
     found.witness[state.pair] = state.x0 + state.witness
     found.distance[state.pair] = state.distance
-    found.evaluations[state.pair] = state.count
+    found.evaluations[state.pair] = state.spent
 
 
 def _residual(value: Tensor, gradient: Tensor, v: Tensor, kappa: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ class Classifier(Protocol):
 class Bounded(Classifier, Protocol):
     """A network whose curvature is bounded.
 
-    ``linearize``, ``evaluate`` and ``curvature`` are promises about the real-arithmetic function of the weights.
+    ``linearize``, ``evaluate`` and ``curvature`` are promises about the real-arithmetic function of
+    the weights.
     """
 
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:

@@ -1,7 +1,8 @@
 """The search for witnesses: points near x₀ at which a margin f has fallen to zero or below.
 
 Most of the search goes through the model; a point that it finds counts once float64 proves that f
-is not positive there, for which no gradient is needed. Every step goes to the nearest zero of the linearisation at the last point x₀ + v,
+is not positive there, for which no gradient is needed. Every step goes to the nearest zero of the
+linearisation at the last point x₀ + v,
 
     v ← −(1 + δ) η ∇f,    η = (f − ∇f·v) / ‖∇f‖²,
 
