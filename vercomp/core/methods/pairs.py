@@ -206,21 +206,30 @@ class Screen:
             z = self._logits
             f = z.gather(1, label[:, None]) - z.gather(1, targets)
             sums = f.sum(0)
-        units = torch.eye(len(sums), dtype=sums.dtype, device=sums.device)
-        if self.together and len(sums) > 1:
-            gradient = self._gradients(sums, units, batched=True)
+            # Without grad_outputs, for which torch loads sympy.
+            each = sums.unbind()
+        if self.together and len(each) > 1:
+            units = torch.eye(len(each), dtype=sums.dtype, device=sums.device)
+            gradient = self._gradient(sums, units)
         else:
-            gradient = torch.stack([self._gradients(sums, unit) for unit in units])
+            gradient = torch.stack([self._gradient(one) for one in each])
         return f.detach().to(self.x.dtype), gradient.transpose(0, 1)
 
-    def _gradients(self, sums: Tensor, units: Tensor, *, batched: bool = False) -> Tensor:
+    def _gradient(self, of: Tensor, units: Tensor | None = None) -> Tensor:
+        """The gradient of a sum of margins, (B, D), or of several in one pass, (K, B, D)."""
         gradient = None
-        if sums.requires_grad:
+        if of.requires_grad:
             (gradient,) = torch.autograd.grad(
-                sums, self.x, units, retain_graph=True, allow_unused=True, is_grads_batched=batched
+                of,
+                self.x,
+                units,
+                retain_graph=True,
+                allow_unused=True,
+                is_grads_batched=units is not None,
             )
         if gradient is None:  # constant in x: the network is dead, or was pruned away
-            return self.x.new_zeros(*units.shape[:-1], *self.x.shape)
+            leading = () if units is None else units.shape[:1]
+            return self.x.new_zeros(*leading, *self.x.shape)
         return gradient.detach()
 
 

@@ -4,7 +4,7 @@ Most of the search goes through the model; a point that it finds counts once flo
 is not positive there, for which no gradient is needed. Every step goes to the nearest zero of the
 linearisation at the last point x₀ + v,
 
-    v ← −(1 + δ) η ∇f,    η = (f − ∇f·v) / ‖∇f‖²,
+    v ← −η ∇f,    η = (1 ± δ) (f − ∇f·v) / ‖∇f‖²,
 
 taken beyond it by a small fraction δ, so that the values on the way end below zero and not above.
 No step is longer than the distance of the nearest witness so far, or than a few times the last one.
@@ -61,7 +61,9 @@ def step_to_zero(value: Tensor, gradient: Tensor, v: Tensor, longest: Tensor) ->
         Shape (P, D); not finite where the gradient vanishes.
     """
     square = (gradient * gradient).sum(1)
-    eta = (1.0 + BEYOND) * (value - (gradient * v).sum(1)) / square
+    # At x₀ the linearisation may be below zero already, and the zero lies uphill: not so far then.
+    at_x0 = value - (gradient * v).sum(1)
+    eta = (at_x0 + BEYOND * at_x0.abs()) / square
     shorter = (longest / (eta.abs() * square.sqrt())).clamp(max=1.0)
     return (-eta * shorter)[:, None] * gradient
 
