@@ -46,7 +46,7 @@ class ByHand:
         error = torch.full_like(value, self.error)
         return Linearization(value, gradient, error, error)
 
-    def evaluate(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def enclose(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         found = self.linearize(x, c)
         return found.value, found.value_error
 

@@ -57,6 +57,7 @@ CORE_FLOORS = {
     "norms": 3,
     "arithmetic": 4,
     "walk": 5,
+    "tails": 4,
     "domains": 5,
     "methods": 6,
     "network": 6,
@@ -64,6 +65,7 @@ CORE_FLOORS = {
     "storage": 6,
     "regularizer": 6,
     "inputs": 6,
+    "claims": 6,
     "hessians": 6,
 }
 """The same inside of ``vercomp.core``."""
@@ -215,9 +217,12 @@ def test_public_names() -> None:
         "Box",
         "Certificates",
         "CompiledNetwork",
+        "Deviation",
+        "Labels",
         "Region",
         "Regularizer",
         "Specification",
+        "Threshold",
         "VercompError",
         "compile",
         "define_activation",

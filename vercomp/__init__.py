@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vercomp.activations import define_activation
     from vercomp.compiled import CompiledNetwork, load_package
+    from vercomp.core.claims.deviation import Deviation
+    from vercomp.core.claims.labels import Labels
+    from vercomp.core.claims.threshold import Threshold
     from vercomp.core.methods.attack import Attacks
     from vercomp.core.methods.certificates import Certificates
     from vercomp.core.regions.ball_kind import register_ball
@@ -34,9 +37,12 @@ _HOMES = {
     "Box": "vercomp.core.regions.constructors",
     "Certificates": "vercomp.core.methods.certificates",
     "CompiledNetwork": "vercomp.compiled",
+    "Deviation": "vercomp.core.claims.deviation",
+    "Labels": "vercomp.core.claims.labels",
     "Region": "vercomp.core.regions.region",
     "Regularizer": "vercomp.core.regularizer",
     "Specification": "vercomp.core.specifications",
+    "Threshold": "vercomp.core.claims.threshold",
     "VercompError": "vercomp.errors",
     "compile": "vercomp.driver",
     "define_activation": "vercomp.activations",
@@ -53,9 +59,12 @@ __all__ = [
     "Box",
     "Certificates",
     "CompiledNetwork",
+    "Deviation",
+    "Labels",
     "Region",
     "Regularizer",
     "Specification",
+    "Threshold",
     "VercompError",
     "compile",
     "define_activation",

@@ -18,6 +18,7 @@ from .graph import Graph
 
 if TYPE_CHECKING:
     from .methods.method import Method
+    from .tails import Tail
 
 
 class VerifiedNetwork(nn.Module):
@@ -28,6 +29,7 @@ class VerifiedNetwork(nn.Module):
     """
 
     methods: ClassVar[tuple[Method, ...]] = ()
+    tail: ClassVar[Tail | None] = None
     input_shape: ClassVar[tuple[int, ...]]
     output_shape: ClassVar[tuple[int, ...]]
 
@@ -37,6 +39,7 @@ class VerifiedNetwork(nn.Module):
         self._double: tuple[tuple[str, Self, Graph], ...] = ()
         self._held: str | None = None
         self._hashed: tuple[tuple[str, dict[str, Tensor]], ...] = ()
+        self.views: dict[str, VerifiedNetwork] = {}
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -51,9 +54,24 @@ class VerifiedNetwork(nn.Module):
         return
 
     @property
-    def classes(self) -> int:
-        """The number of outputs; of logits, for a classifier."""
+    def outputs(self) -> int:
+        """The number of outputs, as the model has them."""
+        return self.scores if self.tail is None else self.tail.outputs(self.scores)
+
+    @property
+    def scores(self) -> int:
+        """The number of entries of :meth:`logits`."""
         return math.prod(self.output_shape)
+
+    @property
+    def classes(self) -> int:
+        """What margins compare: the logits; of one logit z, zero and z, as two classes."""
+        return max(2, self.scores)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What is compared to decide: the outputs, in front of the tail if there is one."""
+        outputs: Tensor = self(x)
+        return outputs
 
     @property
     def dtype(self) -> torch.dtype:
@@ -134,7 +152,7 @@ class VerifiedNetwork(nn.Module):
         return double, graph
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_double": (), "_held": None, "_hashed": ()}
+        return {**self.__dict__, "_double": (), "_held": None, "_hashed": (), "views": {}}
 
 
 def _hash(state: Mapping[str, Tensor]) -> str:

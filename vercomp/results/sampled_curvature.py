@@ -64,7 +64,7 @@ def sampled_curvature(
     chunk = max(1, min(ROWS, UNITS // units) // per_input)
     for begin in range(0, len(x), chunk):
         points, labels = x[begin : begin + chunk], y[begin : begin + chunk]
-        row, target = _targets(double(points).detach(), labels)
+        row, target = _targets(double.logits(points).detach(), labels)
         norms = _largest_eigenvalues(product, points[row], labels[row], target)
         flat = found.view(-1)
         flat.scatter_reduce_(0, labels[row] * classes + target, norms, "amax")
@@ -73,7 +73,9 @@ def sampled_curvature(
 
 
 def _targets(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and targets of the pairs to look at."""
+    """Rows and targets of the pairs to look at; one logit z is that of two classes, zero and z."""
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
     others = torch.ones_like(logits, dtype=torch.bool).scatter(1, y[:, None], value=False)
     if logits.shape[1] > ALL_TARGETS:
         best = logits.masked_fill(~others, -torch.inf).argmax(1)

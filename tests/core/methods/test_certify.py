@@ -316,7 +316,7 @@ def test_a_module_keeps_its_parameters_and_gradients() -> None:
             value = ((x @ weight.T + bias) * c).sum(-1)
             return Linearization(value, c @ weight, error, error)
 
-        def evaluate(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        def enclose(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
             found = self.linearize(x, c)
             return found.value, found.value_error
 
@@ -430,7 +430,7 @@ def test_gradients_of_all_targets_are_the_same_together_or_one_by_one(activation
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one, other)
     assert all(parameter.grad is None for parameter in network.parameters())
-    values, errors = margins.evaluate(x.double(), y, targets[:, 0])
+    values, errors = margins.value(x.double(), y, targets[:, 0])
     whole = margins.linearize(x.double(), y, targets[:, 0])
     torch.testing.assert_close(values, whole.value, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(errors, whole.value_error, rtol=1e-6, atol=0.0)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from ..arithmetic.outward import up
 from ..errors import InputError
 from ..inputs import check_inputs, check_radius
 from ..linearization import Linearization
-from ..regions.ball_kind import ball_kind
 from .certificates import EXACT_GAP, Certificates, assembled
 from .cuts import cut_radius, rigorous_cut, screening_cut, upper_norm
 from .dual import solve_dual
-from .method import Question
 from .pairs import Bounded, own_gradient_mode
+from .radii import certificates_of
 from .tasks import Part, ScreenedTask, split
 from .witnesses import BEYOND, GROWTH, Approach, Witnesses, step_to_zero
 
@@ -65,18 +68,25 @@ def certify(
     if decide and question is None:
         raise InputError("decide needs a radius to decide about")
     check_inputs(network, x, y)
-    asked = Question(x, y, ball_kind("l2"), None, targets, question, decide, evaluations, chunk)
-    return answered(network, asked)
+    parts = split(network, x, y, targets, evaluations, chunk)
+    return assembled(certify_parts(parts, question, decide), x)
 
 
-def answered(network: Bounded, question: Question) -> Certificates:
-    """The certificates of a question in the 2-norm that is checked already."""
-    x, targets, evaluations = question.x, question.targets, question.evaluations
-    parts = [
-        _Certification(part).solve(question.radius, question.decide)
-        for part in split(network, x, question.y, targets, evaluations, question.chunk)
-    ]
-    return assembled(parts, x)
+def certify_parts(
+    parts: Iterable[Part], radius: float | None, decide: bool = False
+) -> list[Certificates]:
+    """Certificates of chunks of a question, whatever it claims.
+
+    Where all pairs must hold, the nearest is refined in full and the others as far as it takes;
+    where some are alternatives, or may fail, all of them are.
+    """
+    found = []
+    for part in parts:
+        task = _Certification(part)
+        found.append(
+            task.solve(radius, decide) if task.separable else task.solve_each(radius, decide)
+        )
+    return found
 
 
 class _Certification(ScreenedTask):
@@ -115,8 +125,21 @@ class _Certification(ScreenedTask):
         row, k = left.nonzero(as_tuple=True)
         self._refine(row, k, limit[row], asked)
 
-        self._prove_closed_forms()
+        # Where every pair was refined to more than its closed form that adds nothing.
+        missing = (self.radius < self.closed * (1.0 + _NOISE)).any(1)
+        missing |= ~(self.radius > 0.0).all(1)
+        self._prove_closed_forms(rows[missing])
         return self._certificates(question, asked)
+
+    def solve_each(self, question: float | None, decide: bool) -> Certificates:
+        """The radius of every pair by itself, for claims that hold although some pairs fail."""
+        rows = torch.arange(len(self.x0), device=self.x0.device)
+        row, k = (self.value > 0.0).nonzero(as_tuple=True)
+        limit = torch.inf if question is None or not decide else question * (1.0 + _SLACK)
+        self._refine(row, k, torch.full_like(self.radius[row, k], limit), None)
+        broken = self.violated(self._prove_closed_forms(rows))
+        made = certificates_of(self, self.table(self.radius), broken, "curvature", question)
+        return replace(made, evaluations=self.count)
 
     def _closed_form(self) -> Tensor:
         """The certificate from one gradient at x₀ for all pairs, screened, shape (B, K)."""
@@ -163,19 +186,14 @@ class _Certification(ScreenedTask):
         self.radius[row, k] = torch.maximum(self.radius[row, k], proved)
         return found
 
-    def _prove_closed_forms(self) -> None:
-        """The float64 closed form of every pair of the inputs where it may add something.
+    def _prove_closed_forms(self, row: Tensor) -> Tensor:
+        """The float64 closed form of every pair of some inputs; upper bounds of f there, (R, K).
 
         Targets of an input share the forward evaluation: it is cheaper for all than for those that
         were not refined one by one.
         """
-        rows = (self.radius < self.closed * (1.0 + _NOISE)).any(1)
-        rows |= ~(self.radius > 0.0).all(1)
-        (row,) = rows.nonzero(as_tuple=True)
-        if len(row) == 0:
-            return
-        x0, shape = self.x0[row], self.targets[row].shape
-        found = self.margins.linearize_all(x0, self.label[row], self.targets[row])
+        x0, targets, shape = self.x0[row], self.targets[row], self.targets[row].shape
+        found = self.margins.linearize_all(x0, self.label[row], targets)
         flat = Linearization(
             found.value.flatten(),
             found.gradient.flatten(0, 1),
@@ -187,7 +205,9 @@ class _Certification(ScreenedTask):
         cut = rigorous_cut(flat, x, x, kappa)
         proved = cut_radius(cut, kappa, self.lipschitz[row].flatten()).reshape(shape)
         self.radius[row] = torch.maximum(self.radius[row], proved)
-        self.broken[row] = found.value + found.value_error <= 0.0
+        upper = up(found.value + found.value_error)
+        self.broken[row] = upper <= 0.0
+        return upper
 
     def _nearest(self) -> Tensor:
         """The column of the smallest certificate; of the smallest margin where that is 0."""
@@ -219,13 +239,12 @@ class _Certification(ScreenedTask):
             return found.value + found.value_error, found.gradient
 
         def upper(x: Tensor, pair: Tensor) -> Tensor:
-            value, error = self.margins.evaluate(x, label[pair], target[pair])
+            value, error = self.margins.value(x, label[pair], target[pair])
             return value + error
 
         def looks_broken(x: Tensor, pair: Tensor) -> Tensor:
-            z = self.margins.logits(x)
-            f = z.gather(1, label[pair, None]) - z.gather(1, target[pair, None])
-            return f[:, 0] <= 0.0
+            logits = self.margins.logits(x)
+            return self.margins.values(logits, label[pair], target[pair, None])[:, 0] <= 0.0
 
         found = Witnesses(x0, enough, upper, looks_broken)
         broken = self.broken[row, k]
@@ -267,14 +286,15 @@ class _Certification(ScreenedTask):
             open_rows = open_rows[(other & (distance > wanted))[open_rows]]
         # The witness search visits points of its own, and its cuts count too.
         k = self._nearest()
-        radius = self.radius[rows, k]
+        # Where a pair is not proved, the column is that of the smallest screened margin, and
+        # another pair's radius may be the one that is zero.
+        radius = self.radius.amin(1)
         gap = torch.where(distance > 0.0, distance / radius - 1.0, 0.0)
         gap = torch.where(torch.isfinite(distance), gap, torch.inf)
         # Logits in the model's dtype may tie or swap where the proof still tells them apart.
         prediction = self.logits.argmax(1)
         if self.asked == "all":
             prediction = torch.where(radius > 0.0, self.label, prediction)
-        table = torch.full_like(self.logits, torch.inf, dtype=torch.float64)
         return Certificates(
             radius=radius,
             target=self.targets[rows, k],
@@ -282,10 +302,8 @@ class _Certification(ScreenedTask):
             gap=gap,
             witness=witness,
             prediction=prediction,
-            radius_per_target=table.scatter(1, self.targets, self.radius),
-            evaluations=torch.zeros_like(table, dtype=torch.long).scatter(
-                1, self.targets, self.count
-            ),
+            radius_per_target=self.table(self.radius),
+            evaluations=self.scattered(self.count, 0),
             method=("curvature",) * len(radius),
             certified=None if question is None else radius > question,
             refuted=None if question is None else distance <= question,
