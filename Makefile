@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := vercomp passes tests examples benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench bench-scale bench-memory bench-train clean
+.PHONY: help demo test test-slow check format bench bench-scale bench-memory bench-device bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/make \1\t\2/' | expand -t 20
@@ -44,6 +44,9 @@ bench-scale: $(READY)  ## how the cost of convolutional networks grows
 
 bench-memory: $(READY)  ## memory and time of compiling one convolution
 	$(BIN)/python -m benchmarks.memory
+
+bench-device: $(READY)  ## certificates and training on a GPU, if there is one, beside the CPU
+	$(BIN)/python -m benchmarks.device
 
 bench-train: $(READY)  ## networks trained for certificates beside published ones; resumes (needs VERCOMP_DATA)
 	$(BIN)/python -m benchmarks.training

@@ -102,13 +102,13 @@ def table(rows: Iterable[str]) -> str:
     return "\n".join(("```", versions, *rows, "```", ""))
 
 
-def write_section(text: str) -> None:
-    """Put the table between the marks in RESULTS.md."""
-    before, _, rest = RESULTS.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{RESULTS} has lost the marks {BEGIN} and {END}")
-    write_atomically(RESULTS, f"{before}{BEGIN}\n{text}{END}{after}".encode())
+def write_section(text: str, begin: str, end: str) -> None:
+    """Put a section between its marks in RESULTS.md."""
+    before, _, rest = RESULTS.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{RESULTS} has lost the marks {begin} and {end}")
+    write_atomically(RESULTS, f"{before}{begin}\n{text}{end}{after}".encode())
 
 
 def main() -> None:
@@ -124,7 +124,7 @@ def main() -> None:
             f"{cost.before:9.0f}  {cost.peak:7.0f}  {cost.how}"
         )
         print(rows[-1], flush=True)
-    write_section(table(rows))
+    write_section(table(rows), BEGIN, END)
 
 
 if __name__ == "__main__":

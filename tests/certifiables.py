@@ -46,6 +46,10 @@ class ByHand:
         error = torch.full_like(value, self.error)
         return Linearization(value, gradient, error, error)
 
+    def enclose(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.linearize(x, c)
+        return found.value, found.value_error
+
     def curvature(self) -> tuple[Tensor, Tensor]:
         return self.lower, self.upper
 

@@ -13,6 +13,8 @@ from graphs import Emitted, chain, emit
 from torch import nn
 
 import vercomp
+from vercomp.core import network as core_network
+from vercomp.core.network import VerifiedNetwork
 from vercomp.errors import ChangedWeightsError
 
 
@@ -112,3 +114,43 @@ def test_the_copy_in_double_is_made_once_for_a_state_of_the_weights() -> None:
         moved, _ = network.in_double()
         assert moved is not double
         assert torch.equal(moved(x), copy.deepcopy(network).double()(x))
+
+
+def test_weights_are_hashed_once_for_a_run_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+    real = core_network.hashlib.sha256
+    monkeypatch.setattr(core_network.hashlib, "sha256", lambda: hashed.append(1) or real())
+    network = example().network
+    hashed.clear()
+    x = torch.randn(5, 4)
+    y = network(x).argmax(1)
+    for _ in range(3):
+        network.certify(x, y)
+    assert len(hashed) <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.uint8])
+def test_weights_that_differ_in_one_byte_are_told_apart(dtype: torch.dtype) -> None:
+    class Held(VerifiedNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("odd", torch.zeros(5).to(dtype))
+            self.register_buffer("part", torch.zeros(2, 9).to(dtype)[:, 1:4])
+
+        forward = nodes = None  # type: ignore[assignment]
+
+    network = Held()
+    buffers = list(network.buffers())
+    before = network.fingerprint()
+    assert network.fingerprint() == before
+    for buffer in buffers:
+        raw = buffer.data.view(torch.uint8)
+        raw[..., -1] ^= 128  # the sign of the last number, where numbers have one: −0 is not 0
+        assert network.fingerprint() != before
+        raw[..., -1] ^= 128
+        assert network.fingerprint() == before
+    if dtype.is_floating_point:
+        buffers[0][2] = torch.nan
+        broken = network.fingerprint()
+        assert broken != before
+        assert network.fingerprint() == broken

@@ -17,7 +17,7 @@ from torch import Tensor
 from .arithmetic.operations import Arithmetic, Bound
 from .arithmetic.rigorous import Rigorous
 from .domains.curvature import curvature
-from .domains.rounding import linearize
+from .domains.rounding import evaluate, linearize
 from .errors import WeightError
 from .linearization import Linearization
 from .network import VerifiedNetwork
@@ -139,6 +139,14 @@ class BoundedNetwork(VerifiedNetwork):
         _, graph = self.in_double()
         with torch.no_grad():
             return linearize(graph, norms, x.double(), c.double())
+
+    def enclose(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """f = c·z and a bound of its error, each (P,): :meth:`linearize` without the gradient."""
+        norms = self.bounds().norms
+        _, graph = self.in_double()
+        with torch.no_grad():
+            f = evaluate(graph, norms, x.double(), c.double())
+        return f.value[..., 0], f.error
 
     def bounds_of(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """κ and L of c·z for any rows c (..., C): two tensors (...,), float64.

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from vercomp.errors import ValidationError
 from vercomp.frontends.translation import Translation, refuse_opaque
-from vercomp.ir.graph import Graph
+from vercomp.ir.convolutions import Convolution, TransposedConvolution
+from vercomp.ir.graph import Affine, Graph
 from vercomp.ir.reference import result, stored_as
 
 BATCH = 8
 ENTRIES = 2**25
-"""A batch is smaller where all values of a graph would have more entries than this (but not 1:
-inputs of one batch must not mix)."""
+"""A batch is smaller where all values of a graph and the patches of its largest convolution, which
+torch unfolds, would have more entries than this (but not 1: inputs of one batch must not mix)."""
 
 TOLERANCE = {
     torch.float64: 1e-9,
@@ -54,8 +55,7 @@ def validate(translation: Translation, *, seed: int = 0) -> None:
     if translation.source_kind == "torch" and translation.dtype == torch.float32:
         precisions.append(torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    entries = sum(math.prod(node.shape) for node in translation.graph.nodes)
-    batch = max(2, min(BATCH, ENTRIES // entries))
+    batch = max(2, min(BATCH, ENTRIES // _entries(translation.graph)))
     shape = (batch, *translation.graph.input.shape)
     uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
     normal = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -67,6 +67,21 @@ def validate(translation: Translation, *, seed: int = 0) -> None:
         _compare(translation, normal, precision, tolerance, "normal inputs")
         if precision in (torch.float32, torch.float64):
             _compare(translation, LARGE * normal, precision, LARGE * tolerance, LARGE_KIND)
+
+
+def _entries(graph: Graph) -> int:
+    """What one input takes: the values of all nodes, and the patches of the largest convolution."""
+    patches = 0
+    for node in graph.nodes:
+        for term in node.terms if isinstance(node, Affine) else ():
+            if isinstance(term.map, Convolution):
+                image, places = term.map.source, term.map.out_shape[1:]
+            elif isinstance(term.map, TransposedConvolution):
+                image, places = term.map.target, term.map.source[1:]
+            else:
+                continue
+            patches = max(patches, math.prod((image[0], *term.map.window.size, *places)))
+    return patches + sum(math.prod(node.shape) for node in graph.nodes)
 
 
 def _computes(translation: Translation, x: Tensor) -> bool:

@@ -9,10 +9,12 @@ import torch
 from certifiables import ByHand, affine, against_zero, least_margin, sphere, two_layers
 from torch import Tensor, nn
 
+import vercomp
 from benchmarks.algorithm1 import algorithm1
 from vercomp.core.linearization import Linearization
 from vercomp.core.methods.certificates import Certificates
 from vercomp.core.methods.certify import certify
+from vercomp.core.methods.pairs import Margins, Screen, placement
 
 
 def doubles(*rows: list[float]) -> Tensor:
@@ -314,6 +316,10 @@ def test_a_module_keeps_its_parameters_and_gradients() -> None:
             value = ((x @ weight.T + bias) * c).sum(-1)
             return Linearization(value, c @ weight, error, error)
 
+        def enclose(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+            found = self.linearize(x, c)
+            return found.value, found.value_error
+
         def curvature(self) -> tuple[Tensor, Tensor]:
             return torch.zeros(3, 3).double(), torch.zeros(3, 3).double()
 
@@ -397,3 +403,34 @@ def test_mistakes_are_named(
     arguments: dict[str, object] = {"x": torch.zeros(2, 3), "y": zeros(2), **change}
     with pytest.raises(error, match=message):
         certify(sphere(3), **arguments)  # type: ignore[arg-type]
+
+
+# How the model is asked.
+
+
+@pytest.mark.parametrize("activation", ["Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "ELU"])
+def test_gradients_of_all_targets_are_the_same_together_or_one_by_one(activation: str) -> None:
+    """The path of a GPU, where starting kernels costs more than their arithmetic."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, groups=2),
+        getattr(nn, activation)(),
+        nn.AvgPool2d(2),
+        nn.ConvTranspose2d(4, 2, 2, stride=2),
+        getattr(nn, activation)(),
+        nn.Flatten(),
+        nn.Linear(32, 4),
+    )
+    network = vercomp.compile(module.eval(), input_shape=(2, 4, 4)).network
+    margins = Margins(network, placement(network, torch.zeros(1)))
+    x, y = torch.randn(5, 32), torch.tensor([0, 1, 2, 3, 0])
+    targets = (y[:, None] + torch.arange(1, 4)) % 4
+    together = Screen(margins, x, together=True).margins(y, targets)
+    apart = Screen(margins, x, together=False).margins(y, targets)
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other)
+    assert all(parameter.grad is None for parameter in network.parameters())
+    values, errors = margins.value(x.double(), y, targets[:, 0])
+    whole = margins.linearize(x.double(), y, targets[:, 0])
+    torch.testing.assert_close(values, whole.value, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(errors, whole.value_error, rtol=1e-6, atol=0.0)

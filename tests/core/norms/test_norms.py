@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vercomp.core.maps.convolution import Convolution
 from vercomp.core.maps.monomials import Diagonal, Monomial
 from vercomp.core.maps.operators import Dense, Operator
+from vercomp.core.norms import convolution_norms
 from vercomp.core.norms.bounds import norm2, weighted_norm2_squared
+from vercomp.core.norms.majorants import majorants
 
 PRECISE = mpmath.MPContext()
 PRECISE.dps = 60
@@ -297,3 +300,28 @@ def test_bounds_are_tight_at_the_width_of_real_layers() -> None:
     matrix = random(28, 500, 300)
     exact = float(torch.linalg.matrix_norm(matrix, 2))
     assert exact < norm2(Dense(matrix)) < exact * (1 + 1e-7)
+
+
+def test_a_block_of_rows_takes_its_share_of_the_work_and_stays_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = random(31, 8, 9).reshape(4, 2, 3, 3)
+    convolution = Convolution.sliding(kernel, (2, 6, 6), padding=1)
+    q = random(32, 20, convolution.shape[0]).abs()
+    covers: list[int] = []
+
+    def spied(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        found = majorants(rows, count)
+        covers.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(convolution_norms, "majorants", spied)
+    monkeypatch.setattr(convolution_norms, "_MOST_FOR_ROWS", 2e8)
+    whole = weighted_norm2_squared(convolution, q)
+    part = weighted_norm2_squared(convolution, q, blocks=20)
+    assert covers[1] < covers[0]
+    matrix = convolution.materialise()
+    for row, one, other in zip(q, whole, part, strict=True):
+        truth = torch.linalg.matrix_norm(row.sqrt()[:, None] * matrix, 2).square()
+        assert float(truth) <= float(one) * (1 + 1e-12)
+        assert float(truth) <= float(other) * (1 + 1e-12)

@@ -41,7 +41,9 @@ class Rigorous(Arithmetic):
         self, operator: Operator, weights: Tensor, *, name: str = ""
     ) -> Tensor:
         """Proved upper bounds of λ_max(Aᵀ diag(q) A)."""
-        return norms.weighted_norm2_squared(operator, weights, self._norms.get(operator))
+        return norms.weighted_norm2_squared(
+            operator, weights, self._norms.get(operator), self.blocks
+        )
 
     def _norm(self, operator: Operator) -> float:
         if operator not in self._norms:

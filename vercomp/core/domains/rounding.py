@@ -8,8 +8,8 @@ bounds are for the function of the given weights.
 Rules (u = 2⁻⁵³, n the fan-in, m the fan-out, ‖A‖ proved; |A| holds the absolute values):
 
     z = A a + b      e_z = ‖A‖ e_a + 2(n + 2)u (‖|A|‖ ‖â‖ + ‖b‖) + ‖A − Â‖ ‖â‖ + ω
-    a = σ(z)         e_a = g e_z + 8u ‖1 + max(1, g)|ẑ| + |â|‖ + 2δ√n
-    t = σ′(z) ⊙ s    e_t = g e_s + h ‖ŝ‖_∞ e_z + 10u max(1, g, h) ‖(1 + |ẑ|) ⊙ ŝ‖
+    a = σ(z)         e_a = g e_z + 8u (√n + max(1, g)‖ẑ‖ + ‖â‖) + 2δ√n
+    t = σ′(z) ⊙ s    e_t = g e_s + h ‖ŝ‖_∞ e_z + 10u max(1, g, h) (1 + ‖ẑ‖_∞) ‖ŝ‖
     s = Aᵀ t         e_s = ‖A‖ e_t + 2(m + 2)u ‖|A|‖ ‖t̂‖ + ‖A − Â‖ ‖t̂‖ + ω
 
 with ω what products that underflow lose (where A is kept as factors, one may amplify it).
@@ -34,7 +34,7 @@ from ..functions import Elementwise
 from ..graph import Activate, Affine, Graph, Input
 from ..linearization import Linearization
 from ..maps.operators import Operator
-from ..walk import Domain, backward, forward, rule
+from ..walk import Domain, backward, forward, result, rule
 
 _GUARD = 1.0 + 2.0**-40
 """Covers the rounding of the few operations that make up a bound."""
@@ -59,6 +59,14 @@ def linearize(graph: Graph, norms: Mapping[str, float], x: Tensor, c: Tensor) ->
     if gradient is None:  # nothing leads from the input to the output
         gradient = exact(torch.zeros_like(x))
     return Linearization(f.value[..., 0], gradient.value, f.error, gradient.error)
+
+
+def evaluate(graph: Graph, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Rounded:
+    """f = c·z(x) at flat points, shape (..., 1), with a bound of what rounding did, shape (...).
+
+    The arguments are those of :func:`linearize`.
+    """
+    return dot(c, result(Values(norms, exact(x)), graph))
 
 
 class Values(Domain[Rounded]):
@@ -142,8 +150,8 @@ def offset(vector: Tensor, operator: Operator | None = None, *, negate: bool = F
 def activation(function: Elementwise, z: Rounded) -> Rounded:
     """a = σ(z)."""
     value = function.value(z.value)
-    size = 1.0 + max(1.0, function.g) * z.value.abs() + value.abs()
-    error = function.g * z.error + 8.0 * UNIT_ROUNDOFF * _norm(size)
+    size = math.sqrt(value.shape[-1]) + max(1.0, function.g) * _norm(z.value) + _norm(value)
+    error = function.g * z.error + 8.0 * UNIT_ROUNDOFF * size
     if function.deviation > 0.0:
         error = error + 2.0 * function.deviation * math.sqrt(z.value.shape[-1])
     return Rounded(value, error * _GUARD)
@@ -159,8 +167,8 @@ def dot(c: Tensor, z: Rounded) -> Rounded:
 
 def chain(function: Elementwise, z: Rounded, s: Rounded) -> Rounded:
     """t = σ′(z) ⊙ s, the adjoint of an activation."""
-    error = function.g * s.error + function.h * s.value.abs().amax(-1) * z.error
-    size = max(1.0, function.g, function.h) * _norm((1.0 + z.value.abs()) * s.value)
+    error = function.g * s.error + function.h * _largest(s.value) * z.error
+    size = max(1.0, function.g, function.h) * (1.0 + _largest(z.value)) * _norm(s.value)
     error = error + 10.0 * UNIT_ROUNDOFF * size
     return Rounded(function.first(z.value) * s.value, error * _GUARD)
 
@@ -207,3 +215,7 @@ def product_loss(operator: Operator, terms: int, size: Tensor) -> Tensor:
 def _norm(x: Tensor) -> Tensor:
     norm: Tensor = x.norm(dim=-1)
     return norm + _TINY
+
+
+def _largest(x: Tensor) -> Tensor:
+    return torch.maximum(x.amax(-1), -x.amin(-1))

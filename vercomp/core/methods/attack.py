@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..bounds import BoundedNetwork
-from ..inputs import check_radius
+from ..inputs import check_inputs, check_radius
 from .ball import solve_ball
 from .cuts import cut_lower_bound, rigorous_cut, upper_norm
 from .pairs import Bounded, own_gradient_mode
@@ -107,6 +107,7 @@ def attack(
             positive.
     """
     rho = check_radius(radius)
+    check_inputs(network, x, y)
     parts = [
         _Attack(part, rho).solve() for part in split(network, x, y, targets, evaluations, chunk)
     ]

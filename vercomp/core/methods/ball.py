@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .cuts import cut_lower_bound, screening_cut
 from .dual import COMPACT_EVERY, Oracle
-from .fixed_point import anderson, damped_step, remember
+from .fixed_point import anderson, damped_step, differences, remember
 
 TOLERANCE = 1e-4
 """A pair whose value and bound are this close, relative to the change of f, is done."""
@@ -133,12 +133,13 @@ class _Search:
         for k in range(evaluations):
             if k % compact_every == 0:
                 done = self._done(state.pair) | (state.idle >= PATIENCE)
-                done |= (self.count[state.pair] >= evaluations) | ~state.v.isfinite().all(1)
+                done |= self.count[state.pair] >= evaluations
+                done |= ~torch.linalg.vector_norm(state.v, dim=1).isfinite()
                 keep = torch.nonzero(~done)[:, 0]
                 if len(keep) == 0:
                     return
                 if len(keep) < len(done):
-                    state = _State(*(field[keep] for field in state))
+                    state = _State(*(field.index_select(0, keep) for field in state))
             state = self._advanced(state, proving)
 
     def _advanced(self, state: _State, proving: bool) -> _State:
@@ -160,10 +161,12 @@ class _Search:
         residual = self._residual(gradient, v, pair, proving)
         best = torch.where(gain[:, None], v, state.best)
         best_residual = torch.where(gain[:, None], residual, state.best_residual)
-        step = damped_step(state.step, v, residual, state.points, state.residuals)
+        past = differences(v, residual, state.points, state.residuals)
+        step = damped_step(state.step, *past)
         step = torch.where(gain, step, 0.5 * step)
-        mixed = anderson(v, residual, state.points, state.residuals, step)
-        good = gain[:, None] & mixed.isfinite().all(1, keepdim=True)
+        mixed = anderson(v, residual, *past, step)
+        size: Tensor = torch.linalg.vector_norm(mixed, dim=1)
+        good = (gain & size.isfinite())[:, None]
         back = best + step[:, None] * best_residual
         return _State(
             pair,

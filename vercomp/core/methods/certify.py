@@ -10,19 +10,21 @@ from torch import Tensor
 
 from ..arithmetic.outward import up
 from ..errors import InputError
-from ..inputs import check_radius
+from ..inputs import check_inputs, check_radius
 from ..linearization import Linearization
 from .certificates import EXACT_GAP, Certificates, assembled
-from .cuts import cut_radius, rigorous_cut, upper_norm
+from .cuts import cut_radius, rigorous_cut, screening_cut, upper_norm
 from .dual import solve_dual
 from .pairs import Bounded, own_gradient_mode
 from .radii import certificates_of
 from .tasks import Part, ScreenedTask, split
+from .witnesses import BEYOND, GROWTH, Approach, Witnesses, step_to_zero
 
 _SLACK = 1e-4
 """A pair is left unrefined once it exceeds another pair's certificate by this fraction."""
 
-_WITNESS_ATTEMPTS = 8
+_NOISE = 1e-5
+"""Screened certificates are off by less, relatively."""
 
 
 @own_gradient_mode()
@@ -65,6 +67,7 @@ def certify(
     question = None if radius is None else check_radius(radius)
     if decide and question is None:
         raise InputError("decide needs a radius to decide about")
+    check_inputs(network, x, y)
     parts = split(network, x, y, targets, evaluations, chunk)
     return assembled(certify_parts(parts, question, decide), x)
 
@@ -89,7 +92,8 @@ def certify_parts(
 class _Certification(ScreenedTask):
     """One chunk: B inputs with K targets each, on the network's device, inputs in float64.
 
-    ``point`` is the nearest screened witness of a pair, or else its best x̂.
+    ``point`` is the nearest screened witness of a pair. ``aim`` and ``ahead`` lead from the input
+    to where its margin should vanish: by the cut, and by the linearisation where the search ended.
     """
 
     def __init__(self, part: Part) -> None:
@@ -97,6 +101,8 @@ class _Certification(ScreenedTask):
         self.closed = self._closed_form()
         self.radius = torch.zeros_like(self.kappa)  # proved
         self.near = torch.full_like(self.kappa, torch.inf)  # distance of a screened witness
+        self.broken = torch.zeros_like(self.kappa, dtype=torch.bool)  # f ≤ 0 proved at the input
+        self.aim, self.ahead = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
 
     def solve(self, question: float | None, decide: bool) -> Certificates:
         """Closed form for all pairs, the dual for those that matter, float64 for the last word."""
@@ -119,16 +125,19 @@ class _Certification(ScreenedTask):
         row, k = left.nonzero(as_tuple=True)
         self._refine(row, k, limit[row], asked)
 
-        self._prove_closed_forms()
+        # Where every pair was refined to more than its closed form that adds nothing.
+        missing = (self.radius < self.closed * (1.0 + _NOISE)).any(1)
+        missing |= ~(self.radius > 0.0).all(1)
+        self._prove_closed_forms(rows[missing])
         return self._certificates(question, asked)
 
     def solve_each(self, question: float | None, decide: bool) -> Certificates:
         """The radius of every pair by itself, for claims that hold although some pairs fail."""
+        rows = torch.arange(len(self.x0), device=self.x0.device)
         row, k = (self.value > 0.0).nonzero(as_tuple=True)
         limit = torch.inf if question is None or not decide else question * (1.0 + _SLACK)
         self._refine(row, k, torch.full_like(self.radius[row, k], limit), None)
-        found = self._prove_closed_forms()
-        broken = self.violated(up(found.value + found.value_error).reshape(self.radius.shape))
+        broken = self.violated(self._prove_closed_forms(rows))
         made = certificates_of(self, self.table(self.radius), broken, "curvature", question)
         return replace(made, evaluations=self.count)
 
@@ -154,9 +163,14 @@ class _Certification(ScreenedTask):
         )
         self.count[row, k] = solution.evaluations
         self.near[row, k] = solution.distance.to(self.near)
-        hit = torch.isfinite(solution.distance)[:, None]
-        self.point[row, k] = torch.where(hit, solution.witness, solution.point)
-        self._prove(row, k, solution.point.double())
+        self.point[row, k] = solution.witness
+        x = solution.point.double()
+        value, gradient, *_ = self._prove(row, k, x)
+        v = x - self.x0[row]
+        farthest = GROWTH * torch.maximum(upper_norm(v), self.radius[row, k])
+        self.ahead[row, k] = step_to_zero(value, gradient, v, farthest).to(self.ahead)
+        slope = gradient + self.kappa[row, k][:, None] * v
+        self.aim[row, k] = _down(slope, self.radius[row, k]).to(self.aim)
         # The search knows nothing of L, and float32 may have preferred a point that float64 does
         # not: the closed form still holds.
         weak = self.radius[row, k] < self.closed[row, k] * (1.0 - _SLACK)
@@ -172,24 +186,28 @@ class _Certification(ScreenedTask):
         self.radius[row, k] = torch.maximum(self.radius[row, k], proved)
         return found
 
-    def _prove_closed_forms(self) -> Linearization:
-        """The float64 closed form of every pair; targets of an input share the forward evaluation.
+    def _prove_closed_forms(self, row: Tensor) -> Tensor:
+        """The float64 closed form of every pair of some inputs; upper bounds of f there, (R, K).
 
-        It is cheaper for all than for those that were not refined one by one.
+        Targets of an input share the forward evaluation: it is cheaper for all than for those that
+        were not refined one by one.
         """
-        found = self.margins.linearize_all(self.x0, self.label, self.targets)
+        x0, targets, shape = self.x0[row], self.targets[row], self.targets[row].shape
+        found = self.margins.linearize_all(x0, self.label[row], targets)
         flat = Linearization(
             found.value.flatten(),
             found.gradient.flatten(0, 1),
             found.value_error.flatten(),
             found.gradient_error.flatten(),
         )
-        x = self.x0.repeat_interleave(self.targets.shape[1], 0)
-        kappa = self.kappa.flatten()
+        x = x0.repeat_interleave(shape[1], 0)
+        kappa = self.kappa[row].flatten()
         cut = rigorous_cut(flat, x, x, kappa)
-        proved = cut_radius(cut, kappa, self.lipschitz.flatten()).reshape(self.radius.shape)
-        self.radius = torch.maximum(self.radius, proved)
-        return flat
+        proved = cut_radius(cut, kappa, self.lipschitz[row].flatten()).reshape(shape)
+        self.radius[row] = torch.maximum(self.radius[row], proved)
+        upper = up(found.value + found.value_error)
+        self.broken[row] = upper <= 0.0
+        return upper
 
     def _nearest(self) -> Tensor:
         """The column of the smallest certificate; of the smallest margin where that is 0."""
@@ -198,45 +216,57 @@ class _Certification(ScreenedTask):
     def _witnesses(self, row: Tensor, k: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
         """Points with f ≤ 0 proved for pairs (row, k), and their distances, rounded up.
 
-        First where the dual ended; then the point at which its cut vanishes (if the certificate is
-        exact, that is the nearest point there is), taken a little beyond; then steps to the nearest
-        zero of the linearisation, aimed beyond it by twice the error of f and by a share of the way
-        that grows tenfold with every attempt. Rows that have come within ``enough`` stop.
+        Pairs with a witness within ``enough`` stop. Where no search came before, the points that
+        this search visits may certify more than what is proved so far; then they do.
         """
-        x0, x = self.x0[row], self.point[row, k].double()
-        witness = torch.full_like(x, torch.nan)
-        distance = torch.full_like(x[:, 0], torch.inf)
-        active = torch.arange(len(row), device=row.device)
-        # At the very input, not at its rounding to the model's dtype, if nothing else was visited.
-        x = torch.where((self.count[row, k] > 1)[:, None], x, x0)
-        for attempt in range(_WITNESS_ATTEMPTS):
-            if len(active) == 0:
-                break
-            at, origin = x[active], x0[active]
-            value, gradient, value_error, _ = self._prove(row[active], k[active], at)
-            v = at - origin
-            length = upper_norm(v)
-            hit = (value + value_error <= 0.0) & (length < distance[active])
-            distance[active] = torch.where(hit, length, distance[active])
-            witness[active] = torch.where(hit[:, None], at, witness[active])
-            steepness = gradient.norm(dim=1)
-            depth = 2.0 * value_error + 1e-8 * 10.0**attempt * steepness * length
-            eta = (value - (gradient * v).sum(1) + depth) / (steepness * steepness)
-            step = -eta[:, None] * gradient
-            radius = self.radius[row, k][active]
-            if attempt == 0:
-                kappa = self.kappa[row, k][active]
-                slope = gradient + kappa[:, None] * v
-                reach = (1.0 + 0.1 * EXACT_GAP) * radius / slope.norm(dim=1)
-                usable = (reach > 0.0) & torch.isfinite(reach)
-                step = torch.where(usable[:, None], -reach[:, None] * slope, step)
-            # Not beyond the best so far; without one, no farther than doubling.
-            reached = distance[active]
-            cap = torch.where(torch.isfinite(reached), reached, 2.0 * torch.maximum(length, radius))
-            step = step * (cap / step.norm(dim=1)).clamp(max=1.0)[:, None]
-            x[active] = origin + step
-            active = active[(distance > enough)[active] & x[active].isfinite().all(1)]
-        return witness, distance
+        x0, label, target = self.x0[row], self.label[row], self.targets[row, k]
+        kappa = self.kappa[row, k].to(self.gradient)
+        best, anchor = self.radius[row, k].to(self.gradient), x0.to(self.gradient)
+
+        def screen(x: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+            value, gradient = self.margins.screen(x, label[pair], target[pair])
+            if self.evaluations > 1:  # then the dual has found better points
+                return value, gradient
+            v = x - x0[pair].to(x)
+            radius = cut_radius(screening_cut(value, gradient, v, kappa[pair]), kappa[pair])
+            gain = radius > best[pair]
+            best[pair] = torch.where(gain, radius, best[pair])
+            anchor[pair] = torch.where(gain[:, None], x, anchor[pair])
+            return value, gradient
+
+        def rigorous(x: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+            found = self._prove(row[pair], k[pair], x)
+            return found.value + found.value_error, found.gradient
+
+        def upper(x: Tensor, pair: Tensor) -> Tensor:
+            value, error = self.margins.value(x, label[pair], target[pair])
+            return value + error
+
+        def looks_broken(x: Tensor, pair: Tensor) -> Tensor:
+            logits = self.margins.logits(x)
+            return self.margins.values(logits, label[pair], target[pair, None])[:, 0] <= 0.0
+
+        found = Witnesses(x0, enough, upper, looks_broken)
+        broken = self.broken[row, k]
+        found.distance[broken] = 0.0
+        found.point[broken] = x0[broken]
+        seen = self.point[row, k] - x0.to(self.gradient)
+        found.search(screen, Approach(seen, self.near[row, k].to(seen)), *self._starts(row, k))
+        found.search_anew(rigorous)
+        more = best > self.radius[row, k] * (1.0 + _NOISE)
+        if more.any():
+            self._prove(row[more], k[more], anchor[more].double())
+        return found.point, found.distance
+
+    def _starts(self, row: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """``aim`` and ``ahead`` of pairs (row, k), seen from the input where none was refined."""
+        gradient = self.gradient[row, k]
+        closed = _down(gradient, self.radius[row, k].to(gradient))
+        refined = (self.count[row, k] > 1)[:, None]
+        return (
+            torch.where(refined, self.aim[row, k], closed),
+            torch.where(refined, self.ahead[row, k], closed),
+        )
 
     def _certificates(self, question: float | None, asked: float | None) -> Certificates:
         rows = torch.arange(len(self.x0), device=self.x0.device)
@@ -278,3 +308,9 @@ class _Certification(ScreenedTask):
             certified=None if question is None else radius > question,
             refuted=None if question is None else distance <= question,
         )
+
+
+def _down(slope: Tensor, radius: Tensor) -> Tensor:
+    """The step (P, D) against a slope to slightly beyond a radius (P,)."""
+    length: Tensor = torch.linalg.vector_norm(slope, dim=1)
+    return -((1.0 + BEYOND) * radius / length)[:, None] * slope

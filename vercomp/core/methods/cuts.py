@@ -157,7 +157,7 @@ def upper_norm(x: Tensor) -> Tensor:
 
 def _norm(x: Tensor) -> Tensor:
     """‖x‖ row by row, scaled so that no square underflows or overflows."""
-    scale = x.abs().amax(1)
+    scale = torch.maximum(x.amax(1), -x.amin(1))
     safe = torch.where((scale > 0.0) & torch.isfinite(scale), scale, 1.0)
     relative: Tensor = torch.linalg.vector_norm(x / safe[:, None], dim=1)
     return safe * relative

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .cuts import cut_radius, screening_cut
-from .fixed_point import anderson, damped_step, remember
+from .fixed_point import anderson, damped_step, differences, remember
 
 Oracle = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (P', D), pair numbers (P',)) ↦ f (P',) and ∇f (P', D)."""
@@ -66,13 +66,22 @@ class _State(NamedTuple):
     """What the iteration carries for every pair that is not decided yet."""
 
     pair: Tensor  # (P',) number of the pair
+    x0: Tensor  # (P', D)
+    kappa: Tensor  # (P',)
+    enough: Tensor  # (P',)
+    refuted: Tensor  # (P',)
     v: Tensor  # (P', D) the point to evaluate next, from x₀
     points: Tensor  # (P', H, D) the points before, the newest last
     residuals: Tensor  # (P', H, D) T(x̂) − x̂ at them
     step: Tensor  # (P',) the damping of T, at most 1
-    best_residual: Tensor  # (P', D) T(x̂) − x̂ at the best point
+    best: Tensor  # (P', D) the point with the best cut, from x₀
+    best_residual: Tensor  # (P', D) T(x̂) − x̂ there
+    radius: Tensor  # (P',) its certificate
+    witness: Tensor  # (P', D) the nearest point with f ≤ 0, from x₀
+    distance: Tensor  # (P',) its distance
     ceiling: Tensor  # (P',) no certificate can be larger
     idle: Tensor  # (P',) evaluations since the last gain
+    spent: Tensor  # (P',) evaluations
 
 
 def solve_dual(
@@ -98,78 +107,128 @@ def solve_dual(
         enough: A pair stops once its certificate exceeds this, shape (P,).
         refuted: A pair stops once a witness is no farther than this, shape (P,).
     """
-    pairs = len(x0)
-    inf = torch.full_like(value, torch.inf)
-    enough = inf if enough is None else enough.to(value)
-    refuted = -inf if refuted is None else refuted.to(value)
-    point, witness = torch.zeros_like(x0), torch.zeros_like(x0)  # both from x₀
-    radius, distance = torch.zeros_like(value), inf.clone()
-    count = torch.ones(pairs, dtype=torch.long, device=x0.device)
-    state = _State(
-        pair=torch.arange(pairs, device=x0.device),
-        v=torch.zeros_like(x0),
-        points=x0.new_zeros(pairs, 0, x0.shape[1]),
-        residuals=x0.new_zeros(pairs, 0, x0.shape[1]),
-        step=torch.ones_like(value),
-        best_residual=torch.zeros_like(x0),
-        ceiling=inf,
-        idle=torch.zeros_like(count),
+    state = _start(x0, kappa, value, enough, refuted)
+    found = DualSolution(
+        x0.clone(),
+        torch.zeros_like(value),
+        x0.clone(),
+        torch.zeros_like(value),
+        state.spent.clone(),
     )
     compact_every = COMPACT_EVERY if x0.is_cuda else 1
-
     for k in range(evaluations):
-        pair, v = state.pair, state.v
         if k > 0:
-            value, gradient = oracle(x0[pair] + v, pair)
-            count[pair] += 1
-        length, bend = v.norm(dim=1), kappa[pair]
-        found = cut_radius(screening_cut(value, gradient, v, bend), bend)
-        best = radius[pair]
-        gain, poor = found > best, found < 0.9 * best
-        idle = torch.where(found > best * (1.0 + TOLERANCE), 0, state.idle + 1)
-        radius[pair] = torch.maximum(best, found)
-        point[pair] = torch.where(gain[:, None], v, point[pair])
-        nearer = (value <= 0.0) & (length < distance[pair])
-        distance[pair] = torch.where(nearer, length, distance[pair])
-        witness[pair] = torch.where(nearer[:, None], v, witness[pair])
-        # f > 0 and κ = 0 leave the ceiling infinite; NaN never lowers it.
-        height = torch.hypot(length, (2.0 * value.clamp(min=0.0) / bend).sqrt())
-        height = torch.where(value <= 0.0, length, height)
-        ceiling = torch.fmin(state.ceiling, height)
+            value, gradient = oracle(state.x0 + state.v, state.pair)
+            state = state._replace(spent=state.spent + 1)
+        state = _advanced(state, value, gradient)
+        last = k + 1 == evaluations
+        if not last and k > 0 and (k + 1) % compact_every != 0:
+            continue
+        done = torch.ones_like(state.pair, dtype=torch.bool) if last else _done(state)
+        ended = torch.nonzero(done)[:, 0]
+        if len(ended) == len(done):
+            _write(found, state)
+            break
+        if len(ended) > 0:
+            _write(found, _rows(state, ended))
+            state = _rows(state, torch.nonzero(~done)[:, 0])
+    return found
 
-        residual = _residual(value, gradient, v, bend)
-        best_residual = torch.where(gain[:, None], residual, state.best_residual)
-        step = damped_step(state.step, v, residual, state.points, state.residuals)
-        step = torch.where(poor, 0.5 * step, step)
-        mixed = anderson(v, residual, state.points, state.residuals, step)
-        back = point[pair] + step[:, None] * best_residual
-        next_v = torch.where(poor[:, None] | ~mixed.isfinite().all(1, keepdim=True), back, mixed)
-        # The best x̂ is no farther than the nearest witness; what mixing extrapolates to far beyond
-        # the certificate (a step of T from x₀ is at most 1.4 times as long) is noise.
-        cap = torch.minimum(distance[pair], _REACH * radius[pair])
-        cap = cap / next_v.norm(dim=1).clamp(min=torch.finfo(v.dtype).tiny)
-        next_v = next_v * cap.clamp(max=1.0)[:, None]
 
-        state = _State(
-            pair,
-            next_v,
-            remember(state.points, v),
-            remember(state.residuals, residual),
-            step,
-            best_residual,
-            ceiling,
-            idle,
-        )
-        if (k + 1) % compact_every == 0 or k == 0:
-            done = radius[pair] * (1.0 + TOLERANCE) >= ceiling
-            done |= (radius[pair] > enough[pair]) | (distance[pair] <= refuted[pair])
-            done |= (idle >= PATIENCE) | ~next_v.isfinite().all(1)
-            keep = torch.nonzero(~done)[:, 0]
-            if len(keep) == 0:
-                break
-            if len(keep) < len(pair):
-                state = _State(*(field[keep] for field in state))
-    return DualSolution(x0 + point, radius, x0 + witness, distance, count)
+def _start(
+    x0: Tensor, kappa: Tensor, value: Tensor, enough: Tensor | None, refuted: Tensor | None
+) -> _State:
+    inf, pair = torch.full_like(value, torch.inf), torch.arange(len(x0), device=x0.device)
+    zeros, none = torch.zeros_like(x0), x0.new_zeros(len(x0), 0, x0.shape[1])
+    return _State(
+        pair=pair,
+        x0=x0,
+        kappa=kappa,
+        enough=inf if enough is None else enough.to(value),
+        refuted=-inf if refuted is None else refuted.to(value),
+        v=zeros,
+        points=none,
+        residuals=none,
+        step=torch.ones_like(value),
+        best=zeros,
+        best_residual=zeros,
+        radius=torch.zeros_like(value),
+        witness=zeros,
+        distance=inf,
+        ceiling=inf,
+        idle=torch.zeros_like(pair),
+        spent=torch.ones_like(pair),
+    )
+
+
+def _advanced(state: _State, value: Tensor, gradient: Tensor) -> _State:
+    """What f and ∇f at the point v say, and the point to evaluate next."""
+    v, kappa = state.v, state.kappa
+    length: Tensor = torch.linalg.vector_norm(v, dim=1)
+    found = cut_radius(screening_cut(value, gradient, v, kappa), kappa)
+    gain, poor = found > state.radius, found < 0.9 * state.radius
+    idle = torch.where(found > state.radius * (1.0 + TOLERANCE), 0, state.idle + 1)
+    radius = torch.maximum(state.radius, found)
+    best = torch.where(gain[:, None], v, state.best)
+    nearer = (value <= 0.0) & (length < state.distance)
+    distance = torch.where(nearer, length, state.distance)
+    witness = torch.where(nearer[:, None], v, state.witness)
+    # f > 0 and κ = 0 leave the ceiling infinite; NaN never lowers it.
+    height = torch.hypot(length, (2.0 * value.clamp(min=0.0) / kappa).sqrt())
+    height = torch.where(value <= 0.0, length, height)
+    ceiling = torch.fmin(state.ceiling, height)
+
+    residual = _residual(value, gradient, v, kappa)
+    best_residual = torch.where(gain[:, None], residual, state.best_residual)
+    past = differences(v, residual, state.points, state.residuals)
+    step = damped_step(state.step, *past)
+    step = torch.where(poor, 0.5 * step, step)
+    mixed = anderson(v, residual, *past, step)
+    size: Tensor = torch.linalg.vector_norm(mixed, dim=1)
+    back = poor | ~size.isfinite()
+    returned = best + step[:, None] * best_residual
+    size = torch.where(back, torch.linalg.vector_norm(returned, dim=1), size)
+    # The best x̂ is no farther than the nearest witness; what mixing extrapolates to far beyond
+    # the certificate (a step of T from x₀ is at most 1.4 times as long) is noise.
+    cap = torch.minimum(distance, _REACH * radius) / size.clamp(min=torch.finfo(v.dtype).tiny)
+    next_v = torch.where(back[:, None], returned, mixed) * cap.clamp(max=1.0)[:, None]
+    return state._replace(
+        v=next_v,
+        points=remember(state.points, v),
+        residuals=remember(state.residuals, residual),
+        step=step,
+        best=best,
+        best_residual=best_residual,
+        radius=radius,
+        witness=witness,
+        distance=distance,
+        ceiling=ceiling,
+        idle=idle,
+    )
+
+
+def _done(state: _State) -> Tensor:
+    """Which pairs have met their ceiling or what is asked of them, or gain nothing more, (P',)."""
+    radius, distance = state.radius, state.distance
+    done: Tensor = radius * (1.0 + TOLERANCE) >= state.ceiling
+    done |= (radius > state.enough) | (distance <= state.refuted)
+    length: Tensor = torch.linalg.vector_norm(state.v, dim=1)
+    done |= (state.idle >= PATIENCE) | ~length.isfinite()
+    return done
+
+
+def _rows(state: _State, index: Tensor) -> _State:
+    """Some of the pairs."""
+    return _State(*(field.index_select(0, index) for field in state))
+
+
+def _write(found: DualSolution, state: _State) -> None:
+    """Put down what was found for the pairs of a state."""
+    found.point[state.pair] = state.x0 + state.best
+    found.radius[state.pair] = state.radius
+    found.witness[state.pair] = state.x0 + state.witness
+    found.distance[state.pair] = state.distance
+    found.evaluations[state.pair] = state.spent
 
 
 def _residual(value: Tensor, gradient: Tensor, v: Tensor, kappa: Tensor) -> Tensor:

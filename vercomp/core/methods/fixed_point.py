@@ -1,7 +1,8 @@
 """Fixed-point iterations for a batch: Anderson mixing and a step size from the curvature seen.
 
 A map T is iterated on P points at once; its residual at v is T(v) − v. The last few points and
-residuals are kept, shapes (P, H, D), the newest last.
+residuals are kept, shapes (P, H, D), the newest last; steps and mixing look at their
+:func:`differences` to the newest.
 """
 
 from __future__ import annotations
@@ -18,24 +19,27 @@ def remember(history: Tensor, newest: Tensor) -> Tensor:
     return torch.cat([history[:, max(history.shape[1] + 1 - HISTORY, 0) :], newest[:, None]], 1)
 
 
-def damped_step(
-    step: Tensor, v: Tensor, residual: Tensor, points: Tensor, residuals: Tensor
-) -> Tensor:
+def differences(
+    v: Tensor, residual: Tensor, points: Tensor, residuals: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The history of points and of residuals less the newest of each, (P, H, D)."""
+    return points - v[:, None], residuals - residual[:, None]
+
+
+def damped_step(step: Tensor, moved: Tensor, change: Tensor) -> Tensor:
     """The step along the residual: at most 1.5 / L, L the Lipschitz constant of the residual seen.
 
     That is the full step where the map contracts or nearly does (L ≤ 1.5). A step once reduced
     grows again by a factor of 1.3 an evaluation.
     """
-    if points.shape[1] == 0:
+    if moved.shape[1] == 0:
         return step
-    moved = torch.linalg.vector_norm(v - points[:, -1], dim=1)
-    lipschitz = torch.linalg.vector_norm(residual - residuals[:, -1], dim=1) / moved
+    length: Tensor = torch.linalg.vector_norm(moved[:, -1], dim=1)
+    lipschitz = torch.linalg.vector_norm(change[:, -1], dim=1) / length
     return torch.fmin(1.3 * step, 1.5 / lipschitz).clamp(max=1.0)
 
 
-def anderson(
-    v: Tensor, residual: Tensor, points: Tensor, residuals: Tensor, step: Tensor
-) -> Tensor:
+def anderson(v: Tensor, residual: Tensor, moved: Tensor, change: Tensor, step: Tensor) -> Tensor:
     """The next point: the affine combination of points whose residuals combine to the least.
 
     With differences X of the points and F of the residuals to the newest, the weights minimise
@@ -44,15 +48,17 @@ def anderson(
     little regularisation: it is a few numbers wide, and a poor solution costs an evaluation, not
     soundness. It may come out NaN, which the caller looks for.
     """
-    depth = points.shape[1]
+    depth = moved.shape[1]
     if depth == 0:
         return v + step[:, None] * residual
-    moved, change = points - v[:, None], residuals - residual[:, None]
     gram = change @ change.transpose(1, 2)
     scale = gram.diagonal(dim1=1, dim2=2).sum(1)
     ridge = (1e-6 * scale + torch.finfo(residual.dtype).tiny)[:, None, None]
     gram = gram + ridge * torch.eye(depth, dtype=gram.dtype, device=gram.device)
     right = change @ residual[:, :, None]
     weights: Tensor = torch.linalg.solve_ex(gram, right).result
-    combined = residual - (change.transpose(1, 2) @ weights)[:, :, 0]
-    return v - (moved.transpose(1, 2) @ weights)[:, :, 0] + step[:, None] * combined
+    # Sums over a few entries of the history: products of matrices so small cost more.
+    for i in range(depth):
+        residual = torch.addcmul(residual, change[:, i], weights[:, i], value=-1.0)
+        v = torch.addcmul(v, moved[:, i], weights[:, i], value=-1.0)
+    return torch.addcmul(v, step[:, None], residual)

@@ -37,7 +37,8 @@ class Classifier(Protocol):
 class Bounded(Classifier, Protocol):
     """A network whose curvature is bounded.
 
-    ``linearize`` and ``curvature`` are promises about the real-arithmetic function of the weights.
+    ``linearize``, ``enclose`` and ``curvature`` are promises about the real-arithmetic function of
+    the weights.
     """
 
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
@@ -45,6 +46,9 @@ class Bounded(Classifier, Protocol):
 
         Leading axes broadcast, as in :class:`~..linearization.Linearization`.
         """
+
+    def enclose(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """c·z and a bound of its error, (P,) each: ``linearize`` without the gradient."""
 
     def bounds_of(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """κ and L of c·z for rows c (..., C), as in :meth:`curvature` and :meth:`lipschitz`."""
@@ -136,7 +140,7 @@ class Pairs(ABC):
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (B, C) of flat inputs x (B, D), searched with and never promised."""
-        return self.compared(self.evaluate(self._shaped(x)).detach())
+        return self.compared(self.evaluate(self.shaped(x)).detach())
 
     def compared(self, outputs: Tensor) -> Tensor:
         """What pairs are made of, (B, C): the outputs themselves."""
@@ -144,32 +148,8 @@ class Pairs(ABC):
 
     def screen(self, x: Tensor, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """f (P,) and ∇f (P, D) at flat points x (P, D), through the model, in the dtype of x."""
-        value, gradient = self.screen_all(x, label, target[:, None])
+        value, gradient = Screen(self, x).margins(label, target[:, None])
         return value[:, 0], gradient[:, 0]
-
-    def screen_all(self, x: Tensor, label: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """f (B, K) and ∇f (B, K, D) for K targets of every input: one forward, K backwards.
-
-        Only derivatives with respect to x are taken: parameters and their ``.grad`` are untouched,
-        whether or not they require gradients.
-        """
-        with torch.enable_grad():
-            leaf = x.detach().clone().requires_grad_()
-            logits = self.evaluate(self._shaped(leaf))
-            margins = self.values(logits, label, targets)
-            count = targets.shape[1]
-            gradients = []
-            for k in range(count):
-                # A network may be constant in x (dead, or pruned away): then there is no graph.
-                (gradient,) = (
-                    torch.autograd.grad(
-                        margins[:, k].sum(), leaf, retain_graph=k + 1 < count, allow_unused=True
-                    )
-                    if margins.requires_grad
-                    else (None,)
-                )
-                gradients.append(torch.zeros_like(leaf) if gradient is None else gradient)
-        return margins.detach().to(x.dtype), torch.stack(gradients, 1).detach()
 
     def values_at(self, x: Tensor, label: Tensor, targets: Tensor) -> Tensor:
         """f (B, K) at flat points x (B, D), through the model, in the dtype of x."""
@@ -198,6 +178,13 @@ class Pairs(ABC):
         """f and ∇f at flat points x (P, D) in float64, with proved errors."""
         found = self.bounded.linearize(x, self.coefficients(label, target))
         return _moved(found, self.offsets(label, target), self.slack(label, target))
+
+    def value(self, x: Tensor, label: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """f at flat points x (P, D) in float64 with a proved bound of its error, (P,) each."""
+        value, error = self.bounded.enclose(x, self.coefficients(label, target))
+        found = Linearization(value, x, error, error)
+        found = _moved(found, self.offsets(label, target), self.slack(label, target))
+        return found.value, found.value_error
 
     def linearize_all(self, x: Tensor, label: Tensor, targets: Tensor) -> Linearization:
         """The same for K targets (B, K) of every point (B, D): one forward, K backwards."""
@@ -234,8 +221,66 @@ class Pairs(ABC):
             self.evaluate(x.requires_grad_())
         return total
 
-    def _shaped(self, x: Tensor) -> Tensor:
+    def shaped(self, x: Tensor) -> Tensor:
+        """Flat inputs (B, D) as the network takes them."""
         return x.reshape(len(x), *self.network.input_shape).to(self.where.dtype)
+
+
+class Screen:
+    """The model at some points: one forward evaluation, and the gradients that are asked for.
+
+    Only derivatives with respect to the points are taken: parameters and their ``.grad`` are
+    untouched, whether or not they require gradients.
+
+    Args:
+        margins: The functions of the network's outputs.
+        x: Flat points, shape (B, D); results are in their dtype.
+        together: Whether the gradients of all targets of an input are taken in one backward pass,
+            which a GPU starts faster, or in one after the other, which a CPU computes faster.
+    """
+
+    def __init__(self, margins: Pairs, x: Tensor, *, together: bool | None = None) -> None:
+        self._of = margins
+        self.together = x.is_cuda if together is None else together
+        self.x = x.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            self._logits = margins.evaluate(margins.shaped(self.x))
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits (B, C), searched with and never promised."""
+        return self._of.compared(self._logits.detach())
+
+    def margins(self, label: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """f (B, K) and ∇f (B, K, D) for K targets of every input."""
+        with torch.enable_grad():
+            f = self._of.values(self._logits, label, targets)
+            sums = f.sum(0)
+            # Without grad_outputs, for which torch loads sympy.
+            each = sums.unbind()
+        if self.together and len(each) > 1:
+            units = torch.eye(len(each), dtype=sums.dtype, device=sums.device)
+            gradient = self._gradient(sums, units)
+        else:
+            gradient = torch.stack([self._gradient(one) for one in each])
+        return f.detach().to(self.x.dtype), gradient.transpose(0, 1)
+
+    def _gradient(self, of: Tensor, units: Tensor | None = None) -> Tensor:
+        """The gradient of a sum of margins, (B, D), or of several in one pass, (K, B, D)."""
+        gradient = None
+        if of.requires_grad:
+            (gradient,) = torch.autograd.grad(
+                of,
+                self.x,
+                units,
+                retain_graph=True,
+                allow_unused=True,
+                is_grads_batched=units is not None,
+            )
+        if gradient is None:  # constant in x: the network is dead, or was pruned away
+            leading = () if units is None else units.shape[:1]
+            return self.x.new_zeros(*leading, *self.x.shape)
+        return gradient.detach()
 
 
 def _moved(found: Linearization, offset: Tensor | float, slack: Tensor | float) -> Linearization:

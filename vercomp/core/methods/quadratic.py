@@ -20,7 +20,7 @@ from .certificates import Certificates, assembled
 from .crown import Crown
 from .method import Obstacle, Question
 from .nearest import nearest
-from .pairs import own_gradient_mode
+from .pairs import Screen, own_gradient_mode
 from .radii import certificates_of
 from .tasks import Task, split_claim
 
@@ -147,7 +147,7 @@ def _towards(task: Task, rows: Tensor) -> tuple[Tensor, Tensor]:
     x0 = task.x0[rows]
     label, targets = task.label[rows], task.targets[rows]
     searched = x0.to(task.margins.where.search_dtype)
-    value, gradient = (t.double() for t in task.margins.screen_all(searched, label, targets))
+    value, gradient = (t.double() for t in Screen(task.margins, searched).margins(label, targets))
     size = gradient.norm(dim=-1).clamp_min(1e-300)
     least = (value / size).argmin(1)
     pick = torch.arange(len(rows), device=x0.device)

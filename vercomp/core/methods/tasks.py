@@ -11,10 +11,20 @@ from torch import Tensor
 
 from ..arithmetic.outward import down
 from ..claims.labels import StatedLabels
-from ..inputs import check_count, check_inputs, target_table
+from ..inputs import check_count, target_table
 from ..specifications import Specification
 from .cuts import Cut, screening_cut
-from .pairs import Classifier, Margins, Pairs, Rows, chunks, flattened, placement, slack_of
+from .pairs import (
+    Classifier,
+    Margins,
+    Pairs,
+    Rows,
+    Screen,
+    chunks,
+    flattened,
+    placement,
+    slack_of,
+)
 
 if TYPE_CHECKING:
     from .method import Question
@@ -47,13 +57,12 @@ def split(
     evaluations: int,
     chunk: int | None,
 ) -> Iterator[Part]:
-    """Check the question, and take it apart into what fits into memory.
+    """Take a question about inputs that are checked apart into what fits into memory.
 
     Raises:
-        InputTypeError: Inputs, labels, targets or numbers of the wrong type.
-        InputError: Shapes, values, labels or targets that make no sense.
+        InputTypeError: Targets or numbers of the wrong type.
+        InputError: Targets or numbers that make no sense.
     """
-    check_inputs(network, x, y)
     check_count("evaluations", evaluations)
     if chunk is not None:
         check_count("chunk", chunk)
@@ -112,12 +121,16 @@ class Task:
     def __init__(self, part: Part) -> None:
         self.margins, self.x0, self.label, asked, self.evaluations = part
         self.asked = asked if isinstance(asked, str) else "given"
-        self.logits = self.margins.logits(self.x0)
+        self.logits = self._look()
         self.of_rows = isinstance(self.margins, Rows)
         if isinstance(asked, Tensor) and self.of_rows:
             self.targets = asked
         else:
             self.targets = target_table(self.margins.network, self.label, self.logits, asked)
+
+    def _look(self) -> Tensor:
+        """Logits of the inputs, (B, C)."""
+        return self.margins.logits(self.x0)
 
     def specification(self) -> Specification:
         """The rows of all pairs, less the slack."""
@@ -178,10 +191,16 @@ class ScreenedTask(Task):
     def __init__(self, part: Part) -> None:
         super().__init__(part)
         self.kappa, self.lipschitz = self.margins.bounds(self.label[:, None], self.targets)
-        x = self.x0.to(self.margins.where.search_dtype)
-        self.value, self.gradient = self.margins.screen_all(x, self.label, self.targets)
+        self.value, self.gradient = self._screen.margins(self.label, self.targets)
         self.count = torch.ones_like(self.targets)  # gradient evaluations
+        x = self._screen.x.detach()
         self.point = x[:, None].repeat(1, self.targets.shape[1], 1)  # where a search ended
+        del self._screen  # and what it keeps for backward passes
+
+    def _look(self) -> Tensor:
+        """The evaluation that gives the logits serves the gradients too."""
+        self._screen = Screen(self.margins, self.x0.to(self.margins.where.search_dtype))
+        return self._screen.logits
 
     def screened_cuts(self) -> tuple[Cut, Tensor, Tensor]:
         """The cuts at the inputs with κ and L, all pairs in one row; they promise nothing."""

@@ -93,7 +93,7 @@ def prove(operator: Operator) -> Proof:
 
 
 def weighted_norm2_squared(
-    operator: Operator, weights: Tensor, norm: float | None = None
+    operator: Operator, weights: Tensor, norm: float | None = None, blocks: int = 1
 ) -> Tensor:
     """Upper bounds of λ_max(Aᵀ diag(q_p) A) = ‖diag(√q_p) A‖₂² for P rows q_p ≥ 0.
 
@@ -103,6 +103,7 @@ def weighted_norm2_squared(
         operator: A of shape (m, n), in float64.
         weights: q, float64, shape (P, m), nonnegative.
         norm: A bound of ‖A‖₂ where one is known already.
+        blocks: Of how many blocks of rows this is one: it takes that share of the work.
 
     Returns:
         Shape (P,), float64. NaN or infinite weights give infinity, zero weights zero.
@@ -113,12 +114,12 @@ def weighted_norm2_squared(
     finite = torch.isfinite(q).all(1)
     if bool(finite.any()) and all(bool(torch.isfinite(v).all()) for v in operator.values):
         # As they are where they all are finite: the rows of an image network are large.
-        bounds[finite] = _weighted(operator, q if bool(finite.all()) else q[finite], norm)
+        bounds[finite] = _weighted(operator, q if bool(finite.all()) else q[finite], norm, blocks)
     bounds[(q == 0).all(1)] = 0.0
     return bounds[row].to(weights.device)
 
 
-def _weighted(operator: Operator, q: Tensor, norm: float | None) -> Tensor:
+def _weighted(operator: Operator, q: Tensor, norm: float | None = None, blocks: int = 1) -> Tensor:
     """The same for finite weights on the CPU."""
     if isinstance(operator, Dense):
         return _dense_weighted(operator, q)
@@ -134,29 +135,29 @@ def _weighted(operator: Operator, q: Tensor, norm: float | None) -> Tensor:
         return times_up(q.amax(1), float(operator.count))
     norm = norm2(operator) if norm is None else norm
     coarse = times_up(times_up(q.amax(1), norm), norm)
-    return torch.minimum(coarse, _structured(operator, q))
+    return torch.minimum(coarse, _structured(operator, q, blocks))
 
 
-def _structured(operator: Operator, q: Tensor) -> Tensor:
+def _structured(operator: Operator, q: Tensor, blocks: int) -> Tensor:
     """Bounds from what the operator is made of; infinite where there is nothing to say."""
     found = torch.full((len(q),), math.inf, dtype=torch.float64)
     adjoint = isinstance(operator, Transposed)
     inner = operator.inner if isinstance(operator, Transposed) else operator
     convolution = as_convolution(inner)
     if convolution is not None:
-        found = convolution_weighted(convolution, q, adjoint=adjoint)
+        found = convolution_weighted(convolution, q, adjoint=adjoint, blocks=blocks)
     elif isinstance(operator, Product):
-        found = _product_weighted(operator, q)
+        found = _product_weighted(operator, q, blocks)
     elif isinstance(operator, Sum):
-        roots = [up(_weighted(part, q, None).sqrt()) for part in operator.summands]
+        roots = [up(_weighted(part, q, None, blocks).sqrt()) for part in operator.summands]
         total = _total(roots)
         found = times_up(total, total)
     elif isinstance(operator, SideBySide):
-        parts = [_weighted(part, q, None) for part in operator.blocks]
+        parts = [_weighted(part, q, None, blocks) for part in operator.blocks]
         disjoint = _reach_different_rows(operator.blocks)
         found = torch.stack(parts).amax(0) if disjoint else _total(parts)
     if not isinstance(inner, Convolution) and can_be_written_out(operator, _SHORT):
-        found = torch.minimum(found, written_weighted(operator, q))
+        found = torch.minimum(found, written_weighted(operator, q, blocks))
     return found
 
 
@@ -203,7 +204,7 @@ def _prove_structured(operator: Operator) -> Proof:
         bound = product_up(proof.bound for proof in proofs)
         if isinstance(parts[0], Diagonal | Monomial):
             one = torch.ones(1, operator.shape[0], dtype=torch.float64)
-            squared = float(_product_weighted(operator, one)[0])
+            squared = float(_product_weighted(operator, one, 1)[0])
             bound = min(bound, math.sqrt(squared) * guard)
         return Proof(bound, "product of norms", _most(proofs))
     return Proof(math.inf, "nothing")
@@ -213,22 +214,24 @@ def _most(proofs: list[Proof]) -> int:
     return max(proof.memory for proof in proofs)
 
 
-def _product_weighted(operator: Product, q: Tensor) -> Tensor:
+def _product_weighted(operator: Product, q: Tensor, blocks: int) -> Tensor:
     """The first of the factors meets the weights, the others count with their norms."""
     parts = fused(operator.factors)
     outer, rest = parts[0], parts[1:]
     if not rest:
-        return _weighted(outer, q, None)
+        return _weighted(outer, q, None, blocks)
     circular = as_circular(parts)
     if circular is not None:
-        return convolution_weighted(circular.convolution, q, wrapped=circular.wrapped)
+        return convolution_weighted(
+            circular.convolution, q, wrapped=circular.wrapped, blocks=blocks
+        )
     if isinstance(outer, Diagonal):
         outer = outer.monomial
     if not isinstance(outer, Monomial):
         norm = product_up(norm2(part) for part in rest)
-        return times_up(times_up(_weighted(outer, q, None), norm), norm)
+        return times_up(times_up(_weighted(outer, q, None, blocks), norm), norm)
     inner = product(rest)
-    bounds = _weighted(inner, _scattered(outer, q), None)
+    bounds = _weighted(inner, _scattered(outer, q), None, blocks)
     if outer.error > 0.0:
         # ‖√Q (D̂ + E) A‖ ≤ ‖√Q D̂ A‖ + max √q ‖E‖ ‖A‖
         extra = times_up(times_up(q.amax(1).sqrt(), outer.error * (1.0 + 1e-9)), norm2(inner))

@@ -71,6 +71,7 @@ def convolution_weighted(
     *,
     adjoint: bool = False,
     wrapped: tuple[int, ...] = (),
+    blocks: int = 1,
 ) -> Tensor:
     """Upper bounds of ‖diag(√q_p) A‖₂², or of ‖A diag(√q_p)‖₂².
 
@@ -79,16 +80,18 @@ def convolution_weighted(
         q: Finite, nonnegative, (P, m) or (P, n), on the CPU.
         adjoint: Whether the weights are of the inputs.
         wrapped: The axes along which the convolution is circular.
+        blocks: Of how many blocks of rows this is one: it takes that share of the work.
     """
     convolution = _on_cpu(convolution)
-    choices = _choices(convolution, wrapped, len(q), adjoint=adjoint)
+    most = _MOST_FOR_ROWS / blocks
+    choices = _choices(convolution, wrapped, len(q), most, adjoint=adjoint)
     if not choices:
         norm = convolution.absolute_norm
         return times_up(times_up(q.amax(1), norm), norm)
-    fitting = [choice for choice in choices if choice.work(len(q)) <= _MOST_FOR_ROWS]
+    fitting = [choice for choice in choices if choice.work(len(q)) <= most]
     choice = fitting[-1] if fitting else choices[0]
     rows = choice.input_weights(q) if adjoint else choice.output_weights(q)
-    covers, which, factor = majorants(rows.flatten(1), _rows_at_most(choice))
+    covers, which, factor = majorants(rows.flatten(1), _rows_at_most(choice, most))
     covers = covers.reshape(-1, *rows.shape[1:])
     batches = choice.batches(_best_grid(choice), adjoint=adjoint, rows=len(covers))
     bounds = weighted_bounds(batches, covers, choice.error)
@@ -101,7 +104,12 @@ def convolution_weighted(
 
 
 def _choices(
-    convolution: Convolution, wrapped: tuple[int, ...], rows: int = 0, *, adjoint: bool = False
+    convolution: Convolution,
+    wrapped: tuple[int, ...],
+    rows: int = 0,
+    most: float = _MOST_FOR_ROWS,
+    *,
+    adjoint: bool = False,
 ) -> list[Spectrum]:
     """The cheapest choice for every number of kept axes, of those that fit into memory."""
     axes = [axis for axis in range(convolution.dimensions) if axis not in wrapped]
@@ -113,7 +121,7 @@ def _choices(
         [
             one
             for one in some
-            if one.memory(min(rows, _rows_at_most(one)), adjoint=adjoint) <= proofs.MEMORY
+            if one.memory(min(rows, _rows_at_most(one, most)), adjoint=adjoint) <= proofs.MEMORY
             and (not one.kept or min(one.extents) <= _MOST_WIDTH)
         ]
         for some in every
@@ -121,9 +129,9 @@ def _choices(
     return [min(some, key=lambda one: one.work()) for some in fitting if some]
 
 
-def _rows_at_most(choice: Spectrum) -> int:
+def _rows_at_most(choice: Spectrum, most: float) -> int:
     """Rows of weights that are proved one by one; more of them are covered by so many."""
-    return max(1, int(_MOST_FOR_ROWS / choice.work_of_row))
+    return max(1, int(most / choice.work_of_row))
 
 
 def _proved(choice: Spectrum, more: tuple[int, ...] = (0,)) -> Proof:

@@ -63,11 +63,13 @@ def prove_written(operator: Operator) -> Proof:
     return Proof(bound, "matrix", memory(operator))
 
 
-def written_weighted(operator: Operator, q: Tensor) -> Tensor:
-    """Upper bounds of ‖diag(√q_p) A‖₂² for finite rows q ≥ 0, shape (P, m)."""
+def written_weighted(operator: Operator, q: Tensor, blocks: int = 1) -> Tensor:
+    """Upper bounds of ‖diag(√q_p) A‖₂² for finite rows q ≥ 0, (P, m): one of so many blocks."""
     m, n = operator.shape
     k = min(m, n)
-    covers, which, factor = majorants(q, max(1, int(_MOST_FOR_ROWS / (k**3 / 3.0 + 200.0 * k**2))))
+    covers, which, factor = majorants(
+        q, max(1, int(_MOST_FOR_ROWS / blocks / (k**3 / 3.0 + 200.0 * k**2)))
+    )
     size = power_of_two(torch.tensor(operator.absolute_norm, dtype=torch.float64))
     error = writing_error(operator) / size
     alive = torch.ones(1, k, dtype=torch.bool)
