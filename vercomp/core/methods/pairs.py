@@ -153,7 +153,7 @@ class Pairs(ABC):
 
     def values_at(self, x: Tensor, label: Tensor, targets: Tensor) -> Tensor:
         """f (B, K) at flat points x (B, D), through the model, in the dtype of x."""
-        return self.values(self.evaluate(self._shaped(x)).detach(), label, targets).to(x.dtype)
+        return self.values(self.evaluate(self.shaped(x)).detach(), label, targets).to(x.dtype)
 
     def least(
         self, x: Tensor, label: Tensor, targets: Tensor, aim: Tensor | None = None
@@ -164,7 +164,7 @@ class Pairs(ABC):
         """
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
-            logits = self.network(self._shaped(leaf))
+            logits = self.network(self.shaped(leaf))
             margins = logits.gather(1, label[:, None]) - logits.gather(1, targets)
             column = margins.argmin(1) if aim is None else aim
             gradient = None
