@@ -388,7 +388,7 @@ def certify(**options: Any) -> None:
     "--restarts",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Runs of the search, each from another start; 6 by default.",
+    help="Runs of the search, each from another start; 8 by default.",
 )
 @click.option(
     "--budget",

@@ -84,8 +84,13 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize(
     ("activation", "depth", "width", "gain"),
-    [("sigmoid", 3, 60, 20.0), ("sigmoid", 2, 40, 100.0), ("tanh", 3, 60, 4.0)]
-    + [("relu", 3, 60, 1.0), ("softplus", 2, 40, 1.0)],
+    [
+        ("sigmoid", 3, 60, 20.0),
+        ("sigmoid", 2, 40, 40.0),
+        ("tanh", 3, 60, 4.0),
+        ("relu", 3, 60, 1.0),
+        ("softplus", 2, 40, 1.0),
+    ],
 )
 def test_small_and_steep_networks(
     activation: str,
@@ -120,8 +125,12 @@ def test_small_and_steep_networks(
 @pytest.mark.skipif(not ONNX.is_dir(), reason="needs VERCOMP_DATA, a folder with onnx/ and mnist/")
 @pytest.mark.parametrize(
     ("name", "scale", "radius"),
-    [("colt_mnist_0.1", 1.0, 0.1), ("Convnet_avgpool", 1.0, 0.03)]
-    + [("logsig_200_100_50", 255.0, 0.03), ("tansig_200_100_50", 255.0, 0.03)],
+    [
+        ("colt_mnist_0.1", 1.0, 0.1),
+        ("Convnet_avgpool", 1.0, 0.03),
+        ("logsig_200_100_50", 255.0, 0.03),
+        ("tansig_200_100_50", 255.0, 0.03),
+    ],
 )
 def test_public_networks(name: str, scale: float, radius: float) -> None:
     network = vercomp.compile(ONNX / f"{name}.onnx").network

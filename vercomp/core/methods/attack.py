@@ -23,7 +23,7 @@ from .worst_points import WorstPoints
 EXACT_GAP = 1e-3
 """An attack is exact if margin and bound are this close, relative to the change of the margin."""
 
-STEPS, RUNS = 60, 6
+STEPS, RUNS = 60, 8
 """Gradient evaluations a run of the search, and runs."""
 
 _NOISE = 1e-9
@@ -137,7 +137,7 @@ def attack(
         start: Points to begin at as well, shaped like x: a margin found there is not lost. With
             the points found in smaller balls, no larger ball gives a worse one.
         steps: Gradient evaluations a run of the search.
-        restarts: Runs of the search, at most; 6 where None.
+        restarts: Runs of the search, at most; 8 where None.
         budget: Gradient evaluations for each input in all runs, at most, in the place of
             ``restarts``: as many runs as that allows.
         evaluations: Gradient evaluations of the dual for each pair of input and target, at most.
