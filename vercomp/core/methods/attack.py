@@ -188,24 +188,24 @@ def _attacked(
     part: Part, region: Region, radius: float, start: Tensor | None, steps: int, runs: int
 ) -> Attacks:
     """One chunk: the dual where it applies, the search where that leaves something open."""
-    task = Task(part)
-    clean, column = least_upper_margin(part.margins, task.x0, task.label, task.targets)
-    state = _State(task, region, task.x0, clean, column)
-    dual = is_bounded(part.margins.network) and region.kind.name == "l2" and region.scales is None
+    task, margins = Task(part), _labelled(part)
+    clean, column = least_upper_margin(margins, task.x0, task.label, task.targets)
+    state = _State(task, margins, region, task.x0, clean, column)
+    dual = is_bounded(margins.network) and region.kind.name == "l2" and region.scales is None
     if dual:
         found = CurvatureAttack(part, radius).solve()  # its bound holds on parts of the ball, too
         bound, count = found.bound, found.evaluations
         state.offer(found.point)
     else:
-        bound = least_lower_bound(part.margins, region, task.label, task.targets)
+        bound = least_lower_bound(margins, region, task.label, task.targets)
         count = torch.zeros_like(task.targets)
     if start is not None:
         state.offer(start)
     left = torch.nonzero(~state.exact(bound, clean))[:, 0]
-    margins: Margins | None = part.margins
-    while margins is not None and len(left):
+    at: Margins | None = margins
+    while at is not None and len(left):
         search = WorstPoints(
-            margins, region.rows(left), task.label[left], task.targets[left], state.point[left]
+            at, region.rows(left), task.label[left], task.targets[left], state.point[left]
         )
         search.search(steps, runs)
         count[left] += search.evaluations
@@ -213,7 +213,7 @@ def _attacked(
         points[left] = task.x0[left] + search.point.double()
         state.offer(points)
         left = left[search.tangents.flat & (search.least > 0.0)]
-        margins = _wider(margins)
+        at = _wider(at)
     rows = torch.arange(len(clean), device=clean.device)
     return Attacks(
         point=state.point,
@@ -224,6 +224,12 @@ def _attacked(
         prediction=task.logits.argmax(1),
         evaluations=torch.zeros_like(task.logits, dtype=torch.long).scatter(1, task.targets, count),
     )
+
+
+def _labelled(part: Part) -> Margins:
+    """The margins of a part that is about labels, as all parts of an attack are."""
+    assert isinstance(part.margins, Margins)  # noqa: S101 - split makes no others
+    return part.margins
 
 
 def _wider(margins: Margins) -> Margins | None:
@@ -239,9 +245,15 @@ class _State:
     """The worst points of B regions so far, in float64: members, with margins rounded up."""
 
     def __init__(
-        self, task: Task, region: Region, point: Tensor, margin: Tensor, column: Tensor
+        self,
+        task: Task,
+        margins: Margins,
+        region: Region,
+        point: Tensor,
+        margin: Tensor,
+        column: Tensor,
     ) -> None:
-        self.task, self.region = task, region
+        self.task, self.region, self.margins = task, region, margins
         self.point, self.margin, self.column = point, margin, column
         inside = region.contains(point)
         if not bool(inside.all()):  # a slab, or a box, may leave the input out
@@ -265,7 +277,7 @@ class _State:
 
     def _at(self, point: Tensor) -> tuple[Tensor, Tensor]:
         task = self.task
-        return least_upper_margin(task.margins, point, task.label, task.targets)
+        return least_upper_margin(self.margins, point, task.label, task.targets)
 
     def _members(self, point: Tensor) -> Tensor:
         """The nearest members; where a region is too thin for any to be made, what is known."""
