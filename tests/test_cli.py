@@ -185,6 +185,30 @@ def test_attack_json_and_arrays(run: Run, package: Path, tmp_path: Path) -> None
         assert found["mean_margin"] == pytest.approx(arrays["margin"].mean())
 
 
+def test_attack_in_another_norm_and_with_a_budget(run: Run, package: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ("attack", package, "--data", "digits", "--radius", 0.05, "--limit", 20)
+    found = {}
+    for budget in (("--budget", 20), ("--steps", 20, "--restarts", 3)):
+        folder = ("--out", out) if budget[0] == "--budget" else ()
+        code, text, _ = run(
+            *options, "--norm", "linf", "--box", "0,1", *budget, *folder, "--json", "-"
+        )
+        assert code == 0
+        found[budget[0]] = json.loads(text)
+    assert found["--budget"]["norm"] == "linf"
+    assert found["--budget"]["box"] == [0, 1]
+    assert found["--steps"]["attacked_accuracy"] <= found["--budget"]["attacked_accuracy"]
+    data = load_data("digits", (64,), limit=20)
+    with np.load(out / "attacks.npz") as arrays:
+        assert (np.abs(arrays["point"] - data.x.double().numpy()) <= 0.05).all()
+        assert arrays["point"].min() >= 0.0
+        assert arrays["point"].max() <= 1.0
+    code, _, error = run(*options, "--budget", 20, "--restarts", 3)
+    assert code == 2
+    assert "--budget says how many restarts there are: give one of the two" in error
+
+
 def test_analyze_shows_layers_bound_and_what_was_found(run: Run, package: Path) -> None:
     code, text, _ = run("analyze", package, "--data", "digits", "--limit", 40)
     assert code == 0

@@ -219,14 +219,14 @@ def test_unknown_target() -> None:
 def test_relu_networks_are_certified_by_intervals_alone() -> None:
     net = vercomp.compile(small(nn.ReLU()), input_shape=(4,))
     assert net.manifest["methods"] == ["interval"]
-    assert net.manifest["emit"] == ["certify"]
+    assert net.manifest["emit"] == ["certify", "attack"]
     assert net.manifest["bounds"] is None
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     found = net.certify(x, net.network(x).argmax(1), norm="linf")
     assert (found.radius > 0).any()
     assert set(found.method) == {"interval"}
-    with pytest.raises(vercomp.VercompError, match="compiled without 'attack'"):
-        net.attack(x, net.network(x).argmax(1), 0.1)
+    with pytest.raises(vercomp.VercompError, match="compiled without 'hessian'"):
+        net.hessian(x, net.network(x).argmax(1), net.network(x).argmin(1))
     for question in (net.curvature, net.bounds, net.analysis):
         with pytest.raises(UnsupportedError, match="has no second derivative"):
             question()
@@ -237,7 +237,8 @@ def test_second_derivatives_of_a_relu_are_refused_by_name() -> None:
         vercomp.compile(small(nn.ReLU()), input_shape=(4,), emit=("certify", "hessian"))
     assert str(caught.value) == (
         "node '1' (relu): hessian needs second derivatives: the first derivative of relu jumps at "
-        "x = 0, so curvature does not exist there. Leave them out: this network can have certify"
+        "x = 0, so curvature does not exist there. Leave them out: this network can have certify, "
+        "attack"
     )
 
 
@@ -421,8 +422,8 @@ def test_everything_in_the_way_is_refused_at_once() -> None:
 
 def test_every_activation_without_curvature_is_named_at_once() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
-    with pytest.raises(UnsupportedError, match="attack needs second derivatives: 2 ") as refusal:
-        vercomp.compile(model, input_shape=(4,), emit="attack")
+    with pytest.raises(UnsupportedError, match="hessian needs second derivatives: 2 ") as refusal:
+        vercomp.compile(model, input_shape=(4,), emit="hessian")
     assert str(refusal.value).count("(relu)") == 2
 
 

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 import vercomp
 from vercomp.core.regularizer import Regularizer
-from vercomp.errors import UnsupportedError
 
 Y, T = torch.tensor([0, 2, 1]), torch.tensor([1, 0, 2])
 
@@ -118,19 +117,3 @@ def test_it_follows_the_parameters_and_the_running_statistics() -> None:
         after = live(Y, T).item()
         assert after > 2.0 * before
         assert after == pytest.approx(regularizer(network)(Y, T).item(), rel=1e-2)
-
-
-def test_what_is_computed_from_trainable_tensors_is_refused() -> None:
-    class Masked(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(1, 2, 3)
-            self.register_buffer("mask", torch.ones(2, 1, 3, 3))
-            self.head = nn.Linear(8, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            h = F.conv2d(x, self.conv.weight * self.mask, self.conv.bias)
-            return self.head(torch.tanh(h).flatten(1))
-
-    with pytest.raises(UnsupportedError, match=r"computed from .*conv\.weight"):
-        vercomp.regularizer(Masked(), input_shape=(1, 4, 4))

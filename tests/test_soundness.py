@@ -109,7 +109,7 @@ def test_attacks_never_beat_their_lower_bound(seed: int) -> None:
     case = drawn(seed)
     net = compiled(case)
     radius = 0.3
-    attacks = net.attack(case.x, case.y, radius)
+    attacks = net.attack(case.x, case.y, radius, steps=20, restarts=3)
     reached = least_margin(
         case.module.double(),
         case.x.double(),

@@ -162,6 +162,19 @@ needed_data_option = click.option("--data", metavar="DATA", required=True, help=
 limit_option = click.option(
     "--limit", metavar="N", type=click.IntRange(min=1), help="First N inputs only."
 )
+norm_option = click.option(
+    "--norm",
+    metavar="NORM",
+    default="l2",
+    show_default=True,
+    help="The norm that radii are in: l2, linf, l1.",
+)
+box_option = click.option(
+    "--box",
+    metavar="LO,HI",
+    callback=_box,
+    help="Limits of perturbed inputs: 0,1 for pixels in [0, 1]. What lies outside does not count.",
+)
 json_option = click.option(
     "--json",
     "json_path",
@@ -250,19 +263,8 @@ def show(**options: Any) -> None:
 @cli.command()
 @model_options
 @needed_data_option
-@click.option(
-    "--norm",
-    metavar="NORM",
-    default="l2",
-    show_default=True,
-    help="The norm that radii are in: l2, linf, l1.",
-)
-@click.option(
-    "--box",
-    metavar="LO,HI",
-    callback=_box,
-    help="Limits of perturbed inputs: 0,1 for pixels in [0, 1]. What lies outside does not count.",
-)
+@norm_option
+@box_option
 @click.option(
     "--threshold",
     metavar="T",
@@ -372,15 +374,41 @@ def certify(**options: Any) -> None:
     metavar="R",
     callback=_radius,
     required=True,
-    help="Of the l2 ball around each input.",
+    help="Of the ball around each input.",
+)
+@norm_option
+@box_option
+@click.option(
+    "--steps",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Gradients a run of the search takes; 60 by default.",
+)
+@click.option(
+    "--restarts",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Runs of the search, each from another start; 8 by default.",
+)
+@click.option(
+    "--budget",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Gradients an input, in the place of --restarts: as many runs as that allows.",
 )
 @limit_option
 @run_option
 @json_option
 def attack(**options: Any) -> None:
-    """Find the worst perturbation of each input in a ball, and prove how bad any can be."""
+    """Find the worst perturbation of each input in a ball, and prove how bad any can be.
+
+    Inputs on which the proof and the perturbation meet need no search. On the others, each run is a
+    projected gradient descent; an input that is broken is searched no further.
+    """
     from vercomp.commands.attack import run
 
+    if options["budget"] is not None and options["restarts"] is not None:
+        raise click.UsageError("--budget says how many restarts there are: give one of the two")
     run(**options)
 
 

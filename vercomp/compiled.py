@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vercomp.core.claims.claim import Claim
     from vercomp.core.methods.attack import AttackOptions, Attacks
     from vercomp.core.methods.certificates import Certificates
+    from vercomp.core.methods.nearest import Nearest, NearestOptions
     from vercomp.core.methods.portfolio import CertifyOptions
     from vercomp.core.regions.region import Region
     from vercomp.core.specifications import Specification
@@ -103,11 +104,19 @@ class CompiledNetwork:
     def attack(
         self, x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]
     ) -> Attacks:
-        """The worst points of l2 balls, and proved lower bounds of the margin there.
+        """The worst points of balls, and proved lower bounds of the margin there.
 
         The options are those of :func:`vercomp.core.methods.attack.attack`.
         """
         result: Attacks = self._feature("attack")(x, y, radius, **options)
+        return result
+
+    def nearest(self, x: Tensor, y: Tensor, **options: Unpack[NearestOptions]) -> Nearest:
+        """The nearest points found at which each other class takes over.
+
+        The options are those of :func:`vercomp.core.methods.nearest.nearest`.
+        """
+        result: Nearest = self._feature("nearest")(x, y, **options)
         return result
 
     def hessian(self, x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
@@ -266,7 +275,7 @@ def load_package(folder: str | Path) -> CompiledNetwork:
     return CompiledNetwork(Package(files), module, network)
 
 
-_FEATURE_OF = {"bound": "certify", "hessian_vector_product": "hessian"}
+_FEATURE_OF = {"bound": "certify", "hessian_vector_product": "hessian", "nearest": "attack"}
 """The feature that brings a method of another name."""
 
 

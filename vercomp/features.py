@@ -5,5 +5,5 @@ from __future__ import annotations
 FEATURES = ("certify", "attack", "hessian", "regularizer")
 """In canonical order."""
 
-CURVED = ("attack", "hessian", "regularizer")
+CURVED = ("hessian", "regularizer")
 """Those that need the second derivative of every activation."""

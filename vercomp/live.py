@@ -16,6 +16,7 @@ from vercomp.core.graph import Graph as BoundGraph
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.driver import analyse, translate
 from vercomp.errors import UnsupportedError, WeightError
+from vercomp.frontends.values import Tensors
 from vercomp.ir.binding import bind
 from vercomp.ir.graph import Graph
 from vercomp.ir.linear_maps import Parameter
@@ -40,7 +41,9 @@ def regularizer(
     to the bound from below, where the certificate's is proved from above.
 
     Args:
-        model: The model that is being trained.
+        model: The model that is being trained. Weights that it computes from its parameters (under
+            spectral norm, weight norm, orthogonal parametrisations, masks) are computed anew at
+            every call, as in evaluation mode, and differentiated through.
         input_shape: Shape of one input, without the batch.
         mean: Mean of a normalisation outside the model, as for :func:`vercomp.compile`.
         std: Its standard deviation.
@@ -51,8 +54,9 @@ def regularizer(
             gradient: the mean over steps is the same, at a fraction of the cost.
 
     Raises:
-        UnsupportedError: The model computes a weight from its parameters (a mask, a weight norm):
-            the gradient would not reach them. Or it has no parameters.
+        UnsupportedError: A weight is computed from parameters in a way that cannot be computed
+            anew (in an ONNX file, or scaled while it was translated): the gradient would not reach
+            them. Or there are no parameters.
         VercompError: As :func:`vercomp.compile`.
     """
     found = registry()
@@ -60,10 +64,10 @@ def regularizer(
     layout, planned = analyse(translation, found, Options(mean, std), "network")
     require(planned, ("regularizer",))
     for name in _weights(layout.graph):
-        if name in translation.derived:
+        if name in translation.derived and name not in translation.recipes:
             raise UnsupportedError(
-                f"it is computed from {', '.join(translation.derived[name])} inside the model, "
-                "which its gradient would not reach",
+                f"it is computed from {', '.join(translation.derived[name])} inside the model in a "
+                "way by which its gradient would not reach them",
                 node=name,
                 remedy="Regularise a model whose layers read their parameters as they are",
             )
@@ -75,8 +79,12 @@ def regularizer(
         ) from error
 
     def nodes(live: LiveParameters) -> BoundGraph:
+        tensors = Current(live, like)
+
         def read(parameter: Parameter) -> Tensor:
-            return live.read(parameter).to(like.device, working_type(like))
+            recipe = translation.recipes.get(parameter.name)
+            found = live.read(parameter) if recipe is None else recipe(tensors)
+            return found.to(like.device, working_type(like))
 
         return bind(
             layout.graph,
@@ -122,6 +130,24 @@ class LiveParameters:
 
     def read(self, parameter: Parameter) -> Tensor:
         """The tensor as it is now; a constant of the translation where the model has none."""
-        owner = self.owners.get(parameter.name)
-        found: Tensor = parameter.value if owner is None else getattr(*owner)
+        return self.named(parameter.name, parameter.value)
+
+    def named(self, name: str, value: Tensor) -> Tensor:
+        """The tensor of a name as it is now; ``value`` where the model has none."""
+        owner = self.owners.get(name)
+        found: Tensor = value if owner is None else getattr(*owner)
         return found
+
+
+class Current(Tensors):
+    """The model's tensors during one evaluation, in the type that the bound is computed in."""
+
+    def __init__(self, live: LiveParameters, like: Tensor) -> None:
+        super().__init__()
+        self.live, self.like = live, like
+
+    def __call__(self, value: Tensor, name: str | None = None) -> Tensor:
+        """The tensor of a name; whole numbers and truth values stay what they are."""
+        found = value if name is None else self.live.named(name, value)
+        kind = working_type(self.like) if found.is_floating_point() else found.dtype
+        return found.to(self.like.device, kind)

@@ -44,6 +44,31 @@ def test_refusals(changed: dict[str, Any], message: str) -> None:
         Recipe(**changed)
 
 
+@pytest.mark.parametrize(
+    ("count", "batch", "epochs", "rate"),
+    [
+        (20, 8, 200, 3.428e-3),
+        (1078, 32, 61, 1.528e-3),
+        (59_000, 256, 20, 1.011e-3),
+        (1_000_000, 256, 20, 1e-3),
+    ],
+)
+def test_numbers_follow_the_size_of_the_data(
+    count: int, batch: int, epochs: int, rate: float
+) -> None:
+    recipe = Recipe().fitted(count)
+    assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
+    assert recipe.learning_rate == pytest.approx(rate, rel=1e-3)
+    assert recipe.fitted(10) == recipe  # what is known stays
+
+
+def test_numbers_that_are_given_stay() -> None:
+    recipe = Recipe(epochs=10, batch_size=64).fitted(1078)
+    assert (recipe.batch_size, recipe.epochs) == (64, 10)
+    assert recipe.learning_rate == 5e-3  # few steps are larger, up to here
+    assert Recipe(learning_rate=0.1).fitted(1078).learning_rate == 0.1
+
+
 def test_plain_data_brings_it_back() -> None:
     recipe = Recipe(method="pgd", radius=1.58, warm_start=False)
     assert Recipe(**json.loads(json.dumps(asdict(recipe)))) == recipe

@@ -30,7 +30,7 @@ def test_too_few_inputs_are_refused() -> None:
     with pytest.raises(UsageError, match="4 inputs are too few: a fifth of them"):
         split(4, Recipe())
     with pytest.raises(UsageError, match="batch of 256 is more than the 80 inputs that are left"):
-        split(100, Recipe())
+        split(100, Recipe(batch_size=256))
 
 
 def test_an_epoch_sees_every_input_at_most_once_in_an_order_of_its_own() -> None:

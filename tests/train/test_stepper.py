@@ -24,7 +24,7 @@ def stepper(recipe: Recipe, shape: tuple[int, ...] = (1, 4, 4)) -> Stepper:
     logits = Logits(model, None, None, None, like, len(shape))
     bound = regularizer(model, shape) if recipe.bounded else None
     x, y = torch.rand(40, *shape), torch.arange(40) % 3
-    return Stepper(model, logits, bound, x, y, recipe, Processes())
+    return Stepper(model, logits, bound, x, y, recipe.fitted(40), Processes())
 
 
 def test_the_average_is_the_recurrence() -> None:

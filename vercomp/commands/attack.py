@@ -11,6 +11,7 @@ from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
 from vercomp.compiled import CompiledNetwork
+from vercomp.core.methods.attack import AttackOptions
 from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.outputs import RunFolder
@@ -37,6 +38,11 @@ def run(
     *,
     data: str,
     radius: float,
+    norm: str,
+    box: tuple[float, float] | None,
+    steps: int | None,
+    restarts: int | None,
+    budget: int | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     input_shape: tuple[int, ...] | None,
@@ -47,6 +53,10 @@ def run(
 ) -> None:
     """Attack block by block; the table, or JSON, at the end."""
     folder = None
+    options: AttackOptions = {"norm": norm, "box": box}
+    given = {"steps": steps, "restarts": restarts, "budget": budget}
+    effort = {name: number for name, number in given.items() if number is not None}
+    options |= effort  # type: ignore[typeddict-item]
     with processes() as team:
         check_json_path(json_path)
         with Patience(f"compiling {model}", shown=team.main):
@@ -54,28 +64,34 @@ def run(
         shape, classes = tuple(network.network.input_shape), network.network.classes
         dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
         if out is not None and team.main:
-            description = describe("attack", network, dataset, {"radius": radius})
+            description = describe(
+                "attack", network, dataset, {"radius": radius, "norm": norm, "box": box, **effort}
+            )
             folder = RunFolder(out, description, RESULTS)
         with network.network.held():  # weights are hashed once for all blocks
             arrays = run_in_blocks(
                 f"attacking {data}",
                 len(dataset),
-                lambda rows: attack_arrays(network, dataset.x[rows], dataset.y[rows], radius),
+                lambda rows: attack_arrays(
+                    network, dataset.x[rows], dataset.y[rows], radius, options
+                ),
                 folder,
                 COLUMNS,
                 team,
             )
     if arrays is None:
         return
-    summary = attack_summary(arrays, radius=radius)
+    summary = attack_summary(arrays, radius=radius, norm=norm, box=box)
     if folder is not None:
         folder.write_summary(plain(summary))
-    deliver(summary, json_path, attack_table(summary, f"{network.name}: l2 attacks on {data}"))
+    deliver(summary, json_path, attack_table(summary, f"{network.name}: {norm} attacks on {data}"))
 
 
-def attack_arrays(network: CompiledNetwork, x: Tensor, y: Tensor, radius: float) -> Arrays:
+def attack_arrays(
+    network: CompiledNetwork, x: Tensor, y: Tensor, radius: float, options: AttackOptions
+) -> Arrays:
     """Attacks on a batch as the arrays of ``attacks.npz``."""
-    found = network.attack(x, y, radius)
+    found = network.attack(x, y, radius, **options)
     columns = {
         "label": y,
         "prediction": found.prediction,

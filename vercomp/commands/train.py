@@ -27,6 +27,7 @@ from vercomp.train.architectures import architecture, is_architecture
 from vercomp.train.evaluation import curvature_bounds
 from vercomp.train.loop import Training, train
 from vercomp.train.recipe import Recipe
+from vercomp.train.samples import held_out as held_out_of
 from vercomp.train.samples import split
 from vercomp.train.selection import PACKAGE
 
@@ -146,10 +147,13 @@ def _one(
 ) -> tuple[Run, dict[str, Any]]:
     """A training, its report and its summary."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = recipe.fitted(len(start.data) - held_out_of(len(start.data), recipe))
     held_out = split(len(start.data), recipe)[1]
     team.say(
         f"training {model} by {recipe.method}, penalty {recipe.gamma:g}, on "
-        f"{len(start.data) - len(held_out)} inputs; {len(held_out)} are held out"
+        f"{len(start.data) - len(held_out)} inputs; {len(held_out)} are held out; "
+        f"{recipe.epochs} epochs in batches of {recipe.batch_size}, learning rate "
+        f"{recipe.learning_rate:g}"
     )
     result = train(
         copy.deepcopy(start.model).to(device),
@@ -160,6 +164,11 @@ def _one(
         processes=team,
         progress=lambda row: team.say(line(row, recipe)),
     )
+    if result.unconverged is not None:
+        team.say(
+            f"the training is far from converged: {result.unconverged}. Give it more --epochs, a "
+            "smaller --batch-size or a larger --learning-rate"
+        )
     with Patience("measuring curvature", shown=team.main):
         x, y = start.data.x[held_out], start.data.y[held_out]
         bounds = _bounds(result, x, y) if team.main else None
@@ -224,6 +233,7 @@ def _summary(
         "epochs": recipe.epochs,
         "seed": recipe.seed,
         "best_epoch": result.best_epoch,
+        "unconverged": result.unconverged,
         **{name: value for name, value in best.items() if name.startswith("validation_")},
         "curvature_lower_bound": lower,
         "curvature_upper_bound": upper,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vercomp.train.recipe import METHODS, PRECISIONS, TARGETS, Recipe
+from vercomp.train.recipe import BY_DATA, METHODS, PRECISIONS, TARGETS, Recipe
 
 WORDS = {"method": METHODS, "target": TARGETS, "precision": PRECISIONS}
 TYPES = {"int": (int, "N"), "float": (float, "NUMBER")}
@@ -63,6 +63,8 @@ def _option(field: Field[Any]) -> Callable[[Command], Command]:
         settings["type"], settings["metavar"] = TYPES[str(field.type)]
         if field.name == "radius_ramp":
             settings["show_default"] = "1/3"
+        elif default == BY_DATA:
+            settings["show_default"] = "by the size of the data"
     return click.option(name, field.name, **settings)
 
 

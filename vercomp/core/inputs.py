@@ -49,12 +49,17 @@ def check_directions(x: Tensor, v: Tensor) -> None:
         InputTypeError: v is not a tensor of float32 or float64.
         InputError: Another shape, NaN or infinity.
     """
-    _check_real("directions", v)
-    if v.shape != x.shape:
-        raise InputError(
-            f"directions must have the shape of the inputs, {tuple(x.shape)}, got {tuple(v.shape)}"
-        )
-    _check_finite("directions", "direction", v)
+    _check_like("directions", "direction", x, v)
+
+
+def check_starts(x: Tensor, start: Tensor) -> None:
+    """Refuse points to begin at that are not shaped like the inputs x.
+
+    Raises:
+        InputTypeError: They are not a tensor of float32 or float64.
+        InputError: Another shape, NaN or infinity.
+    """
+    _check_like("starts", "start", x, start)
 
 
 def check_labels(name: str, labels: Tensor, classes: int, count: int | None = None) -> None:
@@ -231,6 +236,15 @@ def _check_classes(name: str, classes: Tensor, count: int) -> None:
 def _check_real(name: str, values: Tensor) -> None:
     if not isinstance(values, Tensor) or values.dtype not in _REAL:
         raise InputTypeError(f"{name} must be a tensor of float32 or float64, got {_kind(values)}")
+
+
+def _check_like(name: str, singular: str, x: Tensor, values: Tensor) -> None:
+    _check_real(name, values)
+    if values.shape != x.shape:
+        raise InputError(
+            f"{name} must have the shape of the inputs, {tuple(x.shape)}, got {tuple(values.shape)}"
+        )
+    _check_finite(name, singular, values)
 
 
 def _check_finite(name: str, singular: str, values: Tensor) -> None:

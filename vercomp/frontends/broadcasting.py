@@ -92,7 +92,7 @@ def offset(
         viewed = (1,) * (len(signal.shape) - seen.value.ndim) + tuple(seen.value.shape)
         repeated = identity(viewed) if viewed == signal.shape else Expand(viewed, signal.shape)
         return Offset(compose(repeated, Reshape(vector.shape, viewed)), vector, negate)
-    vector = build.fresh(f"{vector.name}.view", seen.value, seen.sources)
+    vector = build.copy(f"{vector.name}.view", seen)
     return Offset(identity(signal.shape), vector, negate)
 
 
@@ -119,7 +119,7 @@ def channel_offset(
     """
     vector = build.parameter(constant, hint, weight=weight)
     if constant.transposed:
-        vector = build.fresh(f"{vector.name}.view", constant.value, constant.sources)
+        vector = build.copy(f"{vector.name}.view", constant)
     channels = (shape[0], *(1,) * (len(shape) - 1))
     repeated = identity(shape) if channels == shape else Expand(channels, shape)
     linear = compose(repeated, Reshape(vector.shape, channels))
@@ -138,7 +138,7 @@ def factor(
         return found, None
     if not seen.transposed:
         return found, tuple(seen.value.shape)
-    return build.fresh(f"{found.name}.view", seen.value, seen.sources), None
+    return build.copy(f"{found.name}.view", seen), None
 
 
 def without_batch(constant: Constant, signal: Signal) -> Constant | None:
@@ -157,7 +157,7 @@ def without_batch(constant: Constant, signal: Signal) -> Constant | None:
         if rows.shape[0] == 1:
             constant = constant.reshaped(shape)
         else:
-            constant = Constant(rows[0].clone(), sources=constant.sources)
+            constant = constant.seen(lambda tensor: tensor.movedim(axis, 0)[0].clone())
     return constant if broadcasts(tuple(constant.value.shape), signal.shape) else None
 
 

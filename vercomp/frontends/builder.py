@@ -29,7 +29,7 @@ from vercomp.frontends.decomposition import (
 )
 from vercomp.frontends.translation import Offence
 from vercomp.frontends.unknown import explained
-from vercomp.frontends.values import Constant, Signal, Site, Value, joint_sources
+from vercomp.frontends.values import Constant, Live, Signal, Site, Value, joint_sources
 from vercomp.ir.activation import X
 from vercomp.ir.check import check
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Node, Offset, Opaque, Term
@@ -68,6 +68,7 @@ class Builder:
         self.batch = batch
         self.location = location
         self.derived: dict[str, tuple[str, ...]] = {}
+        self.recipes: dict[str, Live] = {}
         self._reserved = set(reserved)
         self._nodes: dict[str, Node] = {input_name: Input(input_name, shape)}
         self._parameters: dict[str, Parameter] = {}
@@ -135,13 +136,25 @@ class Builder:
                     trainable = weight
                 found = self._add(constant.name, stored, trainable)
             return found
-        return self.fresh(hint, constant.value, constant.sources)
+        return self.copy(hint, constant)
 
-    def fresh(self, hint: str, value: Tensor, sources: frozenset[str] = frozenset()) -> Parameter:
+    def copy(self, hint: str, constant: Constant) -> Parameter:
+        """A parameter of its own for a constant as it is seen here."""
+        return self.fresh(hint, constant.value, constant.sources, constant.live)
+
+    def fresh(
+        self,
+        hint: str,
+        value: Tensor,
+        sources: frozenset[str] = frozenset(),
+        live: Live | None = None,
+    ) -> Parameter:
         """A parameter that the source does not have under this value."""
         name = unique(hint, self._reserved | self._parameters.keys())
         if sources:
             self.derived[name] = tuple(sorted(sources))
+            if live is not None:
+                self.recipes[name] = live
         return self._add(name, value, trainable=False)
 
     def number(self, value: float, hint: str) -> Parameter:
@@ -372,9 +385,9 @@ class Builder:
             )
         return elementwise.number(value)
 
-    def derive(self, value: Tensor, *inputs: object) -> Constant:
-        """A constant computed from others."""
-        return Constant(value, sources=joint_sources(*inputs))
+    def derive(self, value: Tensor, *inputs: object, live: Live | None = None) -> Constant:
+        """A constant computed from others, and how."""
+        return Constant(value, sources=joint_sources(*inputs), live=live)
 
 
 def unique(hint: str, taken: object) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import io
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,7 +69,8 @@ def from_torch(
     names = {id(parameter): name for name, parameter in source.model.named_parameters()}
     translator = Translator(program, tuple(input_shape), table, type(model).__name__, names)
     graph = translator.translate(output)
-    return Translation(graph, source, "torch", source.dtype, translator.build.derived)
+    build = translator.build
+    return Translation(graph, source, "torch", source.dtype, build.derived, build.recipes)
 
 
 def _refuse_kind(model: object) -> None:
@@ -104,7 +106,8 @@ def _from_program(
     graph = translator.translate(output)
     source = TorchSource(program.module(), graph.input.shape, output)
     source.batch = None if translator.build.batch == STAND_IN else translator.build.batch
-    return Translation(graph, source, "torch", source.dtype, translator.build.derived)
+    build = translator.build
+    return Translation(graph, source, "torch", source.dtype, build.derived, build.recipes)
 
 
 def _export(source: TorchSource) -> ExportedProgram:
@@ -133,11 +136,16 @@ def _export(source: TorchSource) -> ExportedProgram:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch.export logs and prints about a failure is left out: the refusal says it."""
+    """What torch.export logs and prints about a failure is left out: the refusal says it.
+
+    So is its warning of weights that a hook computes in front of each call: they are computed in
+    the graph, too.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
             yield
     finally:
         logging.disable(before)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from vercomp.frontends.fx_operators import KEEPS, RESHAPES, TRANSPOSES
-from vercomp.frontends.values import Constant
+from vercomp.frontends.values import Constant, Live, Tensors
 
 Run = Callable[[Mapping[str, Any]], Any]
 """An operator as a function of its arguments by the names of its schema."""
@@ -93,6 +93,38 @@ def passed_on(name: str, run: Run, args: Mapping[str, Any]) -> Constant | None:
     if name in TRANSPOSES and result.ndim == 2 and torch.equal(first.value.T, result):
         return first.swapped()
     return None
+
+
+def recomputed(
+    run: Run, args: Mapping[str, Any], given: Collection[Any]
+) -> Callable[[Tensors], Any] | None:
+    """An operator over constants, as a function of the model's tensors as they are then.
+
+    It is differentiable where the operator is, and computed once for each state of the tensors.
+    None where one of its constants has not been followed back to them.
+    """
+    if not all(value.known for value in given if isinstance(value, Constant)):
+        return None
+    key = object()
+
+    def now(tensors: Tensors) -> Any:
+        if key not in tensors.memo:
+            live = {name: _now(value, tensors) for name, value in args.items()}
+            tensors.memo[key] = run(live)
+        return tensors.memo[key]
+
+    return now
+
+
+def piece_of(live: Callable[[Tensors], Any], place: int) -> Live:
+    """One of the results of an operator that gives several."""
+    return lambda tensors: live(tensors)[place]
+
+
+def _now(value: Any, tensors: Tensors) -> Any:
+    if isinstance(value, list | tuple):
+        return [_now(item, tensors) for item in value]
+    return Constant(value.now(tensors)) if isinstance(value, Constant) else value
 
 
 def filled_type(name: str, value: Tensor) -> torch.dtype:

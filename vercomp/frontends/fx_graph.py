@@ -15,7 +15,13 @@ from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
 from vercomp.frontends.fx_call import Call, Size
-from vercomp.frontends.fx_constants import evaluated, filled_type, passed_on
+from vercomp.frontends.fx_constants import (
+    evaluated,
+    filled_type,
+    passed_on,
+    piece_of,
+    recomputed,
+)
 from vercomp.frontends.fx_nodes import (
     Lost,
     Several,
@@ -281,11 +287,16 @@ class Translator:
                 f"its constants cannot be computed here ({first_line(error)})",
                 "Compute it outside forward() and keep the result as a buffer",
             ) from error
-        if not isinstance(result, Tensor):
-            pieces = isinstance(result, list | tuple) and isinstance(result[0], Tensor)
-            given = flat(args.values())
-            return [self.build.derive(piece, *given) for piece in result] if pieces else result
-        return self.build.derive(result.detach(), *flat(args.values()))
+        given = flat(args.values())
+        again = recomputed(run, args, given)
+        if isinstance(result, Tensor):
+            return self.build.derive(result.detach(), *given, live=again)
+        if not (isinstance(result, list | tuple) and isinstance(result[0], Tensor)):
+            return result
+        return [
+            self.build.derive(piece, *given, live=again and piece_of(again, place))
+            for place, piece in enumerate(result)
+        ]
 
     def _runner(
         self, node: fx.Node, args: Mapping[str, Any], signals: Sequence[Signal]

@@ -157,8 +157,7 @@ def _as_matrix(constant: Constant, order: list[int], inner: int) -> Constant:
         return constant.reshaped(shape)
     if order == [*range(inner_start := len(order) - inner, len(order)), *range(inner_start)]:
         return constant.reshaped(shape[::-1]).swapped()
-    value = constant.value.permute(order).reshape(shape)
-    return Constant(value, sources=constant.sources)
+    return constant.seen(lambda tensor: tensor.permute(order).reshape(shape))
 
 
 #: Rules by the operator's name, as in :mod:`vercomp.frontends.fx_operators`.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vercomp.errors import UnsupportedError
+from vercomp.frontends.values import Live
 from vercomp.ir.graph import Graph, Opaque
 
 
@@ -26,6 +27,7 @@ class Translation:
         dtype: The precision in which the original computes; half precision is kept as float32 here.
         derived: For every parameter that was computed from trainable tensors of the original
             (a weight times a mask, say), their names: training changes them, but not it.
+        recipes: How it is computed from the original's tensors as they are, where that is known.
     """
 
     graph: Graph
@@ -33,6 +35,7 @@ class Translation:
     source_kind: Literal["torch", "onnx"]
     dtype: torch.dtype = torch.float32
     derived: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    recipes: Mapping[str, Live] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import sympy
 import torch
@@ -28,6 +30,25 @@ class Site:
     origin: str = ""
 
 
+class Tensors(ABC):
+    """A model's own tensors as they are now, for what is computed from them.
+
+    Attributes:
+        memo: Results that several computations read, for as long as the tensors stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self.memo: dict[object, Any] = {}
+
+    @abstractmethod
+    def __call__(self, value: Tensor, name: str | None = None) -> Tensor:
+        """The tensor of a name, or one that has none, on the device of all and in their type."""
+
+
+Live = Callable[[Tensors], Tensor]
+"""A constant as a function of the model's own tensors."""
+
+
 @dataclass(frozen=True, eq=False)
 class Constant:
     """A tensor that does not depend on the input.
@@ -40,6 +61,7 @@ class Constant:
         transposed: Whether ``value`` is the transpose of ``stored`` under a matrix shape.
         trainable: Whether training may change it; None where its use decides (ONNX).
         sources: Names of the trainable tensors that it was computed from.
+        live: How it is computed from them; None where that is not known.
     """
 
     value: Tensor
@@ -48,12 +70,20 @@ class Constant:
     transposed: bool = False
     trainable: bool | None = False
     sources: frozenset[str] = frozenset()
+    live: Live | None = field(default=None, repr=False)
 
     @staticmethod
     def of(name: str, value: Tensor, trainable: bool | None) -> Constant:
         """A tensor of the source."""
         sources = frozenset({name}) if trainable else frozenset()
-        return Constant(value, name, value, trainable=trainable, sources=sources)
+        return Constant(
+            value,
+            name,
+            value,
+            trainable=trainable,
+            sources=sources,
+            live=lambda tensors: tensors(value, name),
+        )
 
     @property
     def number(self) -> float | int | bool | None:
@@ -69,16 +99,30 @@ class Constant:
 
     def reshaped(self, shape: Shape) -> Constant:
         """The same tensor under another shape, row-major."""
-        value = self.value.reshape(shape)
-        return (
-            Constant(value, sources=self.sources) if self.transposed else replace(self, value=value)
-        )
+        seen = self.seen(lambda tensor: tensor.reshape(shape))
+        return seen if self.transposed else replace(self, value=seen.value, live=seen.live)
 
     def swapped(self) -> Constant:
         """A matrix transposed."""
+        seen = self.seen(lambda tensor: tensor.T)
         if self.name is None:
-            return Constant(self.value.T, sources=self.sources)
-        return replace(self, value=self.value.T, transposed=not self.transposed)
+            return seen
+        return replace(self, value=seen.value, live=seen.live, transposed=not self.transposed)
+
+    def seen(self, change: Callable[[Tensor], Tensor]) -> Constant:
+        """What a function makes of it."""
+        live = self.live
+        changed = None if live is None else lambda tensors: change(live(tensors))
+        return Constant(change(self.value), sources=self.sources, live=changed)
+
+    def now(self, tensors: Tensors) -> Tensor:
+        """Its value with the tensors as they are now."""
+        return tensors(self.value) if self.live is None else self.live(tensors)
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be computed anew: training leaves it alone, or how is known."""
+        return self.live is not None or not self.sources
 
 
 @dataclass(frozen=True)

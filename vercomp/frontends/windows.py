@@ -97,7 +97,7 @@ def _kernel(build: Builder, weight: Constant, hint: str) -> Parameter:
     kernel = build.parameter(weight, hint)
     if kernel.shape == tuple(weight.value.shape) and not weight.transposed:
         return kernel
-    return build.fresh(f"{kernel.name}.view", weight.value, weight.sources)
+    return build.copy(f"{kernel.name}.view", weight)
 
 
 def _with_bias(

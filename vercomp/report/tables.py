@@ -167,7 +167,7 @@ def attack_table(summary: Summary, title: str) -> RenderableType:
             ("provably worst (margin meets bound)", percent(summary["exact_fraction"])),
             ("mean margin", number(summary["mean_margin"])),
             ("mean lower bound", number(summary["mean_lower_bound"])),
-            ("gradients a pair at most", str(summary["gradient_evaluations_max"])),
+            ("gradients a target at most", str(summary["gradient_evaluations_max"])),
             ("seconds an input", number(summary["seconds_per_input"], 2)),
         ],
     )

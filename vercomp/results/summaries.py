@@ -85,19 +85,29 @@ def _shares(found: NDArray[Any], asked: Sequence[str] | None) -> dict[str, float
     return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
 
 
-def attack_summary(arrays: Arrays, *, radius: float) -> Summary:
+def attack_summary(
+    arrays: Arrays,
+    *,
+    radius: float,
+    norm: str = "l2",
+    box: tuple[float, float] | None = None,
+) -> Summary:
     """The summary of attacks.
 
     Args:
         arrays: As in ``attacks.npz``: ``label``, ``prediction``, ``margin``, ``lower_bound``,
             ``exact``, ``seconds`` (N,) and ``evaluations`` (N, C).
         radius: Of the balls.
+        norm: The norm of the balls.
+        box: The limits of perturbed inputs, or None.
     """
     correct = arrays["label"] == arrays["prediction"]
     return {
         "n": len(correct),
         "clean_accuracy": _mean(correct),
         "radius": radius,
+        "norm": norm,
+        "box": None if box is None else list(box),
         "attacked_accuracy": _mean(correct & (arrays["margin"] > 0)),
         "certified_accuracy": _mean(correct & (arrays["lower_bound"] > 0)),
         "exact_fraction": _mean(arrays["exact"]),

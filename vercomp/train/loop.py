@@ -30,9 +30,10 @@ from vercomp.outputs import RunFolder, write_atomically
 from vercomp.registry import Options, registry
 from vercomp.results.summaries import plain
 from vercomp.train import checkpoint
+from vercomp.train.convergence import unconverged
 from vercomp.train.logits import Logits
 from vercomp.train.recipe import Recipe
-from vercomp.train.samples import split
+from vercomp.train.samples import held_out, split
 from vercomp.train.selection import PACKAGE, Selection
 from vercomp.train.stepper import Row, Stepper
 
@@ -60,6 +61,7 @@ class Training:
         radii: Epoch → (V,) certified radii on the validation split, 0 where misclassified.
         best_epoch: Whose network was selected.
         seconds: Spent in epochs, evaluations included, by interrupted runs before it too.
+        unconverged: Why it looks as if more training would have helped; None where it does not.
     """
 
     network: CompiledNetwork
@@ -67,6 +69,7 @@ class Training:
     radii: dict[int, NDArray[np.float64]]
     best_epoch: int
     seconds: float
+    unconverged: str | None = None
 
 
 def train(
@@ -94,7 +97,7 @@ def train(
             ``network``. Trained in place: afterwards it has the weights of the last step, not those
             of the selected network.
         data: Inputs and labels to train on and to select by.
-        recipe: Every number of the training.
+        recipe: Every number of the training; those that are left open follow the size of the data.
         folder: Where the training keeps its state: one that is new, or of this very training, which
             is then resumed and ends with the same weights, bit for bit on the same machine with the
             same number of threads. None: nothing is written.
@@ -116,6 +119,7 @@ def train(
         DivergenceError: The loss is no longer a finite number.
     """
     shape = tuple(input_shape)
+    recipe = recipe.fitted(len(data) - held_out(len(data), recipe))
     layout = _analysed(model, shape, Options(mean, std), output)
     _check(data, shape, layout)
     like = next(model.parameters(), None)
@@ -164,7 +168,9 @@ def train(
     model.eval()
     seconds = sum(row["seconds"] for row in run.history)
     network = selection.network
-    return Training(network, run.history, selection.radii, selection.best_epoch, seconds)
+    steps = stepper.order.steps * recipe.epochs
+    short = unconverged(run.history, steps)
+    return Training(network, run.history, selection.radii, selection.best_epoch, seconds, short)
 
 
 class _Run:

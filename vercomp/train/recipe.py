@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from vercomp.errors import UsageError
 
@@ -11,6 +11,10 @@ METHODS = ("plain", "penalty", "pgd", "trades", "crt", "dual")
 TARGETS = ("largest", "certificate", "runner-up")
 PRECISIONS = ("highest", "high", "medium")
 
+BY_DATA = -1
+"""Stands for a number that follows the size of the data: see :meth:`Recipe.fitted`."""
+
+_FOLLOWING = ("epochs", "batch_size", "learning_rate")
 _POSITIVE = ("radius", "learning_rate")
 _NOT_NEGATIVE = ("penalty", "weight_decay", "clean_weight", "trades_beta")
 _SHARES = ("radius_ramp", "penalty_ramp", "averaging", "exponent")
@@ -30,9 +34,10 @@ class Recipe:
             (:mod:`vercomp.train.dual`).
         radius: ρ, of the balls of attacks, and of the certified accuracy that selects the network.
         penalty: γ, of the mean curvature bound, in ``penalty``, ``crt`` and ``dual``.
-        epochs: Passes over the training data.
-        batch_size: Inputs a step, over all processes together.
-        learning_rate: Of Adam; rises over the first steps and falls to zero along a cosine.
+        epochs: Passes over the training data; −1: by their size (:meth:`fitted`).
+        batch_size: Inputs a step, over all processes together; −1: by the size of the data.
+        learning_rate: Of Adam; rises over the first steps and falls to zero along a cosine; −1: by
+            the number of steps.
         weight_decay: Of Adam, decoupled (Loshchilov and Hutter 2019).
         attack_steps: Gradient evaluations of an attack.
         target: The class an attack of ``crt`` or ``dual`` aims at. ``largest``: at every step the
@@ -65,9 +70,9 @@ class Recipe:
     method: str = "crt"
     radius: float = 0.5
     penalty: float = 0.01
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 1e-3
+    epochs: int = BY_DATA
+    batch_size: int = BY_DATA
+    learning_rate: float = BY_DATA
     weight_decay: float = 0.0
     attack_steps: int = 3
     target: str = "largest"
@@ -105,14 +110,35 @@ class Recipe:
         ):
             for name in names:
                 value = getattr(self, name)
-                if not low <= value <= high:
+                if not (low <= value <= high or _follows(name, value)):
                     wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
                     raise _wrong(name, value, wanted)
         for name in _POSITIVE:
-            if getattr(self, name) <= 0:
+            if getattr(self, name) <= 0 and not _follows(name, getattr(self, name)):
                 raise _wrong(name, getattr(self, name), "positive")
         if self.averaging == 1:
             raise _wrong("averaging", self.averaging, "below 1: the average would never move")
+
+    def fitted(self, count: int) -> Recipe:
+        """The recipe with every number that follows the size of the data.
+
+        Batches are the power of two that makes 32 or more steps an epoch of the data, from 8 to
+        256; epochs are 20, or more, up to 200, until there are 2,000 steps; the learning rate is
+        0.001 for 4,700 steps or more (20 epochs of MNIST in batches of 256), and grows as the root
+        of what is missing of them, up to 0.005.
+
+        Args:
+            count: Inputs to train on.
+        """
+        batch, epochs, rate = self.batch_size, self.epochs, self.learning_rate
+        if batch == BY_DATA:
+            batch = 2 ** max(3, min(8, int(math.log2(max(count / 32, 1)))))
+        steps = max(count // batch, 1)
+        if epochs == BY_DATA:
+            epochs = max(20, min(200, math.ceil(2000 / steps)))
+        if rate == BY_DATA:
+            rate = round(1e-3 * min(5.0, max(1.0, math.sqrt(4700 / (epochs * steps)))), 6)
+        return replace(self, batch_size=batch, epochs=epochs, learning_rate=rate)
 
     @property
     def bounded(self) -> bool:
@@ -128,6 +154,11 @@ class Recipe:
     def gamma(self) -> float:
         """γ as the method applies it: the penalty, or 0 without a bound."""
         return self.penalty if self.bounded else 0.0
+
+
+def _follows(name: str, value: object) -> bool:
+    """Whether a number follows the size of the data."""
+    return name in _FOLLOWING and value == BY_DATA
 
 
 def _is_finite(value: object) -> bool:

@@ -32,23 +32,33 @@ def number(seed: int, *place: int) -> int:
     return int(np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)[0]) >> 1
 
 
+def held_out(count: int, recipe: Recipe) -> int:
+    """How many of so many inputs are held out.
+
+    Raises:
+        UsageError: Too few inputs to hold some out.
+    """
+    found = min(recipe.validation, count // _LARGEST_SHARE)
+    if found == 0:
+        raise UsageError(f"{count} inputs are too few: a fifth of them selects the network")
+    return found
+
+
 def split(count: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Rows to train on and rows to select by, disjoint, each in ascending order.
 
     Raises:
         UsageError: Too few inputs to hold some out, or fewer left than a batch takes.
     """
-    held_out = min(recipe.validation, count // _LARGEST_SHARE)
-    if held_out == 0:
-        raise UsageError(f"{count} inputs are too few: a fifth of them selects the network")
-    if count - held_out < recipe.batch_size:
+    out = held_out(count, recipe)
+    if count - out < recipe.batch_size:
         raise UsageError(
-            f"a batch of {recipe.batch_size} is more than the {count - held_out} inputs that are "
-            f"left to train on ({held_out} are held out)",
+            f"a batch of {recipe.batch_size} is more than the {count - out} inputs that are "
+            f"left to train on ({out} are held out)",
             remedy="Give a smaller batch size",
         )
     order = torch.randperm(count, generator=generator(recipe.seed, SPLIT))
-    return order[held_out:].sort().values, order[:held_out].sort().values
+    return order[out:].sort().values, order[:out].sort().values
 
 
 @dataclass(frozen=True)

@@ -218,8 +218,7 @@ def _bounded(layout: Layout, features: tuple[str, ...]) -> bool:
 def _bases(layout: Layout, features: tuple[str, ...]) -> str:
     """What the network inherits from: its features, then what they stand on."""
     found = [base for feature, base in _BASES.items() if feature in features]
-    bounded = _bounded(layout, features)
-    if bounded and "attack" not in features:
+    if _bounded(layout, features):
         found.append("BoundedNetwork")
     return ", ".join(found or ["VerifiedNetwork"])
 

@@ -27,6 +27,7 @@ from ..regions.constructors import Ball
 from ..regions.moves import Moves
 from .pairs import Classifier, Margins, chunks, flattened, own_gradient_mode, placement
 from .proved_margins import upper_margins
+from .screening import values
 
 _TANGENTS = 8
 """Steps to tangents, before the balls."""
@@ -246,7 +247,7 @@ class _Search:
         return value, torch.nan_to_num(gradient)
 
     def _values(self, v: Tensor) -> Tensor:
-        return self.margins.values_at(self.center + v, self.label, self.target[:, None])[:, 0]
+        return values(self.margins, self.center + v, self.label, self.target[:, None])[:, 0]
 
     def _keep(self, v: Tensor, value: Tensor) -> None:
         """Remember the offsets with f ≤ 0 that are shorter than those before."""

@@ -1,4 +1,4 @@
-"""Margins at points, rounded up: what makes a point that a search found a witness."""
+"""Margins in float64: rounded up at points, which makes a witness, and bounded over regions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from torch import Tensor
 from ..bounds import BoundedNetwork
 from ..network import VerifiedNetwork
 from ..regions.constructors import Ball
+from ..regions.region import Region
 from ..specifications import Specification
+from .curvature import Curvature
 from .interval import IntervalBounds
-from .pairs import Margins
+from .pairs import Classifier, Margins
 
 _COMPETES = 1e-4
 """Logits closer than this, relative to the largest, may swap when evaluated in float64."""
+
+
+def is_bounded(network: Classifier) -> bool:
+    """Whether a network has bounds of its curvature, its norms and its rounding."""
+    return isinstance(network, BoundedNetwork) or not isinstance(network, VerifiedNetwork)
 
 
 def upper_margins(margins: Margins, x: Tensor, label: Tensor, target: Tensor) -> Tensor:
@@ -22,7 +29,7 @@ def upper_margins(margins: Margins, x: Tensor, label: Tensor, target: Tensor) ->
     Networks with bounds of their norms are evaluated with an error; others as intervals.
     """
     network = margins.network
-    if not isinstance(network, VerifiedNetwork) or isinstance(network, BoundedNetwork):
+    if is_bounded(network) or not isinstance(network, VerifiedNetwork):
         found = margins.linearize(x, label, target)
         return found.value + found.value_error
     points = x.reshape(len(x), *network.input_shape)
@@ -49,3 +56,20 @@ def least_upper_margin(
     if len(row) > 0:
         upper[row, k] = upper_margins(margins, x[row], label[row], targets[row, k])
     return upper.min(1)
+
+
+def least_lower_bound(margins: Margins, region: Region, label: Tensor, targets: Tensor) -> Tensor:
+    """Proved: in no region is the least of the K margins (B, K) smaller than this, (B,).
+
+    From the bounds that take one look at the region; −∞ where none can take the network.
+    """
+    network = margins.network
+    bound = torch.full_like(region.radius, -torch.inf)
+    if not isinstance(network, VerifiedNetwork) or len(label) == 0:
+        return bound
+    _, graph = network.in_double()
+    rows = Specification.of(margins.coefficients(label[:, None], targets))
+    for method in (Curvature(), IntervalBounds()):
+        if not method.requires(graph) and (is_bounded(network) or method.name != "curvature"):
+            bound = torch.maximum(bound, method.bound(network, region, rows).amin(1))
+    return bound
