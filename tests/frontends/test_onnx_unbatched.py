@@ -152,3 +152,27 @@ def test_what_fits_neither_reading_says_so_for_both(tmp_path):
     path = save(tmp_path / "m.onnx", nodes, shape=(4, 3), flat=False)
     with pytest.raises(UnsupportedError, match="the product of two results of the network"):
         vercomp.compile(path)
+
+
+def test_a_batch_of_one_that_is_dropped_on_the_way(tmp_path):
+    """An image with a batch axis, flattened into a vector without one."""
+    nodes = [
+        node("Conv", ["x", "k"], ["c"]),
+        node("MaxPool", ["c"], ["p"], kernel_shape=[2, 2]),
+        node("Reshape", ["p", "all"], ["r"]),
+        node("MatMul", ["r", "m"], ["y"]),
+    ]
+    tensors = {**TENSORS, "all": ints(-1), "m": weights(8, 3)}
+    path = save(tmp_path / "m.onnx", nodes, tensors, shape=(1, 1, 4, 4), flat=False)
+    assert agrees(path, affine=False).graph.input.shape == (1, 1, 4, 4)
+
+
+def test_nodes_in_any_order(tmp_path):
+    """onnxruntime sorts them; so does the reader."""
+    nodes = [
+        node("Add", ["h", "c"], ["y"]),
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Identity", ["d"], ["c"]),
+        node("Constant", [], ["d"], value_floats=[1.0, 2.0, 3.0, 4.0, 5.0]),
+    ]
+    agrees(save(tmp_path / "m.onnx", nodes, TENSORS, shape=("N", 4), flat=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator, Mapping, MutableSequence
 
 import onnx
 
@@ -36,13 +36,12 @@ def restricted(model: onnx.ModelProto, output: str) -> str:
     made_by = {name: node for node in graph.node for name in node.output if name}
     while output in made_by and _is_a_map(made_by[output]):
         output = made_by[output].input[0]
-    needed = {output}
-    for index in reversed(range(len(graph.node))):
-        node = graph.node[index]
-        if needed.intersection(name for name in node.output if name):
-            needed.update(reads(node))
-        else:
-            del graph.node[index]
+    order = _ordered(output, made_by)
+    needed = {output, *(name for node in order for name in reads(node))}
+    if order != list(graph.node):
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in order]
+        del graph.node[:]
+        graph.node.extend(copies)
     kept = [value for value in graph.output if value.name == output]
     del graph.output[:]
     graph.output.extend(kept or [onnx.ValueInfoProto(name=output)])
@@ -56,6 +55,27 @@ def restricted(model: onnx.ModelProto, output: str) -> str:
     if any(value.name in needed for value in graph.input):
         _keep(graph.input, [value.name for value in graph.input], needed)
     return output
+
+
+def _ordered(output: str, made_by: Mapping[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The nodes behind a result, each after those that it reads: not every file is written so."""
+    order: list[onnx.NodeProto] = []
+    placed: set[int] = set()
+    stack = [(output, False)]
+    open_names: set[str] = set()
+    while stack:
+        name, done = stack.pop()
+        node = made_by.get(name)
+        if node is None or id(node) in placed:
+            continue
+        if done:
+            placed.add(id(node))
+            order.append(node)
+        elif name not in open_names:  # a cycle is left for whoever looks for its values
+            open_names.add(name)
+            stack.append((name, True))
+            stack.extend((read, False) for read in reversed(list(reads(node))) if read)
+    return order
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:

@@ -136,5 +136,5 @@ def _readings(value: onnx.ValueInfoProto, what: str, location: str) -> Iterator[
         )
     if len(sizes) > 1:
         yield Reading(sizes[0] or None, sizes[1:])
-    if len(sizes) == 1 or sizes[0] > 1:
+    if sizes[0] > 0:
         yield Reading(None, sizes, unbatched=True)
