@@ -105,15 +105,7 @@ def _lacking(found: Plan, features: Sequence[str]) -> UnsupportedError:
     """Why a network cannot have these features, all reasons at once."""
     listed, one = " and ".join(features), len(features) == 1
     remedy = f"Leave them out: this network can have {', '.join(found.features)}"
-    single = (
-        f"the network has one output, and {listed} {'compares' if one else 'compare'} two classes"
-    )
-    if not found.uncurved:
-        return UnsupportedError(single, remedy=remedy)
     needs = f"{listed} {'needs' if one else 'need'} second derivatives"
-    if found.outputs == 1:
-        nodes = "".join(f"\n  {offence}" for offence in found.uncurved)
-        return UnsupportedError(f"{single}; {needs}:{nodes}\n{remedy}")
     error = unsupported(found.uncurved)
     message = f"{needs}: {error.message}"
     return UnsupportedError(
