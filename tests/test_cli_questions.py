@@ -41,6 +41,12 @@ def policy():
     return made(3)
 
 
+def probabilities():
+    model = nn.Sequential(made(3), nn.Sigmoid())
+    model.input_shape = (4,)
+    return model
+
+
 def steep():
     return made(3, 4.0, 5)
 """
@@ -186,3 +192,17 @@ def test_radii_that_say_little_are_called_so(run: Run) -> None:
     assert code == 0, error
     assert "1 output" in text
     assert "note:" not in text
+
+
+def test_a_tail_is_said_and_numbers_are_those_behind_it(run: Run) -> None:
+    code, text, error = run("compile", "questions:probabilities", "--out", "p")
+    assert (code, error) == (0, "")
+    assert "labels are compared in front of sigmoid(z), which keeps order" in text
+    code, text, error = run("show", "questions:probabilities", "--merged")
+    assert "tail sigmoid(z), z the output" in text
+    options = ["--data", "bare.npz", "--labels", "predicted", "--json", "-"]
+    code, text, _ = run("certify", "p", *options)
+    code, bare, _ = run("certify", "questions:policy", *options)
+    assert json.loads(text)["mean_radius"] == pytest.approx(json.loads(bare)["mean_radius"])
+    code, text, _ = run("certify", "p", *options, "--threshold", 1.5, "--entry", 0)
+    assert json.loads(text)["mean_radius"] > 100  # no probability is as large

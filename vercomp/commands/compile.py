@@ -43,4 +43,6 @@ def run(
         f"{state} {out} ({len(network.files)} files): network {network.name!r}, "
         f"inputs {shape}, {f'{outputs} classes' if outputs > 1 else '1 output'}, {reach}"
     )
+    if network.manifest["tail"] is not None:
+        click.echo(f"labels are compared in front of {network.manifest['tail']}, which keeps order")
     click.echo(f"it can: {', '.join(network.manifest['emit'])}")
