@@ -165,3 +165,19 @@ def test_a_method_has_one_owner() -> None:
 
 def replace_name(method: IntervalBounds, name: str) -> IntervalBounds:
     return type("Finer", (IntervalBounds,), {"name": name})()
+
+
+@pytest.mark.parametrize("framework", ["torch", "ONNX"])
+def test_an_operator_has_one_plugin(framework: str) -> None:
+    """vercomp's own rules are no claim: a plugin's goes before them."""
+    found = Registry()
+    add = found.add_torch_operator if framework == "torch" else found.add_onnx_operator
+    found.owner = "mine"
+    add("aten::roll", lambda call: "no")
+    found.owner = "yours"
+    with pytest.raises(PluginError) as caught:
+        add("aten::roll", lambda call: "no")
+    assert str(caught.value) == (
+        f"the {framework} operator 'aten::roll' is registered by both mine and yours. "
+        "Rename or uninstall one of them"
+    )

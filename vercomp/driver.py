@@ -106,7 +106,9 @@ def translate(
     if isinstance(model, str | Path):
         from vercomp.frontends.onnx import from_onnx
 
-        translation = from_onnx(Path(model), table, None if output is None else str(output))
+        translation = from_onnx(
+            Path(model), table, None if output is None else str(output), found.onnx_operators
+        )
         declared = translation.graph.input.shape
         if input_shape is not None and tuple(input_shape) != declared:
             raise UsageError(
@@ -123,7 +125,8 @@ def translate(
             )
         shape = None if input_shape is None else _sizes(input_shape)
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            translation = from_torch(model, shape, table, output)  # as it is, wherever it is called
+            # The model as it is, wherever this is called.
+            translation = from_torch(model, shape, table, output, found.torch_operators)
             validate(translation)
             return translation
     validate(translation)

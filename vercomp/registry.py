@@ -1,4 +1,8 @@
-"""What vercomp can be extended with, and by whom: activations, maps, passes, methods, targets.
+"""What vercomp can be extended with, and by whom.
+
+Activations, linear maps with the rules that translate operators to them, passes, methods, targets.
+Kinds of balls register themselves (:func:`vercomp.register_ball`); a domain is a class that a
+method walks with, and needs no registration.
 
 A distribution names a function in the entry-point group ``vercomp.plugins``; it is called with the
 registry. The built-in passes come in by this door too. A script may call :func:`register` itself.
@@ -19,6 +23,7 @@ from vercomp.core.methods.curvature import Curvature
 from vercomp.core.methods.interval import IntervalBounds
 from vercomp.core.methods.method import Method
 from vercomp.errors import PluginError
+from vercomp.frontends import fx_call, onnx_call
 from vercomp.ir.linear_maps import LinearMap
 
 if TYPE_CHECKING:
@@ -51,6 +56,8 @@ class Registry:
     Args:
         activations: The table that front ends match against.
         map_rules: How the torch backend spells each kind of linear map.
+        torch_operators: Rules of plugins for operators of torch, by full name.
+        onnx_operators: Rules of plugins for operators of ONNX, by name.
         passes: Constructors of the passes that rewrite a graph, in order of registration.
         methods: The methods of certification, cheapest first.
         targets: What emits a package, by name.
@@ -59,6 +66,8 @@ class Registry:
 
     activations: ActivationTable = BUILTIN
     map_rules: dict[type[LinearMap], MapRule] = field(default_factory=lambda: dict(BUILTIN_RULES))
+    torch_operators: dict[str, fx_call.Rule] = field(default_factory=dict)
+    onnx_operators: dict[str, onnx_call.Rule] = field(default_factory=dict)
     passes: list[MakePass] = field(default_factory=list)
     methods: list[Method] = field(default_factory=lambda: [Curvature(), IntervalBounds()])
     targets: dict[str, Target] = field(default_factory=lambda: {"torch": torch_target})
@@ -81,9 +90,36 @@ class Registry:
         self.activations = self.activations.with_family(family)
 
     def add_linear_map(self, map_type: type[LinearMap], rule: MapRule) -> None:
-        """Emit a linear map of the caller's own."""
+        """Emit a linear map of the caller's own.
+
+        A pass puts it into graphs, or a rule for the operators that it stands for:
+        :meth:`add_torch_operator`, :meth:`add_onnx_operator`.
+        """
         self._claim("linear map", map_type.__name__)
         self.map_rules[map_type] = rule
+
+    def add_torch_operator(self, name: str, rule: fx_call.Rule) -> None:
+        """Translate an operator of torch, in the place of vercomp's own rule where it has one.
+
+        Args:
+            name: Its full name, ``"aten::cumsum"``, or a custom operator's.
+            rule: Takes the call (:class:`vercomp.frontends.fx_call.Call`), gives the value, or a
+                sentence that says why the operator cannot be analysed.
+        """
+        self._claim("torch operator", name)
+        self.torch_operators[name] = rule
+
+    def add_onnx_operator(self, name: str, rule: onnx_call.Rule) -> None:
+        """Translate an operator of ONNX, in the place of vercomp's own rule where it has one.
+
+        Args:
+            name: Its name, ``"CumSum"``, with the domain where that is not the standard's:
+                ``"com.microsoft::FusedGemm"``.
+            rule: Takes the node (:class:`vercomp.frontends.onnx_call.Call`), gives the value, or a
+                sentence that says why the operator cannot be analysed.
+        """
+        self._claim("ONNX operator", name)
+        self.onnx_operators[name] = rule
 
     def add_pass(self, name: str, make: MakePass) -> None:
         """Run a pass behind those that are registered already."""

@@ -8,9 +8,10 @@ translated does not stop the walk: all of it is refused at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from onnx import helper
 from vercomp.activations import ActivationTable
 from vercomp.errors import ModelFileError, UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
-from vercomp.frontends.onnx_call import Call, RefusalError
+from vercomp.frontends.onnx_call import Call, RefusalError, Rule
 from vercomp.frontends.onnx_constants import folded
-from vercomp.frontends.onnx_file import load, sparse_tensor, to_tensor
+from vercomp.frontends.onnx_file import load, operator_name, sparse_tensor, to_tensor
 from vercomp.frontends.onnx_nodes import SingleNode, integral_values
 from vercomp.frontends.onnx_opaque import OpaqueNode
 from vercomp.frontends.onnx_operators import HEADS, REASONS, RULES
@@ -46,13 +47,21 @@ _DTYPES = {
 }
 
 
-def from_onnx(path: str | Path, table: ActivationTable, output: str | None = None) -> Translation:
+def from_onnx(
+    path: str | Path,
+    table: ActivationTable,
+    output: str | None = None,
+    operators: Mapping[str, Rule] = MappingProxyType({}),
+) -> Translation:
     """Translate an ONNX file.
 
     Args:
         path: The file.
         table: The activations to recognise.
         output: The result that holds the logits, where the model has several.
+        operators: Rules of plugins by the operator's name, ``"CumSum"``, with its domain where that
+            is not the standard's: ``"com.microsoft::FusedGemm"``. They go before the rules in
+            :mod:`vercomp.frontends.onnx_operators`.
 
     Raises:
         ModelFileError: It cannot be read, see :func:`vercomp.frontends.onnx_file.load`.
@@ -63,8 +72,8 @@ def from_onnx(path: str | Path, table: ActivationTable, output: str | None = Non
         WeightError: A weight is NaN or infinite.
     """
     path = Path(path)
-    model = load(path)
-    translator = _Translator(model, path, table, output)
+    model = load(path, frozenset(operators))
+    translator = _Translator(model, path, table, output, operators)
     graph = translator.translate()
     source = OnnxSource(model, translator.dtype, translator.fixed, str(path), translator.output)
     return Translation(graph, source, "onnx", translator.dtype)
@@ -79,10 +88,16 @@ class _Translator:
     """Walks an ONNX graph once."""
 
     def __init__(
-        self, model: onnx.ModelProto, path: Path, table: ActivationTable, output: str | None
+        self,
+        model: onnx.ModelProto,
+        path: Path,
+        table: ActivationTable,
+        output: str | None,
+        operators: Mapping[str, Rule],
     ) -> None:
         self.model = model
         self.path = path
+        self.operators = operators
         domains = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = domains.get("", domains.get("ai.onnx", 0))
         initializers = {tensor.name for tensor in model.graph.initializer}
@@ -240,7 +255,7 @@ class _Translator:
         for name in lost:
             self._note(name)
         inputs = [self.values.get(name) if name else None for name in node.input]
-        if lost and node.op_type in RULES:
+        if lost and self._rule(node) is not None:
             self._lose(node, inputs, self.lost[lost[0]])
             return
         try:
@@ -291,7 +306,7 @@ class _Translator:
     ) -> str | None:
         """Find the results by the operator's rule, or say why there is none."""
         attributes = {a.name: _attribute(helper.get_attribute_value(a)) for a in node.attribute}
-        rule = RULES.get(node.op_type)
+        rule = self._rule(node)
         if rule is None:
             return _reason(node)
         names = list(node.output)
@@ -307,6 +322,10 @@ class _Translator:
         only = Offence(site.name, site.operator, site.origin, "only its first result is supported")
         self.lost.update(dict.fromkeys(filter(None, names[len(results) :]), only))
         return None
+
+    def _rule(self, node: onnx.NodeProto) -> Rule | None:
+        """The rule of the node's operator: a plugin's where it has one."""
+        return self.operators.get(operator_name(node)) or RULES.get(node.op_type)
 
     def _branch(self, node: onnx.NodeProto, condition: bool) -> None:
         """The branch of an If that is always taken."""

@@ -135,23 +135,24 @@ def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
             "from functools import cache",
             *(s for s in standard if not s.startswith("from coll")),
         ]
-    torch_lines = ["import torch"] if "torch." in text else []
-    torch_lines.append(
-        "from torch import Tensor, nn" if "nn." in text else "from torch import Tensor"
-    )
+    installed = ["from torch import Tensor, nn" if "nn." in text else "from torch import Tensor"]
     if "F." in text:
-        torch_lines.append("from torch.nn import functional as F")
+        installed.append("from torch.nn import functional as F")
     used = {module: _used(names, text) for module, names in _OPTIONAL.items()}
     local = [f"from .core.{m} import {', '.join(names)}" for m, names in used.items() if names]
     classes = {(type(m).__module__, type(m).__name__) for m in layout.methods}
-    wanted = {*_plugin_operators(layout), *(classes if "certify" in features else ())}
-    local += [_import_of(*each) for each in wanted if _is_ours(each[0])]
-    torch_lines += sorted(_import_of(*each) for each in wanted if not _is_ours(each[0]))
+    wanted: dict[str, set[str]] = {}
+    for module, name in (*_plugin_operators(layout), *(classes if "certify" in features else ())):
+        wanted.setdefault(module, set()).add(name)
+    for module, found in wanted.items():
+        (local if _is_ours(module) else installed).append(_import_of(module, found))
+    installed.sort(key=_module)
     local.append("from .core.storage import load_network")
     if re.search(r"\brounding\.\w", text):
         local.append("from .core.domains import rounding")
     local.sort(key=_module)
-    groups = [["from __future__ import annotations"], standard, torch_lines, local]
+    whole = ["import torch"] if "torch." in text else []
+    groups = [["from __future__ import annotations"], standard, [*whole, *installed], local]
     return "\n\n".join("\n".join(group) for group in groups) + "\n"
 
 
@@ -184,10 +185,10 @@ def _is_ours(module: str) -> bool:
     return module.startswith("vercomp.core.")
 
 
-def _import_of(module: str, name: str) -> str:
-    """The import of a class: from the core that the package carries, or from a plugin."""
+def _import_of(module: str, names: set[str]) -> str:
+    """The import of classes: from the core that the package carries, or from a plugin."""
     inside = f".{module.removeprefix('vercomp.')}" if _is_ours(module) else module
-    return f"from {inside} import {name}"
+    return f"from {inside} import {', '.join(sorted(names))}"
 
 
 def _bounded(layout: Layout, features: tuple[str, ...]) -> bool:
