@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vercomp.backends.torch import rules
+from vercomp.backends.torch.readable import readable, value_names
 from vercomp.backends.torch.rules import MapRule
 from vercomp.backends.torch.spelling import Indices, listed
 from vercomp.core import graph as core
@@ -18,7 +19,7 @@ from vercomp.core.methods.method import Method
 from vercomp.ir.activation import Activation, ActivationConstants
 from vercomp.ir.binding import bind
 from vercomp.ir.graph import Activate, Affine, Graph
-from vercomp.ir.linear_maps import LinearMap, Parameter
+from vercomp.ir.linear_maps import LinearMap, Parameter, parts
 from vercomp.ir.reference import stored_as
 from vercomp.names import identifiers
 
@@ -50,6 +51,8 @@ class Layout:
         constants: The constants of each activation node.
         map_rules: How linear maps are spelled.
         methods: The methods that can take the network, cheapest first.
+        source: The graph before it was merged, from which the forward pass is printed; the merged
+            graph where None.
     """
 
     title: str
@@ -57,6 +60,7 @@ class Layout:
     constants: Mapping[str, ActivationConstants]
     map_rules: Mapping[type, MapRule]
     methods: tuple[Method, ...] = ()
+    source: Graph | None = None
 
     @cached_property
     def nodes(self) -> Mapping[str, str]:
@@ -65,9 +69,29 @@ class Layout:
         return {**names, self.graph.input.name: "x"}
 
     @cached_property
+    def printed(self) -> Graph:
+        """The graph from which the forward pass is printed."""
+        return readable(self.graph if self.source is None else self.source, self.holds_layer)
+
+    @cached_property
+    def values(self) -> Mapping[str, str]:
+        """Identifier of the value of each node of that graph."""
+        return value_names(self.printed, self.graph, self.nodes)
+
+    def holds_layer(self, linear: LinearMap) -> bool:
+        """Whether a map is a layer, which may have a bias of its own, or has one in it."""
+        return any(rules.bias_axis(self.map_rules, part) is not None for part in parts(linear))
+
+    @cached_property
+    def stored(self) -> tuple[Parameter, ...]:
+        """Every parameter of the graph, and of the forward pass, once."""
+        found = (*self.graph.parameters(), *self.printed.parameters())
+        return tuple({parameter.name: parameter for parameter in reversed(found)}.values())[::-1]
+
+    @cached_property
     def parameters(self) -> Mapping[str, str]:
         """Identifier of each parameter."""
-        return identifiers((p.name for p in self.graph.parameters()), "layer")
+        return identifiers((p.name for p in self.stored), "layer")
 
     @cached_property
     def functions(self) -> Mapping[Activation, str]:
@@ -85,7 +109,7 @@ class Layout:
     @cached_property
     def dtype(self) -> torch.dtype:
         """The type of the network: that of its trainable parameters, the widest of them."""
-        types = [p.value.dtype for p in self.graph.parameters() if p.trainable]
+        types = [p.value.dtype for p in self.stored if p.trainable]
         return torch.float64 if torch.float64 in types or not types else torch.float32
 
     @property
@@ -177,7 +201,7 @@ class Layout:
 
     @cached_property
     def _node_identifiers(self) -> frozenset[str]:
-        return frozenset(self.nodes.values())
+        return frozenset((*self.nodes.values(), *self.values.values()))
 
     def operator(self, linear_map: LinearMap, owner: str) -> str:
         """The expression of a map as an operator."""

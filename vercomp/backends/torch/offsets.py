@@ -8,12 +8,12 @@ broadcasts, and the second is a subtraction at the right place of a chain of map
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vercomp.backends.torch.spelling import atom, broadcast, viewed
 from vercomp.ir.graph import Offset
-from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Shape, Sum, parts
+from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Shape, parts
 from vercomp.ir.selections import Expand, Pad
 
 
@@ -63,11 +63,6 @@ class Spread:
         return applied(self.maps)
 
     @property
-    def reduced(self) -> Spread:
-        """The same with no maps but those."""
-        return replace(self, maps=self.rest)
-
-    @property
     def _is_view(self) -> bool:
         """Whether no entry is repeated."""
         return math.prod(self.view) == math.prod(self.shape)
@@ -112,35 +107,6 @@ class Spread:
         """The repetitions written out: ``expand`` takes no tensor of more axes than it gives."""
         expression = broadcast(read, self.vector.shape, self.view, len(shape))
         return f"{atom(expression)}.expand({', '.join(map(str, shape))})"
-
-
-def collected(offsets: Iterable[Spread], maps: Sequence[LinearMap]) -> list[Spread]:
-    """Offsets that went through every path of a sum, as one that goes through the sum.
-
-    Args:
-        offsets: The offsets of a node.
-        maps: The chain of maps of one of its terms, with the sum in it.
-    """
-    found = list(offsets)
-    for place, part in reversed(list(enumerate(maps))):
-        if isinstance(part, Sum):
-            for start in range(place + 1):
-                found = _through(part, maps[start:place], maps[place + 1 :], found)
-    return found
-
-
-def _through(
-    total: Sum, before: Sequence[LinearMap], behind: Sequence[LinearMap], offsets: list[Spread]
-) -> list[Spread]:
-    """The offsets, with those that are alike but for the path through a sum as one."""
-    paths = [applied((*before, *parts(way), *behind)) for way in total.maps]
-    for first in [offset for offset in offsets if offset.rest == paths[0]]:
-        alike = [replace(first, maps=path) for path in paths]
-        same = [next((o for o in offsets if o.reduced == one), None) for one in alike]
-        if None not in same:
-            offsets = [offset for offset in offsets if offset not in same]
-            offsets.append(replace(first, maps=(*before, total, *behind)))
-    return offsets
 
 
 def applied(maps: Iterable[LinearMap]) -> tuple[LinearMap, ...]:

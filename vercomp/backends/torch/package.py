@@ -51,7 +51,7 @@ def weights(layout: Layout) -> bytes:
         .cpu()
         .contiguous()
         .clone()
-        for p in layout.graph.parameters()
+        for p in layout.stored
     }
     return bytes(save(tensors))
 
@@ -75,7 +75,7 @@ def manifest(
         "methods": [method.name for method in layout.methods],
         "input_shape": list(layout.graph.input.shape),
         "classes": layout.graph.outputs,
-        "parameters": {layout.parameters[p.name]: p.name for p in layout.graph.parameters()},
+        "parameters": {layout.parameters[p.name]: p.name for p in layout.stored},
         "nodes": [_node(layout, node) for node in layout.graph.nodes],
         "output": layout.nodes[layout.graph.output],
         "activations": {
