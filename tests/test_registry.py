@@ -17,6 +17,7 @@ from torch import nn
 import vercomp
 from vercomp.core.methods.interval import IntervalBounds
 from vercomp.errors import PluginError
+from vercomp.features import METHODS
 from vercomp.ir.activation import X
 from vercomp.registry import Options, Registry, register, registry
 
@@ -146,7 +147,7 @@ def test_passes_and_methods_come_in_by_the_door() -> None:
     assert names == ["strip-head", "merge-affine", "flatten-activations"]
     with_mean = registry().make_passes(Options(mean=0.5, std=0.5))
     assert "normalize-input" in [current.name for current in with_mean]
-    assert [method.name for method in registry().methods] == ["curvature", "interval"]
+    assert [method.name for method in registry().methods] == list(METHODS)
 
 
 def test_a_method_has_one_owner() -> None:

@@ -19,7 +19,7 @@ import click
 
 from vercomp.commands.train_options import recipe_options
 from vercomp.errors import InternalError, VercompError
-from vercomp.features import FEATURES
+from vercomp.features import FEATURES, METHODS
 
 USER, OURS, INTERRUPTED = 2, 1, 130
 GRACE = 10.0  # seconds
@@ -87,7 +87,12 @@ def _box(context: click.Context, option: click.Parameter, value: Value) -> Any:
 
 def _words(context: click.Context, option: click.Parameter, value: Value) -> Any:
     """A callback: names separated by commas."""
-    return None if value is None else tuple(word.strip() for word in value.split(","))
+    if value is None:
+        return None
+    words = tuple(word.strip() for word in value.split(","))
+    if not all(words):
+        raise click.BadParameter(f"{value!r} is no list of names separated by commas")
+    return words
 
 
 def _features(context: click.Context, option: click.Parameter, value: Value) -> Any:
@@ -250,7 +255,8 @@ def show(**options: Any) -> None:
     "--methods",
     metavar="M[,M…]",
     callback=_words,
-    help="Methods to use, of curvature, interval; by default every one that can take MODEL.",
+    help=f"Methods to use, of {', '.join(METHODS)} and those of plugins; by default every one that "
+    "can take MODEL.",
 )
 @click.option(
     "--timeout",

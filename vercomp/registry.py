@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from vercomp.activations import BUILTIN, ActivationFamily, ActivationTable
 from vercomp.backends.torch.package import Target, torch_target
 from vercomp.backends.torch.rules import BUILTIN_RULES, MapRule
-from vercomp.core.methods.curvature import Curvature
-from vercomp.core.methods.interval import IntervalBounds
 from vercomp.core.methods.method import Method
 from vercomp.errors import PluginError
+from vercomp.features import METHODS
 from vercomp.frontends import fx_call, onnx_call
 from vercomp.ir.linear_maps import LinearMap
 
@@ -49,6 +49,13 @@ MakePass = Callable[[Options], "Pass | None"]
 """Makes a pass for a compilation, or None where it has nothing to do."""
 
 
+def _method(place: str) -> Method:
+    """A method from where its class is."""
+    module, _, name = place.partition(":")
+    method: Method = getattr(import_module(module), name)()
+    return method
+
+
 @dataclass
 class Registry:
     """Everything registered so far, with the owner of each entry.
@@ -69,7 +76,7 @@ class Registry:
     torch_operators: dict[str, fx_call.Rule] = field(default_factory=dict)
     onnx_operators: dict[str, onnx_call.Rule] = field(default_factory=dict)
     passes: list[MakePass] = field(default_factory=list)
-    methods: list[Method] = field(default_factory=lambda: [Curvature(), IntervalBounds()])
+    methods: list[Method] = field(default_factory=lambda: list(map(_method, METHODS.values())))
     targets: dict[str, Target] = field(default_factory=lambda: {"torch": torch_target})
     owner: str = "vercomp"
     _owners: dict[tuple[str, str], str] = field(default_factory=dict)
