@@ -209,13 +209,20 @@ def test_importing_vercomp_does_not_import_torch() -> None:
 
 def test_public_names() -> None:
     assert vercomp.__all__ == [
+        "ActivationFamily",
         "Analysis",
+        "AttackOptions",
         "Attacks",
         "Ball",
+        "BallKind",
+        "Bounds",
         "Box",
         "Certificates",
+        "CertifyOptions",
         "CompiledNetwork",
+        "Method",
         "Region",
+        "Registry",
         "Regularizer",
         "Specification",
         "VercompError",

@@ -12,11 +12,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vercomp.activations import define_activation
+    from vercomp.activations import ActivationFamily, define_activation
     from vercomp.compiled import CompiledNetwork, load_package
-    from vercomp.core.methods.attack import Attacks
+    from vercomp.core.bounds import Bounds
+    from vercomp.core.methods.attack import AttackOptions, Attacks
     from vercomp.core.methods.certificates import Certificates
-    from vercomp.core.regions.ball_kind import register_ball
+    from vercomp.core.methods.method import Method
+    from vercomp.core.methods.portfolio import CertifyOptions
+    from vercomp.core.regions.ball_kind import BallKind, register_ball
     from vercomp.core.regions.constructors import Ball, Box
     from vercomp.core.regions.region import Region
     from vercomp.core.regularizer import Regularizer
@@ -24,17 +27,24 @@ if TYPE_CHECKING:
     from vercomp.driver import compile  # noqa: A004
     from vercomp.errors import VercompError
     from vercomp.live import regularizer
-    from vercomp.registry import register
+    from vercomp.registry import Registry, register
     from vercomp.results.analysis import Analysis
 
 _HOMES = {
+    "ActivationFamily": "vercomp.activations",
     "Analysis": "vercomp.results.analysis",
+    "AttackOptions": "vercomp.core.methods.attack",
     "Attacks": "vercomp.core.methods.attack",
     "Ball": "vercomp.core.regions.constructors",
+    "BallKind": "vercomp.core.regions.ball_kind",
+    "Bounds": "vercomp.core.bounds",
     "Box": "vercomp.core.regions.constructors",
     "Certificates": "vercomp.core.methods.certificates",
+    "CertifyOptions": "vercomp.core.methods.portfolio",
     "CompiledNetwork": "vercomp.compiled",
+    "Method": "vercomp.core.methods.method",
     "Region": "vercomp.core.regions.region",
+    "Registry": "vercomp.registry",
     "Regularizer": "vercomp.core.regularizer",
     "Specification": "vercomp.core.specifications",
     "VercompError": "vercomp.errors",
@@ -47,13 +57,20 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActivationFamily",
     "Analysis",
+    "AttackOptions",
     "Attacks",
     "Ball",
+    "BallKind",
+    "Bounds",
     "Box",
     "Certificates",
+    "CertifyOptions",
     "CompiledNetwork",
+    "Method",
     "Region",
+    "Registry",
     "Regularizer",
     "Specification",
     "VercompError",

@@ -210,7 +210,7 @@ def compile_command(**options: Any) -> None:
 def analyze(**options: Any) -> None:
     """Show layers, norms and curvature bounds of MODEL.
 
-    With --data, also the largest curvature found at given inputs, by power iteration on exact
+    With --data, also the largest curvature found at given inputs, by Lanczos iterations on exact
     Hessians: eight inputs a class, or the first N (--limit).
     """
     from vercomp.commands.analyze import run

@@ -18,6 +18,7 @@ from vercomp.data import load_data
 from vercomp.errors import UsageError
 from vercomp.report.page import Found, report_page
 from vercomp.report.tables import layer_table, number, pair_table
+from vercomp.results.analysis import LayerRow
 from vercomp.results.sampled_curvature import first_of_each_class, sampled_curvature
 
 INPUTS_PER_CLASS = 8
@@ -50,18 +51,7 @@ def run(
         "name": network.name,
         "input_shape": list(network.network.input_shape),
         "classes": network.network.classes,
-        "layers": [
-            {
-                "name": row.name,
-                "shape": list(row.shape),
-                "activation": row.activation,
-                "g": row.g,
-                "h": row.h,
-                "norm": row.norm,
-                "share": row.share,
-            }
-            for row in analysis.layers
-        ],
+        "layers": [_layer(row) for row in analysis.layers],
         "curvature_lower": lower.tolist(),
         "curvature_upper": upper.tolist(),
         "K": bound.tolist(),
@@ -76,7 +66,7 @@ def run(
         found, inputs = _found(network, data, limit)
         summary |= _comparison(bound, found, data, inputs)
         label = f"K_lb: the largest found at {inputs} inputs of {data}"
-        label += " (power iteration, a lower bound)"
+        label += " (Lanczos iterations, a lower bound)"
         beside = Found(found, label)
         tables += [
             pair_table(found, label),
@@ -89,6 +79,19 @@ def run(
     deliver(summary, json_path, *tables)
 
 
+def _layer(row: LayerRow) -> dict[str, Any]:
+    """A layer as JSON has it."""
+    return {
+        "name": row.name,
+        "shape": list(row.shape),
+        "activation": row.activation,
+        "g": row.g,
+        "h": row.h,
+        "norm": row.norm,
+        "share": row.share,
+    }
+
+
 def _found(
     network: CompiledNetwork, data: str, limit: int | None
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
@@ -99,7 +102,7 @@ def _found(
     if limit is None:
         rows = first_of_each_class(y, INPUTS_PER_CLASS)
         x, y = x[rows], y[rows]
-    with Patience("power iteration on Hessians", len(x)) as patience:
+    with Patience("Lanczos iterations on Hessians", len(x)) as patience:
         return sampled_curvature(network, x, y, advance=patience.advance).numpy(), len(x)
 
 
