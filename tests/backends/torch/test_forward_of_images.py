@@ -67,7 +67,7 @@ def network(linear: LinearMap, *offsets: Offset, skip: LinearMap | None = None) 
 
 def layer(made: Emitted) -> list[str]:
     """The statements that make up the node called layer."""
-    body = made.source.split('"""The logits."""\n')[1].split("squashed =")[0]
+    body = made.source.split('"""The outputs."""\n')[1].split("squashed =")[0]
     return [line.strip() for line in body.splitlines() if line.strip() and "act =" not in line]
 
 

@@ -253,7 +253,7 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
         writer.blank()
         writer.line("def forward(self, x: Tensor) -> Tensor:")
         with writer.indented():
-            writer.line('"""The logits."""')
+            writer.line('"""The outputs."""')
             forward_lines(layout, writer)
         writer.blank()
         writer.lines(_NODES)
