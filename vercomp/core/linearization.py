@@ -1,4 +1,4 @@
-"""What a network tells the solvers about one point: a value, a gradient, and what rounding did."""
+"""A network's value and gradient at a point, with bounds of their rounding errors."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class _Speller:
         return total
 
     def _added(self, total: str, offset: Spread, name: str, target: str, shape: Shape) -> str:
-        """What is left of a bias at the end of a node, through its maps where it has some."""
+        """The expression plus a bias that found no place in a chain, behind the maps it has."""
         read = self.read(offset.vector)
         if not offset.rest:
             moved = offset.summand(read, shape)
@@ -118,7 +118,7 @@ class _Speller:
 
 
 def _by_module(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """Parameters of one module next to each other, what is trained first."""
+    """The parameters module by module; in each module the trainable ones come first."""
     modules = list(dict.fromkeys(p.name.rpartition(".")[0] or p.name for p in parameters))
 
     def place(parameter: Parameter) -> tuple[int, bool]:

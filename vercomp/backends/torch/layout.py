@@ -1,4 +1,4 @@
-"""What the sections of an emitted file share: the graph, and the names of everything in it."""
+"""The layout that all sections of an emitted file share: the graph, and a name for each thing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vercomp.names import identifiers
 
 
 class Named:
-    """Something that emitted code has a name for; so have its attributes.
+    """A stand-in for a value of the emitted code: it knows the name of the value, and no more.
 
     Args:
         text: The name.
@@ -35,7 +35,7 @@ class Named:
         self.text = text
 
     def __getattr__(self, attribute: str) -> Named:
-        """An attribute, by its own name."""
+        """A stand-in for an attribute of the value."""
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         return Named(f"{self.text}.{attribute}")
@@ -143,7 +143,7 @@ class Layout:
 
     @cached_property
     def picks(self) -> dict[Indices, str]:
-        """Constants that hold long lists of indices, by what they hold; filled as they are read."""
+        """Names of the constants that hold long lists of indices, made at the first use of each."""
         return {}
 
     @property
@@ -193,7 +193,7 @@ class Layout:
         return [term for node in affine for term in node.terms]
 
     def part(self, whole: str, index: int) -> str:
-        """The identifier of one of several parts of what has an identifier; no node has it."""
+        """An identifier for one of several parts of a node, map or bias; no node is called so."""
         name = f"{whole}_{index}"
         while name in self._node_identifiers:
             name += "_"

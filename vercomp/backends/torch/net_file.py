@@ -50,7 +50,7 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
 
 
 def init_text(layout: Layout, features: tuple[str, ...]) -> str:
-    """__init__.py."""
+    """The source of ``__init__.py``."""
     names = sorted(["Network", "load", *(n for f in features for n in EXPORTS[f])], key=_isort)
     regions = ["Ball", "Box"] if "certify" in features else []
     writer = Writer()
@@ -66,7 +66,7 @@ def init_text(layout: Layout, features: tuple[str, ...]) -> str:
 
 
 def net_text(layout: Layout, features: tuple[str, ...]) -> str:
-    """net.py."""
+    """The source of ``net.py``."""
     body = Writer()
     sections = [functions_section, maps_section, biases_section, graph_section]
     if _bounded(layout, features) or "regularizer" in features:
@@ -123,7 +123,7 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
 
 
 def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
-    """The import block: what the text uses outside of its comments, in the order of isort."""
+    """The imports of all names that the text uses outside of comments, in the order of isort."""
     text = re.sub(r"^ *#.*$", "", text, flags=re.MULTILINE)
     standard = ["from pathlib import Path", _typing(text)]
     if re.search(r"\binf\b", text):
@@ -197,7 +197,7 @@ def _bounded(layout: Layout, features: tuple[str, ...]) -> bool:
 
 
 def _bases(layout: Layout, features: tuple[str, ...]) -> str:
-    """What the network inherits from: its features, then what they stand on."""
+    """The base classes of the network: that of each feature, then that of curvature bounds."""
     found = [base for feature, base in _BASES.items() if feature in features]
     bounded = _bounded(layout, features)
     if bounded and "attack" not in features:

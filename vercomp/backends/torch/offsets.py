@@ -54,7 +54,7 @@ class Spread:
 
     @property
     def sign(self) -> str:
-        """How it is added."""
+        """The operator with which the offset is added: plus or minus."""
         return "-" if self.negate else "+"
 
     @property
@@ -72,7 +72,7 @@ class Spread:
         return self.shape == shape or self._is_view
 
     def summand(self, read: str, shape: Shape) -> str:
-        """What is added to a batch of tensors of a shape with as many entries.
+        """The expression that is added to a batch of tensors of a shape with as many entries.
 
         Args:
             read: The expression of the parameter.
@@ -98,7 +98,7 @@ class Spread:
         return read if self._is_view else self._expanded(read, self.shape)
 
     def batch(self, read: str) -> str:
-        """The same as a batch of one."""
+        """The vector with all its repetitions, as a batch of one."""
         if self._is_view:
             return viewed(read, self.vector.shape, (1, *self.shape))
         return self._expanded(read, (1, *self.shape))
@@ -110,7 +110,10 @@ class Spread:
 
 
 def applied(maps: Iterable[LinearMap]) -> tuple[LinearMap, ...]:
-    """The maps without reshapes, zeros around zeros as one: the same function on flat vectors."""
+    """The maps without reshapes, and with neighbouring paddings by zeros joined.
+
+    On flat (row-major) vectors this is the same function.
+    """
     found: list[LinearMap] = []
     for part in maps:
         if isinstance(part, Reshape):
@@ -124,7 +127,7 @@ def applied(maps: Iterable[LinearMap]) -> tuple[LinearMap, ...]:
 
 
 def _both(first: LinearMap, second: LinearMap) -> LinearMap | None:
-    """Zeros around zeros."""
+    """Two paddings with zeros as one padding; None for any other two maps."""
     if not (isinstance(first, Pad) and isinstance(second, Pad)):
         return None
     if first.out_shape != second.source or not first.mode == second.mode == "zeros":

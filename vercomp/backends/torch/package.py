@@ -99,7 +99,7 @@ def manifest(
 
 
 def _node(layout: Layout, node: Node) -> dict[str, Any]:
-    """A node for reports: what it is called, what it reads, how the graph prints its maps."""
+    """A node as reports need it: its names, its parents, and its maps as the graph prints them."""
     found: dict[str, Any] = {
         "kind": "input",
         "name": node.name,

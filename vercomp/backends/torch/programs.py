@@ -145,7 +145,7 @@ def hessian_section(layout: Layout, writer: Writer) -> None:
 
 
 def product_section(layout: Layout, writer: Writer) -> None:
-    """``hessian_product(net, x, c, v)``: tangents forward, gradients and theirs back."""
+    """``hessian_product(net, x, c, v)``: tangents go forward, gradients and their tangents back."""
     recording: Any = Recording(_TAKEN)
     found = hessian_product(recording, layout.recorded, _named("x"), _named("c"), _named("v"))
     writer.line("def hessian_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:")

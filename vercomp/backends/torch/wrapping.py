@@ -182,7 +182,7 @@ class _Layout:
         return end
 
     def _surrounded(self, start: int, end: int) -> bool:
-        """Whether brackets of its own stand around: not those of a call."""
+        """Whether an expression stands in brackets that are not those of a call."""
         if self.text[start - 1 : start] != b"(" or self.text[end : end + 1] != b")":
             return False
         before = self.text[start - 2 : start - 1]

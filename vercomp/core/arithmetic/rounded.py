@@ -1,4 +1,4 @@
-"""A float64 value together with what rounding may have done to it."""
+"""A float64 value together with a bound of its rounding error."""
 
 from __future__ import annotations
 

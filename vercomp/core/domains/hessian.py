@@ -123,7 +123,7 @@ class Derivatives(Domain[Value]):
 
     @rule(Input)
     def input(self, node: Input) -> Value:
-        """Where it starts."""
+        """The derivative of the input, which the caller gives."""
         return self.start
 
     @rule(Affine)
@@ -144,7 +144,7 @@ class Derivatives(Domain[Value]):
 
 
 class _Backward(Domain[Value]):
-    """What Gradients and TurnedGradients have in common: None stands for zero.
+    """The rules that Gradients and TurnedGradients share; None stands for zero.
 
     Args:
         ops: The operations.
@@ -237,7 +237,7 @@ def _curved(graph: Graph) -> list[str]:
 
 
 def _behind(graph: Graph, curved: list[str]) -> frozenset[str]:
-    """Those activations, and the nodes that depend on one of them."""
+    """The activations given, and the nodes that depend on one of them."""
     found: set[str] = set()
     for node in graph.nodes:
         if node.name in curved or any(parent in found for parent in node.parents):

@@ -1,4 +1,4 @@
-"""Paths through affine nodes: what a node reads, seen through the sums that stand between.
+"""Paths through affine nodes: the nodes that a node reads through the sums between them.
 
 A sum that several nodes read stays a node of its own, and the network computes it once. Its bounds
 need not: for z = A(Ba + Cb), ‖∂z/∂x‖ ≤ ‖AB‖ρ_a + ‖AC‖ρ_b is at most ‖A‖(‖B‖ρ_a + ‖C‖ρ_b), and |AB|
@@ -97,7 +97,7 @@ def _through(path: Path, node: Affine) -> list[Path]:
 
 
 def _multiplies(path: Path, scales: bool) -> bool:
-    """Whether the path times what comes before it is one matrix, or one map with other weights."""
+    """Whether the path times the maps before it multiplies out to one matrix, or to one map."""
     kinds = {type(factor) for term in path.terms for factor in _factors(term.map)}
     return Dense in kinds or (scales and kinds == {Diagonal})
 

@@ -119,7 +119,7 @@ def weighted_norm2_squared(
 
 
 def _weighted(operator: Operator, q: Tensor, norm: float | None) -> Tensor:
-    """The same for finite weights on the CPU."""
+    """Bounds of λ_max(Aᵀ diag(q) A) for finite weights on the CPU."""
     if isinstance(operator, Dense):
         return _dense_weighted(operator, q)
     if isinstance(operator, Diagonal):
@@ -138,7 +138,7 @@ def _weighted(operator: Operator, q: Tensor, norm: float | None) -> Tensor:
 
 
 def _structured(operator: Operator, q: Tensor) -> Tensor:
-    """Bounds from what the operator is made of; infinite where there is nothing to say."""
+    """Bounds that follow from the structure of the operator; infinite where there is none."""
     found = torch.full((len(q),), math.inf, dtype=torch.float64)
     adjoint = isinstance(operator, Transposed)
     inner = operator.inner if isinstance(operator, Transposed) else operator

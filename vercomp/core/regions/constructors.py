@@ -1,4 +1,4 @@
-"""How regions are made, and what is refused: shapes, NaN, empty regions, by the row."""
+"""Constructors of regions, for users: they check everything that they are given."""
 
 from __future__ import annotations
 
