@@ -92,8 +92,8 @@ class _Layout:
     ) -> list[str]:
         """Opening, elements, closing: calls may have all elements on one line, nothing else may.
 
-        The one element of a tuple has a comma behind it always, that of a call or list where it
-        stands beside others.
+        The only element of a tuple always has a comma behind it. Elements of a call or list have
+        one where they stand beside others.
         """
         inside = ", ".join(prefix + self._source(node) for prefix, node in elements)
         if two_lines and self._fits(inside, depth + 1):

@@ -113,7 +113,7 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def join(self, a: Any, b: Any, *, name: str = "") -> Any:
-        """a + b of intervals: two paths to the same node."""
+        """a + b of intervals, the contributions of two paths to one node."""
 
     @abstractmethod
     def adjoint(self, operator: Operator, interval: Any, *, name: str = "") -> Any:

@@ -32,7 +32,7 @@ class Path:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the maps: two paths with the same names are the same product."""
+        """The names of the maps; paths with equal names are equal products."""
         return tuple(term.name for term in self.terms)
 
 
@@ -44,7 +44,7 @@ def paths(graph: Graph, *, scales: bool) -> Paths:
     """Paths that see through a sum wherever the product with its maps multiplies out.
 
     The nearest sums come first, as long as there are no more than :data:`LIMIT` paths.
-    Concatenations see nothing and are not seen through: their parts are bounded side by side.
+    Paths neither begin at a concatenation nor go through it: its parts are bounded side by side.
 
     Args:
         graph: The graph.

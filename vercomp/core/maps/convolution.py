@@ -100,7 +100,7 @@ class Convolution(Operator):
         Args:
             of: Shape of x: (C, *n).
             size: Of the windows, for each axis or one number for all of them.
-            stride: The same; None is the size.
+            stride: The stride along each axis; None is the size.
             padding: Zeros on both sides of an axis, or (before, behind).
             divisor: What sums are divided by; None is the size of the window.
             counted: The zeros that count as entries where ``divisor`` is None, like ``padding``;
@@ -186,7 +186,7 @@ class Convolution(Operator):
 
     @cached_property
     def absolute_norm(self) -> float:
-        """√(‖|A|‖_∞ ‖|A|‖_1), the largest sums of |W| over the weights of an output and an input."""
+        """√(‖|A|‖_∞ ‖|A|‖_1), the largest sums of |W| over what an output and an input meet."""
         size = self.kernel.detach().abs()
         rows = float(size.flatten(1).sum(1).max())
         grouped = size.reshape(self.groups, -1, *size.shape[1:])

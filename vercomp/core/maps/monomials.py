@@ -270,7 +270,7 @@ class Diagonal(Operator):
         return x * self.full.to(x)
 
     def adjoint(self, s: Tensor) -> Tensor:
-        """The same."""
+        """s ⊙ the argument: a diagonal map is its own adjoint."""
         return s * self.full.to(s)
 
     def abs_apply(self, x: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ class Diagonal(Operator):
         return x * self.full.to(x).abs()
 
     def abs_adjoint(self, s: Tensor) -> Tensor:
-        """The same."""
+        """|s| ⊙ the argument: a diagonal map is its own adjoint."""
         return s * self.full.to(s).abs()
 
     @property

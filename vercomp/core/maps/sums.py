@@ -62,17 +62,17 @@ class Transposed(Operator):
 
     @property
     def absolute_norm(self) -> float:
-        """The same."""
+        """‖|A|‖₂ is ‖|Aᵀ|‖₂."""
         return self.inner.absolute_norm
 
     @property
     def underflow(self) -> float:
-        """The same."""
+        """The bound of A, which is one for both products."""
         return self.inner.underflow
 
     @property
     def error(self) -> float:  # type: ignore[override]
-        """The same."""
+        """‖A − Â‖₂ is ‖Aᵀ − Âᵀ‖₂."""
         return self.inner.error
 
 

@@ -103,7 +103,7 @@ def convolution_weighted(
 def _choices(
     convolution: Convolution, wrapped: tuple[int, ...], rows: int = 0, *, adjoint: bool = False
 ) -> list[Spectrum]:
-    """The cheapest choice for every number of kept axes, of those that fit into memory."""
+    """For every number of kept axes, the cheapest choice that fits into memory."""
     axes = [axis for axis in range(convolution.dimensions) if axis not in wrapped]
     every = [
         [Spectrum(convolution, kept, wrapped) for kept in itertools.combinations(axes, count)]
