@@ -238,3 +238,20 @@ def test_public_names() -> None:
     assert dir(vercomp) == vercomp.__all__
     with pytest.raises(AttributeError, match="module 'vercomp' has no attribute 'nothing'"):
         vercomp.nothing  # noqa: B018
+
+
+LONGEST = 60
+"""Lines of a function, docstrings aside."""
+
+LONGER = {"vercomp.core.methods.dual.solve_dual"}
+"""The exceptions."""
+
+
+@pytest.mark.parametrize("path", _modules(), ids=_name)
+def test_functions_fit_on_a_screen(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if ast.get_docstring(node) is not None else None
+            said = 0 if first is None else (first.end_lineno or 0) - first.lineno + 1
+            lines = (node.end_lineno or 0) - node.lineno + 1 - said
+            assert lines <= LONGEST or f"{_name(path)}.{node.name}" in LONGER, node.name
