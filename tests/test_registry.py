@@ -182,3 +182,18 @@ def test_an_operator_has_one_plugin(framework: str) -> None:
         f"the {framework} operator 'aten::roll' is registered by both mine and yours. "
         "Rename or uninstall one of them"
     )
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_rule_that_fails_is_the_plugins_fault() -> None:
+    @register
+    def add(found: Registry) -> None:
+        found.add_torch_operator("aten::tanh", lambda call: call.args["nothing"])
+
+    with pytest.raises(PluginError) as caught:
+        vercomp.compile(nn.Sequential(nn.Linear(3, 2), nn.Tanh()), input_shape=(3,))
+    assert str(caught.value) == (
+        "the rule for 'aten::tanh' of the plugin test_registry."
+        "test_a_rule_that_fails_is_the_plugins_fault.<locals>.add failed: KeyError('nothing'). "
+        "Repair or uninstall it"
+    )

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vercomp.activations import BUILTIN, ActivationFamily, ActivationTable
 from vercomp.backends.torch.package import Target, torch_target
 from vercomp.backends.torch.rules import BUILTIN_RULES, MapRule
 from vercomp.core.methods.method import Method
-from vercomp.errors import PluginError
+from vercomp.errors import PluginError, VercompError
 from vercomp.features import METHODS
 from vercomp.frontends import fx_call, onnx_call
 from vercomp.ir.linear_maps import LinearMap
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from vercomp.pass_manager import Pass
 
 GROUP = "vercomp.plugins"
+
+C = TypeVar("C")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Registry:
                 sentence that says why the operator cannot be analysed.
         """
         self._claim("torch operator", name)
-        self.torch_operators[name] = rule
+        self.torch_operators[name] = self._named(rule, name)
 
     def add_onnx_operator(self, name: str, rule: onnx_call.Rule) -> None:
         """Translate an operator of ONNX, in the place of vercomp's own rule where it has one.
@@ -126,7 +129,7 @@ class Registry:
                 sentence that says why the operator cannot be analysed.
         """
         self._claim("ONNX operator", name)
-        self.onnx_operators[name] = rule
+        self.onnx_operators[name] = self._named(rule, name)
 
     def add_pass(self, name: str, make: MakePass) -> None:
         """Run a pass behind those that are registered already."""
@@ -145,6 +148,23 @@ class Registry:
         """Emit packages for something else than torch."""
         self._claim("target", name)
         self.targets[name] = target
+
+    def _named(self, rule: Callable[[C], R], name: str) -> Callable[[C], R]:
+        """The rule, whose faults are the plugin's and say so."""
+        owner = self.owner
+
+        def named(call: C) -> R:
+            try:
+                return rule(call)
+            except (VercompError, onnx_call.RefusalError):
+                raise
+            except Exception as error:
+                raise PluginError(
+                    f"the rule for {name!r} of the plugin {owner} failed: {error!r}",
+                    remedy="Repair or uninstall it",
+                ) from error
+
+        return named
 
     def make_passes(self, options: Options) -> list[Pass]:
         """The passes for one compilation."""
