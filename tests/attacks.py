@@ -58,3 +58,13 @@ def least_margin_on_grid(
         points = center + r * unit
         least.append(margin(logits(points), label.expand(len(points))).min())
     return torch.stack(least)
+
+
+def slope(gradient: Tensor, norm: str) -> Tensor:
+    """The steepest descent of length 1."""
+    if norm == "linf":
+        return -gradient.sign()
+    if norm == "l2":
+        return -gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    largest = gradient.abs().argmax(1, keepdim=True)
+    return torch.zeros_like(gradient).scatter(1, largest, -gradient.gather(1, largest).sign())

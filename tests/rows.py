@@ -70,6 +70,8 @@ def everyone() -> list[Activation]:
         BUILTIN.build("gelu_tanh", a=0.7978845834732056, b=0.044714998453855515),
         BUILTIN.build("leaky_relu", slope=-0.5),
         BUILTIN.build("hardtanh", lower=-0.1, upper=2.5),
+        BUILTIN.build("clamp_min", lower=0.5),
+        BUILTIN.build("clamp_max", upper=-0.25),
         BUILTIN.build("elu", alpha=1.7),
         user(1000 * tanh(X), "steep"),
         user(sin(100 * X), "fast"),

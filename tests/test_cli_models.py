@@ -71,6 +71,18 @@ def relu():
     return made(lambda: Colours(torch.relu))
 
 
+def probabilities():
+    net = made(lambda: nn.Sequential(Colours(), nn.Softmax(1)))
+    net.input_shape = (3, 6, 6)
+    return net
+
+
+def one_output():
+    net = made(lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1)))
+    net.input_shape = (4,)
+    return net
+
+
 def attention():
     class Attention(Colours):
         def forward(self, x):
@@ -180,8 +192,8 @@ def test_show_prints_the_translated_graph(run: Run) -> None:
     assert lines[-2].startswith(f"{affine} affine nodes, 2 activations of 288 hidden units; ")
     assert "283 parameters" in lines[-2]
     assert lines[-1] == (
-        "agrees with its source (torch) on random inputs; it can be certified by curvature and "
-        "interval"
+        "agrees with its source (torch) on random inputs; nothing in it is refused: it can be "
+        "certified by curvature and interval"
     )
 
 
@@ -213,8 +225,42 @@ def test_show_marks_what_is_refused(run: Run) -> None:
     assert text.count("opaque ") >= 3
     assert all("  ← " in line for line in text.splitlines() if line.startswith("opaque "))
     code, text, error = run("analyze", "cli_models:relu")
-    assert (code, text) == (2, "")
-    assert "node 'relu' (relu): the activation has no second derivative, and 1 more" in error
+    assert (code, error) == (0, "")
+    assert "no curvature: an activation has no second derivative; certified by interval" in text
+    assert "share of K" in text
+    code, text, _ = run("analyze", "cli_models:relu", "--json", "-")
+    found = json.loads(text)
+    assert found["K"] is None
+    assert found["methods"] == ["interval"]
+    assert all(row["share"] is None for row in found["layers"])
+    assert max(row["norm"] or 0.0 for row in found["layers"]) > 0.1
+    for option in (["--html", "report.html"], ["--data", "data.npz"]):
+        code, text, error = run("analyze", "cli_models:relu", *option)
+        assert (code, text) == (2, "")
+        assert f"no curvature to look for. Leave out {option[0]}" in error
+
+
+@pytest.mark.parametrize(
+    "model", ["colours", "relu", "probabilities", "one_output", "attention", "named --output other"]
+)
+def test_show_and_compile_agree_on_what_is_refused(run: Run, model: str) -> None:
+    """Both ask one planner about the graph that the passes leave."""
+    model, *options = model.split()
+    code, text, _ = run("show", f"cli_models:{model}", *options)
+    assert code == 0
+    fine = "nothing in it is refused" in text
+    code, _, error = run("compile", f"cli_models:{model}", *options, "--out", "package")
+    assert fine == (code == 0), error
+    assert fine or all(
+        line.split()[1] in error for line in text.splitlines() if line.startswith("opaque ")
+    )
+
+
+def test_show_says_that_a_softmax_is_left_out(run: Run) -> None:
+    text = run("show", "cli_models:probabilities")[1]
+    (line,) = (line for line in text.splitlines() if line.startswith("opaque "))
+    assert line.endswith("  (left out: without it no two classes change places)")
+    assert "  ← " not in text
 
 
 def test_show_refuses_what_is_no_model(run: Run) -> None:
@@ -356,11 +402,10 @@ def test_counts_that_do_not_fit(run: Run, command: str, more: tuple[str, ...]) -
 def test_one_output_is_compiled_and_not_classified(run: Run) -> None:
     code, text, error = run("compile", "cli_models:controller", "--out", "controller")
     assert (code, error) == (0, "")
-    assert "inputs 3, 1 output, methods: curvature, interval" in text
-    for command in (["certify"], ["attack", "--radius", 0.1]):
-        code, _, error = run(command[0], "controller", "--data", "digits", *command[1:])
-        assert code == 2
-        assert "has one output, and so no class that could change. Bound its output" in error
+    assert "inputs 3, 1 output, curvature at most" in text
+    code, _, error = run("certify", "controller", "--data", "digits")
+    assert code == 2
+    assert "has one output, and so no class that could change. Ask for --threshold T" in error
 
 
 def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:

@@ -21,6 +21,7 @@ from vercomp.errors import (
     UsageError,
     WeightError,
 )
+from vercomp.features import FEATURES
 
 
 def small(activation: nn.Module | None = None, classes: int = 3) -> nn.Sequential:
@@ -247,11 +248,80 @@ def test_one_output_is_bounded_and_not_classified() -> None:
     lower = net.bound(vercomp.Ball(x, 0.1, "l2"), torch.ones(1, 1))
     assert (lower[:, 0] < model(x).double()[:, 0]).all()
     assert (lower[:, 0] > model(x).double()[:, 0] - 2.0).all()
-    with pytest.raises(vercomp.VercompError, match="no class to change to"):
+    with pytest.raises(
+        vercomp.VercompError, match=r"no class to change to. Ask for Threshold\(T\)"
+    ):
         net.certify(x, torch.zeros(3, dtype=torch.long))
-    assert net.manifest["emit"] == ["certify"]
-    with pytest.raises(UnsupportedError, match="one output, and hessian compares two classes"):
-        vercomp.compile(model, input_shape=(4,), emit="hessian")
+    assert net.manifest["emit"] == list(FEATURES)
+
+
+def test_one_output_counts_as_two_classes_of_which_one_is_zero() -> None:
+    """Curvature, attack, Hessian and regulariser are those of z."""
+    model = small(classes=1)
+    net = vercomp.compile(model, input_shape=(4,))
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    y = (model(x)[:, 0] > 0).long()
+    hessians = net.hessian(x)
+    for point, found in zip(x, hessians, strict=True):
+        exact = torch.autograd.functional.hessian(lambda p: model(p[None])[0, 0], point)
+        torch.testing.assert_close(found, exact)
+    torch.testing.assert_close(
+        net.hessian(x, torch.zeros(3).long(), torch.ones(3).long()), -hessians
+    )
+    v = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    product = net.hessian_vector_product(x, None, None, v)
+    torch.testing.assert_close(product, (hessians @ v[..., None])[..., 0])
+    low, high = net.curvature()
+    eigenvalues = torch.linalg.eigvalsh(hessians.double())
+    assert low.shape == (2, 2)
+    assert bool((low[1, 0] <= eigenvalues.min()) & (eigenvalues.max() <= high[1, 0]))
+    attacks = net.attack(x, y, 0.2)
+    assert (attacks.margin >= attacks.lower_bound).all()
+    signed = torch.where(y == 1, 1.0, -1.0)
+    there = signed * model(attacks.point.float())[:, 0]
+    torch.testing.assert_close(there.double(), attacks.margin, rtol=1e-4, atol=1e-5)
+    sides = net.certify(x, vercomp.Threshold(0.0)).radius
+    assert torch.equal(sides > 0.2, attacks.lower_bound > 0)
+    penalty = vercomp.regularizer(model, input_shape=(4,))
+    penalty().backward()
+    assert all(parameter.grad is not None for parameter in [model[0].weight, model[2].weight])
+    torch.testing.assert_close(penalty.pairs()[1, 0].double(), -low[1, 0], rtol=1e-2, atol=0.0)
+    with pytest.raises(vercomp.VercompError, match="Pass labels y and targets t"):
+        vercomp.compile(small(), input_shape=(4,)).hessian(x)
+
+
+class Numbers(nn.Module):
+    """Nodes without axes: one number for each input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+        self.direction = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.tanh(self.fc(x))
+        return torch.stack([h @ self.direction, torch.tanh(h.sum(1))], 1)
+
+
+def test_nodes_may_be_one_number() -> None:
+    torch.manual_seed(0)
+    model = Numbers()
+    net = vercomp.compile(model, input_shape=(3,))
+    x = torch.randn(5, 3)
+    assert torch.allclose(net.network(x), model(x), atol=1e-6)
+    assert (net.certify(x, model(x).argmax(1)).radius > 0).all()
+
+
+def test_all_reasons_against_a_feature_come_at_once() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        vercomp.compile(small(nn.ReLU(), classes=1), input_shape=(4,), emit=("attack", "hessian"))
+    assert str(caught.value) == (
+        "the network has one output, and attack and hessian compare two classes; attack and "
+        "hessian need second derivatives:\n"
+        "  node '1' (relu): the first derivative of relu jumps at x = 0, so curvature does not "
+        "exist there\n"
+        "Leave them out: this network can have certify"
+    )
 
 
 def test_bad_weights_are_refused() -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from vercomp.activations import ActivationFamily, define_activation
     from vercomp.compiled import CompiledNetwork, load_package
     from vercomp.core.bounds import Bounds
+    from vercomp.core.claims.deviation import Deviation
+    from vercomp.core.claims.labels import Labels
+    from vercomp.core.claims.threshold import Threshold
     from vercomp.core.methods.attack import AttackOptions, Attacks
     from vercomp.core.methods.certificates import Certificates
     from vercomp.core.methods.method import Method
@@ -42,11 +45,14 @@ _HOMES = {
     "Certificates": "vercomp.core.methods.certificates",
     "CertifyOptions": "vercomp.core.methods.portfolio",
     "CompiledNetwork": "vercomp.compiled",
+    "Deviation": "vercomp.core.claims.deviation",
+    "Labels": "vercomp.core.claims.labels",
     "Method": "vercomp.core.methods.method",
     "Region": "vercomp.core.regions.region",
     "Registry": "vercomp.registry",
     "Regularizer": "vercomp.core.regularizer",
     "Specification": "vercomp.core.specifications",
+    "Threshold": "vercomp.core.claims.threshold",
     "VercompError": "vercomp.errors",
     "compile": "vercomp.driver",
     "define_activation": "vercomp.activations",
@@ -68,11 +74,14 @@ __all__ = [
     "Certificates",
     "CertifyOptions",
     "CompiledNetwork",
+    "Deviation",
+    "Labels",
     "Method",
     "Region",
     "Registry",
     "Regularizer",
     "Specification",
+    "Threshold",
     "VercompError",
     "compile",
     "define_activation",

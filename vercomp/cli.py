@@ -85,6 +85,23 @@ def _box(context: click.Context, option: click.Parameter, value: Value) -> Any:
     return limits
 
 
+def _groups(context: click.Context, option: click.Parameter, value: Value) -> Any:
+    """A callback: groups of classes, separated by slashes."""
+    parse = _numbers(int, positive=False)
+    return tuple(parse(context, option, part) for part in value.split("/")) if value else ()
+
+
+def _columns(context: click.Context, option: click.Parameter, value: Value) -> Any:
+    """A callback: whole numbers and ranges of them."""
+    found: list[int] = []
+    for part in (value or "").split(",") if value is not None else ():
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise click.BadParameter(f"{value!r} is no list of columns such as 0,4,7-9")
+        found += range(int(first), int(last if dash else first) + 1)
+    return tuple(found)
+
+
 def _words(context: click.Context, option: click.Parameter, value: Value) -> Any:
     """A callback: names separated by commas."""
     if value is None:
@@ -252,6 +269,57 @@ def show(**options: Any) -> None:
     help="Limits of perturbed inputs: 0,1 for pixels in [0, 1]. What lies outside does not count.",
 )
 @click.option(
+    "--threshold",
+    metavar="T",
+    type=float,
+    help="Ask whether an output stays on its side of T, in the place of the class. The label 1 "
+    "says that it is above, 0 below.",
+)
+@click.option(
+    "--deviation",
+    metavar="D",
+    callback=_positive,
+    help="Ask how far inputs may move before an output moves by more than D. No labels are needed.",
+)
+@click.option(
+    "--entry",
+    metavar="K",
+    type=click.IntRange(min=0),
+    help="The output that --threshold or --deviation is about, counted from 0.",
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["data", "predicted"]),
+    default="data",
+    show_default=True,
+    help="Whose labels shall stay: those of DATA, or the model's own predictions.",
+)
+@click.option(
+    "--top",
+    metavar="K",
+    type=click.IntRange(min=1),
+    default=1,
+    help="The label shall stay among the K largest.",
+)
+@click.option(
+    "--groups",
+    metavar="C,C[/C,C…]",
+    callback=_groups,
+    help="Classes that count as one: 0,1/2,3 for two groups.",
+)
+@click.option(
+    "--scales",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="How far each feature moves for a radius of 1: a .npy file, or 'scales' of a .npz.",
+)
+@click.option(
+    "--frozen",
+    metavar="COLS",
+    callback=_columns,
+    help="Features that do not move, by their places in the flat input: 0,4,7-9.",
+)
+@click.option(
     "--methods",
     metavar="M[,M…]",
     callback=_words,
@@ -285,12 +353,21 @@ def show(**options: Any) -> None:
 @run_option
 @json_option
 def certify(**options: Any) -> None:
-    """Prove for each input a radius within which no perturbation changes its class."""
+    """Prove for each input a radius within which no perturbation changes its class.
+
+    Or, for networks that are no classifiers, within which an output stays on its side of a
+    threshold (--threshold), or moves by no more than so much (--deviation).
+    """
     from vercomp.commands.certify import run
+    from vercomp.commands.questions import Asked, Scales
 
     if options["decide"] and options["radius"] is None:
         raise click.UsageError("--decide needs a --radius to decide about")
-    run(**options)
+    names = ("threshold", "deviation", "entry", "top", "groups")
+    asked = {name: options.pop(name) for name in names}
+    question = Asked(**asked, predicted=options.pop("labels") == "predicted")
+    scales = Scales(options.pop("scales"), options.pop("frozen"))
+    run(question=question, scales=scales, **options)
 
 
 @cli.command()

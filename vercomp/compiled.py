@@ -10,25 +10,30 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Unpack
 
+import torch
 from torch import Tensor
 
 from vercomp.backends.torch.files import FORMAT, Package
 from vercomp.backends.torch.memory import import_package
+from vercomp.core.arithmetic.rigorous import Rigorous
 from vercomp.core.bounds import BoundedNetwork, Bounds, walked
+from vercomp.core.graph import Affine
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.core.storage import fill
 from vercomp.errors import ModelFileError, UnsupportedError, UsageError, WeightError
 from vercomp.outputs import write_package
-from vercomp.results.analysis import Analysis, analysis_of
+from vercomp.results.analysis import Analysis, LayerRow, analysis_of, layers_of, nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vercomp.core.claims.claim import Claim
     from vercomp.core.methods.attack import AttackOptions, Attacks
     from vercomp.core.methods.certificates import Certificates
     from vercomp.core.methods.portfolio import CertifyOptions
     from vercomp.core.regions.region import Region
+    from vercomp.core.specifications import Specification
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,13 @@ class CompiledNetwork:
         """SHA-256 of the source: of the file's bytes, or of the graph and its weights."""
         return str(self.manifest["source"]["sha256"])
 
-    def certify(self, x: Tensor, y: Tensor, **options: Unpack[CertifyOptions]) -> Certificates:
-        """Radii within which no perturbation changes the class of x (B, *input_shape).
+    def certify(
+        self, x: Tensor, y: Tensor | Claim | Specification, **options: Unpack[CertifyOptions]
+    ) -> Certificates:
+        """Radii within which no perturbation of x (B, *input_shape) makes a claim fail.
+
+        The claim is that the labels y stay the largest outputs, or :class:`vercomp.Labels`,
+        :class:`vercomp.Threshold`, :class:`vercomp.Deviation`, :class:`vercomp.Specification`.
 
         The options are those of :func:`vercomp.core.methods.portfolio.certify`.
         """
@@ -100,8 +110,8 @@ class CompiledNetwork:
         result: Attacks = self._feature("attack")(x, y, radius, **options)
         return result
 
-    def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D).
+    def hessian(self, x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
+        """∇²(z_y − z_t) at each input, exactly (Lemma 1): (B, D, D); of one output z, ∇²z.
 
         In the network's type if the inputs are in it, or else (float64 inputs of a float32 network,
         any of one in half precision) in float64, where no gradient reaches the weights.
@@ -109,7 +119,9 @@ class CompiledNetwork:
         result: Tensor = self._feature("hessian")(x, y, t)
         return result
 
-    def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    def hessian_vector_product(
+        self, x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
+    ) -> Tensor:
         """∇²(z_y − z_t) v at each input, for directions v shaped like x."""
         result: Tensor = self._feature("hessian_vector_product")(x, y, t, v)
         return result
@@ -127,7 +139,10 @@ class CompiledNetwork:
         return walked(self.network)
 
     def curvature(self) -> tuple[Tensor, Tensor]:
-        """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input."""
+        """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input.
+
+        One output z is compared with zero, as two classes: [1, 0] is the entry of z.
+        """
         bound = self.bounds().curvature
         return -bound, bound.T.clone()
 
@@ -156,6 +171,22 @@ class CompiledNetwork:
     def analysis(self) -> Analysis:
         """Norms, constants and shares by layer, from the bounds of the current weights."""
         return analysis_of(self.manifest, self.bounds())
+
+    @property
+    def curved(self) -> bool:
+        """Whether every activation has a second derivative, so that curvature is bounded."""
+        return self.manifest["bounds"] is not None
+
+    def layers(self) -> tuple[LayerRow, ...]:
+        """Constants and proved norms by layer, also of networks that have no curvature."""
+        if self.curved:
+            return self.analysis().layers
+        _, graph = self.network.in_double()
+        ops = Rigorous(self.network.device)
+        terms = [term for node in graph.nodes if isinstance(node, Affine) for term in node.terms]
+        with torch.no_grad():
+            norms = {t.name: float(ops.norm2(t.map, name=f"norm_{t.name}")) for t in terms}
+        return layers_of(nodes_of(self.manifest, norms, {}))
 
     def save(self, folder: str | Path) -> Path:
         """Write the package; an unmodified package of ours is replaced, anything else refused.

@@ -78,6 +78,7 @@ def load_data(
     limit: int | None = None,
     *,
     classes: int | None = None,
+    labelled: bool = True,
     tell: Callable[[str], None] = say,
 ) -> Dataset:
     """Read labelled inputs for a model.
@@ -90,6 +91,7 @@ def load_data(
             the data has it, and pictures without channels get one.
         limit: Read the first so many rows only; what follows them is not looked at.
         classes: C; labels must lie in [0, C).
+        labelled: Whether labels are needed. Without, an archive may lack ``y``, and labels are 0.
         tell: Receives the word said when inputs are reshaped.
 
     Raises:
@@ -107,10 +109,12 @@ def load_data(
     elif colon and kind == "cifar10":
         images, labels = _cifar(folder, split, limit)
     elif text.endswith(".npz"):
-        images, labels = _npz(Path(text))
+        images, labels = _npz(Path(text), labelled)
     else:
         raise UsageError(f"DATA {text!r} is none of these: {FORMS}")
     where = text
+    if not labelled:
+        labels = np.zeros(len(images) if images.ndim else 0, dtype=np.int64)
     y = _labels(labels, where)
     if images.ndim == 0 or len(images) != len(y):
         count = len(images) if images.ndim else "no"
@@ -174,7 +178,7 @@ def _digits(split: str, input_shape: tuple[int, ...] | None) -> Arrays:
     return (shaped / 16).astype(np.float32), labels
 
 
-def _npz(path: Path) -> Arrays:
+def _npz(path: Path, labelled: bool) -> Arrays:
     where = str(path)
     if not path.is_file():
         raise InputDataError("no such file", location=where)
@@ -184,12 +188,14 @@ def _npz(path: Path) -> Arrays:
         raise InputDataError(f"cannot be read: {error.strerror}", location=where) from error
     with file:  # numpy, given a path, would leave a damaged file open
         archive = _open_archive(file, where)
-        missing = [name for name in ("x", "y") if name not in archive.files]
+        needed = ("x", "y") if labelled else ("x",)
+        missing = [name for name in needed if name not in archive.files]
         if missing:
             wanted = " and ".join(repr(name) for name in missing)
             there = ", ".join(repr(name) for name in archive.files) or "nothing"
             raise InputDataError(f"no array {wanted}; the archive holds {there}", location=where)
-        return _member(archive, "x", where), _member(archive, "y", where)
+        x = _member(archive, "x", where)
+        return x, _member(archive, "y", where) if labelled else np.zeros(0, dtype=np.int64)
 
 
 def _open_archive(file: BinaryIO, where: str) -> np.lib.npyio.NpzFile:

@@ -13,5 +13,6 @@ CURVED = ("attack", "hessian", "regularizer")
 METHODS: Mapping[str, str] = {
     "curvature": "vercomp.core.methods.curvature:Curvature",
     "interval": "vercomp.core.methods.interval:IntervalBounds",
+    "crown": "vercomp.core.methods.crown:Crown",
 }
 """The methods of certification by name, cheapest first: ``"module:Class"``."""

@@ -8,7 +8,7 @@ well-formedness after every pass, and names the guilty one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 from vercomp.errors import InternalError
@@ -55,7 +55,10 @@ def run_passes(graph: Graph, passes: Iterable[Pass]) -> Graph:
     check(graph)
     for current in passes:
         _hold(graph, current.requires, f"the pass {current.name!r} requires that")
-        graph = current.run(graph)
+        after = current.run(graph)
+        # A pass that rebuilds the nodes leaves what stands behind the output as it is.
+        kept = graph.tail is None or after.tail is not None
+        graph = after if kept else replace(after, tail=graph.tail)
         try:
             check(graph)
         except InternalError as error:

@@ -34,7 +34,6 @@ class Plan:
     constants: Mapping[str, ActivationConstants]
     methods: tuple[Method, ...]
     offences: Mapping[str, tuple[Offence, ...]]
-    outputs: int
 
     @property
     def refused(self) -> tuple[Offence, ...]:
@@ -53,7 +52,7 @@ class Plan:
     @property
     def features(self) -> tuple[str, ...]:
         """What a package of the network can do."""
-        curved = self.outputs > 1 and not self.uncurved
+        curved = not self.uncurved
         return tuple(feature for feature in FEATURES if feature not in CURVED or curved)
 
 
@@ -63,7 +62,7 @@ def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
     everywhere = []
     for node in graph.nodes:
         if isinstance(node, Opaque):
-            everywhere.append(Offence(node.name, node.operator, node.origin, node.reason))
+            everywhere.append(Offence.of(node))
         elif isinstance(node, Activate):
             try:
                 known[node.name] = constants(node.function)
@@ -78,7 +77,7 @@ def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
             offences[method.name] = obstacles
         elif not everywhere:
             able.append(method)
-    return Plan(known, tuple(able), offences, graph.outputs)
+    return Plan(known, tuple(able), offences)
 
 
 def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
@@ -97,23 +96,25 @@ def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
         what = f"cannot emit {', '.join(map(repr, unknown))}" if unknown else "nothing to emit"
         raise UsageError(what, remedy=f"Choose from {', '.join(FEATURES)}")
     lacking = [f for f in FEATURES if f in features and f not in found.features]
-    if lacking and not found.uncurved:
-        raise UnsupportedError(
-            f"the network has one output, and {' and '.join(lacking)} "
-            f"{'compares' if len(lacking) == 1 else 'compare'} two classes",
-            remedy=f"Leave them out: this network can have {', '.join(found.features)}",
-        )
     if lacking:
-        error = unsupported(found.uncurved)
-        raise UnsupportedError(
-            f"{' and '.join(lacking)} {'needs' if len(lacking) == 1 else 'need'} second "
-            f"derivatives: {error.message}",
-            node=error.node,
-            operator=error.operator,
-            location=error.location,
-            remedy=f"Leave them out: this network can have {', '.join(found.features)}",
-        )
+        raise _lacking(found, lacking)
     return tuple(feature for feature in FEATURES if feature in features)
+
+
+def _lacking(found: Plan, features: Sequence[str]) -> UnsupportedError:
+    """Why a network cannot have these features: its activations have no second derivative."""
+    listed, one = " and ".join(features), len(features) == 1
+    remedy = f"Leave them out: this network can have {', '.join(found.features)}"
+    needs = f"{listed} {'needs' if one else 'need'} second derivatives"
+    error = unsupported(found.uncurved)
+    message = f"{needs}: {error.message}"
+    return UnsupportedError(
+        message,
+        node=error.node,
+        operator=error.operator,
+        location=error.location,
+        remedy=remedy,
+    )
 
 
 def _obstacles(

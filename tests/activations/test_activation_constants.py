@@ -18,7 +18,10 @@ SMOOTH = (
     *("identity", "sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "silu", "mish", "elu"),
     *("celu", "arctan", "erf", "sin", "cos", "softsign"),
 )
-ROUGH = ("relu", "abs", "relu6", "leaky_relu", "hardtanh", "selu", "hardsigmoid", "hardswish")
+ROUGH = (
+    *("relu", "abs", "relu6", "leaky_relu", "hardtanh", "selu", "hardsigmoid", "hardswish"),
+    *("clamp_min", "clamp_max"),
+)
 REMEDY = "Use a smooth activation instead: softplus, GELU, SiLU, tanh or sigmoid"
 
 
@@ -195,7 +198,8 @@ def test_formulas_of_users(formula, expected):
 
 @pytest.mark.parametrize("name", ROUGH)
 def test_jumps_of_the_first_derivative_are_refused(name):
-    where = {"hardtanh": "−1", "hardsigmoid": "−3", "hardswish": "−3"}.get(name, "0")
+    breaks = {"hardtanh": "−1", "hardsigmoid": "−3", "hardswish": "−3", "clamp_min": "−1"}
+    where = {**breaks, "clamp_max": "1"}.get(name, "0")
     with pytest.raises(UnboundedCurvatureError) as caught:
         curvature_constants(BUILTIN.build(name))
     assert str(caught.value) == (
@@ -261,6 +265,8 @@ def test_what_is_not_proved_is_refused(formula, message):
         ("relu6", (0, 1)),
         ("leaky_relu", (0.01, 1)),
         ("hardtanh", (0, 1)),
+        ("clamp_min", (0, 1)),
+        ("clamp_max", (0, 1)),
         ("hardsigmoid", (0, 1 / 6)),
         ("hardswish", (-0.5, 1.5)),
     ],

@@ -29,7 +29,10 @@ ALL = [family.build() for family in BUILTIN] + [
     BUILTIN.build("silu", beta=1.702),
     BUILTIN.build("celu", alpha=2.5),
 ]
-ROUGH = {"relu", "abs", "relu6", "leaky_relu", "hardtanh", "selu", "hardsigmoid", "hardswish"}
+ROUGH = {
+    *("relu", "abs", "relu6", "leaky_relu", "hardtanh", "selu", "hardsigmoid", "hardswish"),
+    *("clamp_min", "clamp_max"),
+}
 
 
 def compiled(activation, order):

@@ -120,7 +120,10 @@ def test_a_slope_beside_a_bounded_function_is_not_dropped(slope):
         assert BUILTIN.match(function + slope * X) is None
 
 
-@pytest.mark.parametrize("end", [10**9, 10**20, 10**25, 10**30])
+LARGEST = int(torch.finfo(torch.float32).max)
+
+
+@pytest.mark.parametrize("end", [10**9, 10**20, 10**25, 10**30, LARGEST])
 def test_a_clip_that_is_out_of_sight_is_not_the_identity(end):
     """Beyond it, the two differ by little of their size until some multiple of it."""
     for expression in (Min(X, end), Max(X, -end), Max(-end, Min(X, end)) + tanh(X)):
@@ -130,6 +133,15 @@ def test_a_clip_that_is_out_of_sight_is_not_the_identity(end):
 
 def test_a_clip_that_is_far_out_is_not_the_identity():
     assert str(BUILTIN.match(Min(Max(X, -1000), 1000))) == "hardtanh(lower=-1000, upper=1000)"
+
+
+@pytest.mark.parametrize("end", [1000, 10**4, 10**20, LARGEST])
+def test_clips_on_one_side_are_rows_wherever_they_end(end):
+    """Up to the largest float32, where both ends of it are a clip of their own."""
+    assert BUILTIN.match(Max(X, -end)) == BUILTIN.build("clamp_min", lower=float(-end))
+    assert BUILTIN.match(Min(X, end)) == BUILTIN.build("clamp_max", upper=float(end))
+    both = BUILTIN.build("hardtanh", lower=float(-end), upper=float(end))
+    assert BUILTIN.match(Min(Max(X, -end), end)) == both
 
 
 def test_the_constants_that_the_model_has_are_kept():
@@ -197,6 +209,8 @@ def _exact(family):
         ("selu", {"alpha": 1.6, "scale": 1.1}),
         ("leaky_relu", {"slope": 0.2}),
         ("hardtanh", {"lower": -0.5, "upper": 2.0}),
+        ("clamp_min", {"lower": -0.5}),
+        ("clamp_max", {"upper": 3.5}),
     ],
 )
 def test_spellings_with_parameters(name, parameters):

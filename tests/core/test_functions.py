@@ -93,7 +93,7 @@ def excess(function: Elementwise, order: int, seed: int = 0, count: int = INTERV
     low, high = function.range(order, lower, upper)
     points = samples(pieces, lower, upper, seed)
     values = (function.value, function.first, function.second)[order](points)
-    allowed = function._rounding(order, points, values) + function.deviation * (order == 0)
+    allowed = function.rounding(order, points, values) + function.deviation * (order == 0)
     known = ~values.isnan()
     assert (known | (points.abs() > 1e4)).all()
     least = torch.where(known, values - allowed, INF).amin(1)
@@ -129,7 +129,7 @@ def test_the_bounds_are_tight(name: str, order: int) -> None:
             most = torch.where(reached, most.clamp(min=turn.values[1]), most)
     ends = torch.maximum(lower.abs(), upper.abs())
     near = torch.where(ends.isinf(), torch.minimum(lower.abs(), upper.abs()), ends)
-    error = 3 * function._rounding(order, near, most.abs().clamp(max=1e300))
+    error = 3 * function.rounding(order, near, most.abs().clamp(max=1e300))
     error = error + 8 * function.deviation * (order == 0)
     usable = near < (100 if pieces.period is not None else 1e12)
     assert ((low >= least - error) | ~usable | low.isinf() & least.isinf()).all()
@@ -174,7 +174,7 @@ def test_a_missing_turning_point_is_noticed(name: str) -> None:
             low, high = missing.range(order, lower, upper)
             points = samples(pieces, lower, upper, 1)
             values = (function.value, function.first, function.second)[order](points)
-            allowed = function._rounding(order, points, values)
+            allowed = function.rounding(order, points, values)
             assert ((values - allowed > high[:, None]) | (values + allowed < low[:, None])).any()
 
 

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from vercomp.activations import BUILTIN
 from vercomp.frontends import elementwise
-from vercomp.frontends.elementwise import Applied, Combination, Leaf, Matcher
+from vercomp.frontends.decomposition import (
+    Applied,
+    Combination,
+    Leaf,
+    Matcher,
+    affine_parts,
+    decompose,
+)
 from vercomp.ir.activation import X
 
 MATCHER = Matcher(BUILTIN)
@@ -51,7 +58,7 @@ def functions(plan):
     ],
 )
 def test_plans_compute_the_expression(expression, names):
-    plan = elementwise.decompose(expression, MATCHER)
+    plan = decompose(expression, MATCHER)
     assert plan is not None
     expected = elementwise.evaluate(expression, POINTS)
     assert torch.allclose(run(plan, POINTS), expected, atol=1e-9)
@@ -62,7 +69,7 @@ def test_plans_compute_the_expression(expression, names):
     "expression", [X**2, sympy.exp(X), X**3 - X, sympy.exp(X**2), 1 / (1 + X**4)]
 )
 def test_what_holds_no_activation_has_no_plan(expression):
-    assert elementwise.decompose(expression, MATCHER) is None
+    assert decompose(expression, MATCHER) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +83,7 @@ def test_what_holds_no_activation_has_no_plan(expression):
     ],
 )
 def test_a_bound_from_one_side_is_a_relu(expression):
-    plan = elementwise.decompose(expression, MATCHER)
+    plan = decompose(expression, MATCHER)
     assert torch.allclose(run(plan, POINTS), elementwise.evaluate(expression, POINTS))
 
 
@@ -89,7 +96,7 @@ def test_numbers_are_exact():
 @given(a=st.floats(-8, 8).filter(lambda v: abs(v) > 1e-3), b=st.floats(-8, 8))
 def test_affine_parts(a, b):
     expression = (elementwise.number(a) * X + elementwise.number(b)) / 3 - X / 7
-    parts = elementwise.affine_parts(expression)
+    parts = affine_parts(expression)
     if parts is not None:
         assert sympy.expand(parts[0] * X + parts[1] - expression) == 0
 

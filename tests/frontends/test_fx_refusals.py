@@ -47,11 +47,11 @@ REFUSALS = {
         "batch_norm.default",
         "batch normalisation by the statistics of the batch couples the inputs",
     ),
-    "max pool": (
-        nn.MaxPool1d(2),
-        "function",
-        "max_pool1d.default",
-        "a maximum over several entries is piecewise linear: its gradient jumps",
+    "uneven max pool": (
+        lambda x: F.adaptive_max_pool1d(x, 4),
+        "adaptive_max_pool1d",
+        "adaptive_max_pool1d.default",
+        "its windows differ in size",
     ),
     "deviation": (
         lambda x: x.std(1),

@@ -140,9 +140,9 @@ SPELLED = {
     "leaky_relu": ([node("LeakyRelu", ["h"], ["a"], alpha=0.1)], {}),
     "leaky_relu ": ([node("PRelu", ["h", "slope"], ["a"])], {"slope": one([0.25])}),
     "hardtanh": ([node("Clip", ["h", "low", "high"], ["a"])], {"low": one(-2), "high": one(3)}),
-    "relu ": ([node("Clip", ["h", "low"], ["a"])], {"low": one(-0.5)}),
-    "relu  ": ([node("Clip", ["h", "", "high"], ["a"])], {"high": one(1.5)}),
-    "relu   ": ([node("Max", ["h", "low"], ["a"])], {"low": one(0.5)}),
+    "clamp_min": ([node("Clip", ["h", "low"], ["a"])], {"low": one(-0.5)}),
+    "clamp_max": ([node("Clip", ["h", "", "high"], ["a"])], {"high": one(1.5)}),
+    "clamp_min ": ([node("Max", ["h", "low"], ["a"])], {"low": one(0.5)}),
     "hardtanh ": ([node("HardSigmoid", ["h"], ["a"])], {}),
     "hardtanh  ": ([node("HardSigmoid", ["h"], ["a"], alpha=1 / 6, beta=0.5)], {}),
     "hardswish": ([node("HardSwish", ["h"], ["a"])], {}),
@@ -265,6 +265,29 @@ def test_other_precisions(tmp_path, dtype):
     nodes = [node("MatMul", ["x", "w"], ["h"]), node("Tanh", ["h"], ["y"])]
     path = save(tmp_path / "m.onnx", nodes, {"w": weights(4, 3, dtype=dtype)}, dtype=kind)
     translate(path)
+
+
+def test_constants_in_half_precision_are_rounded_as_the_model_rounds_them(tmp_path):
+    """A product of half-precision constants is one of them; cast first, it is one in single."""
+    a, b = weights(4, 3, dtype=np.float16), weights(4, 3, dtype=np.float16)
+    nodes = [
+        node("Mul", ["a", "b"], ["w"]),
+        node("Cast", ["w"], ["w32"], to=TensorProto.FLOAT),
+        node("Cast", ["a"], ["a32"], to=TensorProto.FLOAT),
+        node("Cast", ["b"], ["b32"], to=TensorProto.FLOAT),
+        node("Mul", ["a32", "b32"], ["v"]),
+        node("MatMul", ["x", "w32"], ["h"]),
+        node("MatMul", ["x", "v"], ["k"]),
+        node("MatMul", ["x", "a32"], ["l"]),
+        node("Sum", ["h", "k", "l"], ["y"]),
+    ]
+    translation = from_onnx(save(tmp_path / "m.onnx", nodes, {"a": a, "b": b}), BUILTIN)
+    found = {p.name: p.value for p in translation.graph.parameters()}
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    assert torch.equal(found["a"], torch.tensor(a).float())
+    assert torch.equal(found["w"], torch.tensor(a * b).float())
+    assert torch.equal(found["v"], torch.tensor(a.astype(np.float32) * b.astype(np.float32)))
+    assert not torch.equal(found["w"], found["v"])
 
 
 @pytest.mark.parametrize("batch", ["batch", 2])

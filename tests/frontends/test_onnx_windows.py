@@ -152,14 +152,6 @@ def test_batch_normalisation_of_every_entry(tmp_path):
 
 
 REFUSED = {
-    "MaxPool": (
-        [node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2])],
-        "max pooling is piecewise linear: it has no curvature",
-    ),
-    "GlobalMaxPool": (
-        [node("GlobalMaxPool", ["x"], ["y"])],
-        "max pooling is piecewise linear: it has no curvature",
-    ),
     "InstanceNormalization": (
         [node("InstanceNormalization", ["x", "s", "s"], ["y"])],
         "it divides by statistics of each input, which is not affine",

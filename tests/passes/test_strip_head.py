@@ -41,13 +41,28 @@ def test_also_behind_an_identity_and_twice():
     "last",
     [
         head("aten.softmax.int"),
-        Activate("act", (3,), "fc", BUILTIN.build("sigmoid")),
+        Activate("act", (3,), "fc", BUILTIN.build("relu")),
         Affine("double", (3,), (Term(Dense(Parameter("V", torch.eye(3))), "fc"),)),
     ],
 )
 def test_anything_else_stays(last):
     graph, result = stripped(last)
     assert result is graph
+
+
+def test_an_increasing_function_becomes_the_tail():
+    _, result = stripped(Activate("act", (3,), "fc", BUILTIN.build("sigmoid")))
+    assert to_text(result) == (
+        "input x : 4\naffine fc : 3 = dense[W] · x\noutput fc\ntail sigmoid(z), z the output"
+    )
+    assert result.tail is not None
+    assert str(result.tail) == "sigmoid(z)"
+
+
+def test_a_softmax_behind_it_leaves_nothing_to_bound():
+    act = Activate("act", (3,), "fc", BUILTIN.build("tanh"))
+    _, result = stripped(act, head("softmax", parent="act"))
+    assert to_text(result) == "input x : 4\naffine fc : 3 = dense[W] · x\noutput fc"
 
 
 def test_a_softmax_inside_stays():

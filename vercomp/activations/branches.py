@@ -151,8 +151,11 @@ def _chosen(node: sympy.Expr, sample: sympy.Expr) -> sympy.Expr:
     if isinstance(node, sympy.Heaviside):
         return sympy.Integer(1 if node.args[0].subs(X, sample) > 0 else 0)
     if isinstance(node, sympy.Max | sympy.Min):
-        pick = max if isinstance(node, sympy.Max) else min
-        return pick(node.args, key=lambda part: sympy.N(part.subs(X, sample), 30))
+        chosen, *others = node.args
+        for other in others:  # of differences, N finds the sign however large both sides are
+            above = sympy.N((other - chosen).subs(X, sample), 15) > 0
+            chosen = other if above == isinstance(node, sympy.Max) else chosen
+        return chosen
     for value, condition in node.args:
         if condition == sympy.true or condition.subs(X, sample) == sympy.true:
             return value

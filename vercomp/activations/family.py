@@ -54,10 +54,23 @@ Fit = Callable[[Samples], tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a family, with the value that it has unless said otherwise, exactly."""
+    """A parameter of a family.
+
+    Args:
+        name: Its name.
+        default: The value that it has unless said otherwise, exactly.
+        largest: The largest absolute value that a network may have: others cost, and match nothing.
+    """
 
     name: str
     default: sympy.Expr
+    largest: float = 1e9
+
+    def allows(self, value: Any) -> bool:
+        """Whether an estimate of it is one that a network may have."""
+        return isinstance(value, REAL.mpf) and bool(
+            value == 0 or 1e-9 <= abs(value) <= self.largest
+        )
 
     @property
     def symbol(self) -> sympy.Symbol:
@@ -139,7 +152,7 @@ class ActivationFamily:
             fitted = self.fit(samples) if self.fit is not None else ()
         except (ArithmeticError, ValueError, TypeError):
             return None
-        if not all(isinstance(value, REAL.mpf) and _plausible(value) for value in fitted):
+        if not all(p.allows(value) for p, value in zip(self.parameters, fitted, strict=True)):
             return None
         values = [float(value) for value in fitted]
         formula = self._default_samples or Samples(lambda x: self._function(x, *fitted))
@@ -167,11 +180,6 @@ class ActivationFamily:
     @cached_property
     def _default_samples(self) -> Samples | None:
         return None if self.parameters else Samples(self._function)
-
-
-def _plausible(parameter: Any) -> bool:
-    """Whether a fitted parameter is one that a network may have: others cost, and match nothing."""
-    return bool(parameter == 0 or 1e-9 <= abs(parameter) <= 1e9)
 
 
 def _snapped(value: float | None, default: sympy.Expr) -> float | None:

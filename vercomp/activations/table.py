@@ -28,14 +28,17 @@ from vercomp.ir.activation import X
 _FAR = -(10**6)
 """Where exp(x/α) is zero for every α that is met in practice."""
 
+_BEYOND = -(10**40)
+"""Where every clip at a float32 number is flat."""
+
 BETA = Parameter("beta", sympy.Integer(1))
 SCALE = Parameter("scale", 1 / sqrt(2))
 A = Parameter("a", sqrt(2 / pi))
 B = Parameter("b", Rational("0.044715"))
 ALPHA = Parameter("alpha", sympy.Integer(1))
 SLOPE = Parameter("slope", Rational("0.01"))
-LOWER = Parameter("lower", sympy.Integer(-1))
-UPPER = Parameter("upper", sympy.Integer(1))
+LOWER = Parameter("lower", sympy.Integer(-1), largest=1e39)
+UPPER = Parameter("upper", sympy.Integer(1), largest=1e39)
 SELU_ALPHA = Parameter("alpha", Rational("1.6732632423543772848170429916717"))
 SELU_SCALE = Parameter("scale", Rational("1.0507009873554804934193349852946"))
 
@@ -80,7 +83,15 @@ def _fit_slope(f: Samples) -> tuple[Any, ...]:
 
 
 def _fit_hardtanh(f: Samples) -> tuple[Any, ...]:
-    return f(_FAR), f(-_FAR)
+    return f(_BEYOND), f(-_BEYOND)
+
+
+def _fit_lower(f: Samples) -> tuple[Any, ...]:
+    return (f(_BEYOND),)
+
+
+def _fit_upper(f: Samples) -> tuple[Any, ...]:
+    return (f(-_BEYOND),)
 
 
 def _softplus(beta: float) -> Spelling:
@@ -117,6 +128,14 @@ def _leaky_relu(slope: float) -> Spelling:
 
 def _hardtanh(lower: float, upper: float) -> Spelling:
     return lambda x: F.hardtanh(x, min_val=lower, max_val=upper)
+
+
+def _clamp_min(lower: float) -> Spelling:
+    return lambda x: torch.clamp(x, min=lower)
+
+
+def _clamp_max(upper: float) -> Spelling:
+    return lambda x: torch.clamp(x, max=upper)
 
 
 _sigmoid_of = 1 / (1 + exp(-X))
@@ -193,6 +212,23 @@ BUILTIN = ActivationTable(
             (LOWER, UPPER),
             _hardtanh,
             _fit_hardtanh,
+        ),
+        # A clip on one side keeps x as it is: c + relu(x − c) would round it to multiples of c.
+        ActivationFamily(
+            "clamp_min",
+            Max(X, LOWER.symbol),
+            _clamp_min(-1.0),
+            (LOWER,),
+            _clamp_min,
+            _fit_lower,
+        ),
+        ActivationFamily(
+            "clamp_max",
+            Min(X, UPPER.symbol),
+            _clamp_max(1.0),
+            (UPPER,),
+            _clamp_max,
+            _fit_upper,
         ),
         ActivationFamily(
             "selu",

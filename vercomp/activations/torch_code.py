@@ -52,12 +52,24 @@ def function_source(activation: Activation, order: int, name: str) -> str:
         expression = derivative(activation, order)
         docstring = _docstring(activation, order, expression)
         lines = list(_statements(expression))
+    lines = [part for line in lines for part in _wrapped(line)]
     for line in lines:
         if len(line) + len(_INDENT) > WIDTH:
             raise UnsupportedError(f"the formula of {activation} is too long to be written down")
     body = [f'"""{docstring}"""', *lines]
     header = f"def {name}(z: Tensor) -> Tensor:"
     return "\n".join([header, *(_INDENT + line for line in body)]) + "\n"
+
+
+def _wrapped(line: str) -> Iterator[str]:
+    """A call that is too long, as a formatter breaks it: its arguments on a line of their own."""
+    head, opened, inside = line.partition("(")
+    if len(line) + len(_INDENT) <= WIDTH or not inside.endswith(")") or ")" in inside[:-1]:
+        yield line
+        return
+    yield head + opened
+    yield _INDENT + inside[:-1]
+    yield ")"
 
 
 def derivative(activation: Activation, order: int) -> sympy.Expr:
@@ -124,6 +136,13 @@ def _statements(expression: sympy.Expr) -> Iterator[str]:
 def _assignment(prefix: str, expression: sympy.Expr, names: _Names) -> Iterator[str]:
     """The statement; what makes it too long gets a name before it."""
     while len(prefix + code(expression)) + len(_INDENT) > WIDTH:
+        if isinstance(expression, sympy.Piecewise) and len(expression.args) > 2:
+            first, *others = expression.args
+            name = sympy.Symbol(names.of(expression), real=True)
+            otherwise = sympy.Piecewise(*others, evaluate=False)
+            yield from _assignment(f"{name.name} = ", otherwise, names)
+            expression = sympy.Piecewise(first, (name, True), evaluate=False)
+            continue
         parts = [part for part in expression.args if part.free_symbols and part.args]
         if not parts:
             break

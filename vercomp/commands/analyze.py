@@ -15,11 +15,12 @@ from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
 from vercomp.compiled import CompiledNetwork
 from vercomp.data import load_data
-from vercomp.errors import UsageError
+from vercomp.errors import UnsupportedError, UsageError
 from vercomp.report.page import Found, report_page
 from vercomp.report.tables import layer_table, number, pair_table
 from vercomp.results.analysis import LayerRow
 from vercomp.results.sampled_curvature import first_of_each_class, sampled_curvature
+from vercomp.results.tightness import curvature_notes
 
 INPUTS_PER_CLASS = 8
 
@@ -44,22 +45,50 @@ def run(
         check_html_path(html)
     with Patience(f"compiling {model}"):
         network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
-    analysis = network.analysis()
-    lower, upper = analysis.curvature
-    bound = torch.maximum(lower.abs(), upper.abs()).numpy()
+    layers, outputs = network.layers(), network.network.outputs
     summary: dict[str, Any] = {
         "name": network.name,
         "input_shape": list(network.network.input_shape),
-        "classes": network.network.classes,
-        "layers": [_layer(row) for row in analysis.layers],
+        "classes": outputs,
+        "layers": [_layer(row, curved=network.curved) for row in layers],
+        "methods": network.manifest["methods"],
+    }
+    shape = "×".join(map(str, network.network.input_shape))
+    what = f"{outputs} classes" if outputs > 1 else "1 output"
+    title = f"{network.name}: inputs {shape}, {what}"
+    tables: list[RenderableType] = [layer_table(layers, title, curved=network.curved)]
+    if network.curved:
+        tables += _curvature(network, summary, data, limit, html)
+    else:
+        _without_curvature(network, data, html)
+        summary |= {"curvature_lower": None, "curvature_upper": None, "K": None}
+        tables.append(
+            "no curvature: an activation has no second derivative; certified by "
+            f"{', '.join(network.manifest['methods'])}"
+        )
+    deliver(summary, json_path, *tables)
+
+
+def _curvature(
+    network: CompiledNetwork,
+    summary: dict[str, Any],
+    data: str | None,
+    limit: int | None,
+    html: Path | None,
+) -> list[RenderableType]:
+    """The bounds of all pairs, beside what is found at inputs; the summary takes them up."""
+    analysis = network.analysis()
+    lower, upper = analysis.curvature
+    bound = torch.maximum(lower.abs(), upper.abs()).numpy()
+    summary |= {
         "curvature_lower": lower.tolist(),
         "curvature_upper": upper.tolist(),
         "K": bound.tolist(),
     }
-    shape = "×".join(map(str, network.network.input_shape))
+    single = network.network.scores == 1
+    margins = "the margin of 1 over 0" if single else "z_y − z_t"
     tables: list[RenderableType] = [
-        layer_table(analysis, f"{network.name}: inputs {shape}, {network.network.classes} classes"),
-        pair_table(bound, "K: no input has |curvature| of z_y − z_t above it"),
+        pair_table(bound, f"K: no input has |curvature| of {margins} above it")
     ]
     beside: Found | None = None
     if data is not None:
@@ -72,14 +101,29 @@ def run(
             pair_table(found, label),
             f"K / K_lb: {number(summary['ratio_mean'], 3)} on average over the pairs, "
             f"{number(summary['ratio_max'], 3)} at most",
+            *curvature_notes(network, summary["ratio_mean"]),
         ]
     if html is not None:
         parameters = sum(tensor.numel() for tensor in network.network.parameters())
         write_html(html, report_page(analysis, network.manifest, parameters, beside))
-    deliver(summary, json_path, *tables)
+    return tables
 
 
-def _layer(row: LayerRow) -> dict[str, Any]:
+def _without_curvature(network: CompiledNetwork, data: str | None, html: Path | None) -> None:
+    """Refuse what is about curvature alone.
+
+    Raises:
+        UnsupportedError: Curvature was asked about.
+    """
+    if data is not None or html is not None:
+        raise UnsupportedError(
+            "an activation has no second derivative, so the network has no curvature to look for",
+            node=network.name,
+            remedy=f"Leave out {'--data' if data is not None else '--html'}",
+        )
+
+
+def _layer(row: LayerRow, *, curved: bool) -> dict[str, Any]:
     """A layer as JSON has it."""
     return {
         "name": row.name,
@@ -88,17 +132,22 @@ def _layer(row: LayerRow) -> dict[str, Any]:
         "g": row.g,
         "h": row.h,
         "norm": row.norm,
-        "share": row.share,
+        "share": row.share if curved else None,
     }
 
 
 def _found(
     network: CompiledNetwork, data: str, limit: int | None
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
+    own = network.network
+    single = own.outputs == 1
     dataset = load_data(
-        data, tuple(network.network.input_shape), limit, classes=network.network.classes
+        data, tuple(own.input_shape), limit, classes=own.classes, labelled=not single
     )
     x, y = dataset.x, dataset.y
+    if single:  # of two classes, which the output's sign tells apart
+        with torch.no_grad():
+            y = (own(x.to(own.device, own.dtype)).flatten() > 0).long().to(y.device)
     if limit is None:
         rows = first_of_each_class(y, INPUTS_PER_CLASS)
         x, y = x[rows], y[rows]

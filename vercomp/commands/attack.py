@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
-from vercomp.commands.models import classes_of, open_model
+from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
 from vercomp.compiled import CompiledNetwork
@@ -51,7 +51,7 @@ def run(
         check_json_path(json_path)
         with Patience(f"compiling {model}", shown=team.main):
             network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
-        shape, classes = tuple(network.network.input_shape), classes_of(network)
+        shape, classes = tuple(network.network.input_shape), network.network.classes
         dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
         if out is not None and team.main:
             description = describe("attack", network, dataset, {"radius": radius})

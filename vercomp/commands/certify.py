@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vercomp.commands.blocks import describe, run_in_blocks
-from vercomp.commands.models import classes_of, open_model
+import numpy as np
+import torch
+from torch import Tensor
+
+from vercomp.commands.blocks import Arrays, describe, run_in_blocks
+from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
+from vercomp.commands.questions import Asked, Scales
+from vercomp.compiled import CompiledNetwork
+from vercomp.core.claims.claim import Claim
 from vercomp.core.memory import memory_limit
-from vercomp.data import load_data
+from vercomp.data import Dataset, load_data
 from vercomp.distributed import processes
+from vercomp.errors import UsageError
 from vercomp.outputs import RunFolder
 from vercomp.report.tables import certificate_table
 from vercomp.results.certificates import certificate_arrays
 from vercomp.results.summaries import certificate_summary, plain
+from vercomp.results.tightness import certificate_notes, few, ratio_of, seen_distances
 
 RESULTS = "certificates.npz"
 COLUMNS = frozenset(
@@ -44,6 +54,8 @@ def run(
     targets: str,
     norm: str,
     box: tuple[float, float] | None,
+    question: Asked,
+    scales: Scales,
     methods: tuple[str, ...] | None,
     timeout: float | None,
     max_memory: float | None,
@@ -56,6 +68,8 @@ def run(
     json_path: str | None,
 ) -> None:
     """Certify block by block; the table, or JSON, at the end."""
+    if targets != "all" and not question.plain:
+        raise UsageError("only the question of the largest output has --targets")
     asked: dict[str, Any] = {
         "radius": radius,
         "decide": decide,
@@ -69,15 +83,25 @@ def run(
         check_json_path(json_path)
         with Patience(f"compiling {model}", shown=team.main):
             network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
-        shape, classes = tuple(network.network.input_shape), classes_of(network)
-        dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
+        shape, classes = tuple(network.network.input_shape), question.classes(network)
+        labelled = question.labelled
+        dataset = load_data(data, shape, limit, classes=classes, labelled=labelled, tell=team.say)
+        weights, extra = scales.tensor(shape), {**question.words(), **scales.words()}
         if out is not None and team.main:
-            folder = RunFolder(out, describe("certify", network, dataset, asked), RESULTS)
+            description = describe("certify", network, dataset, {**asked, **extra})
+            folder = RunFolder(out, description, RESULTS)
         with network.network.held():  # weights are hashed once for all blocks
             arrays = run_in_blocks(
                 f"certifying {data}",
                 len(dataset),
-                lambda rows: certificate_arrays(network, dataset.x[rows], dataset.y[rows], **asked),
+                lambda rows: certificate_arrays(
+                    network,
+                    dataset.x[rows],
+                    question.claim(dataset.y[rows]),
+                    dataset.y[rows] if labelled else None,
+                    scales=weights,
+                    **asked,
+                ),
                 folder,
                 COLUMNS,
                 team,
@@ -86,8 +110,39 @@ def run(
     if arrays is None:
         return
     undecided = len(dataset) - len(arrays["index"])
-    summary = certificate_summary(arrays, **asked, undecided=undecided)
+    summary = {**certificate_summary(arrays, **asked, undecided=undecided), **extra}
+    summary["seen_over_radius"] = (
+        None
+        if decide
+        else _seen_over_radius(
+            network, dataset, question.claim, arrays, weights, norm=norm, box=box
+        )
+    )
     if folder is not None:
         folder.write_summary(plain(summary))
     title = f"{network.name}: {norm} certificates on {data}"
-    deliver(summary, json_path, certificate_table(summary, arrays, title))
+    if not question.plain:
+        title += f": {question.title()}"
+    notes = certificate_notes(network, summary["seen_over_radius"], methods)
+    deliver(summary, json_path, certificate_table(summary, arrays, title), *notes)
+
+
+def _seen_over_radius(
+    network: CompiledNetwork,
+    dataset: Dataset,
+    claim: Callable[[Tensor], Claim],
+    arrays: Arrays,
+    weights: Tensor | None,
+    *,
+    norm: str,
+    box: tuple[float, float] | None,
+) -> float | None:
+    """How many times as far as its radius a point that breaks the claim was seen, the median."""
+    held = np.flatnonzero((arrays["label"] == arrays["prediction"]) & ~np.isnan(arrays["radius"]))
+    count = few(len(held), network.network.outputs)
+    chosen = torch.from_numpy(held[np.linspace(0, len(held) - 1, count).astype(int)])
+    if not len(held):
+        return None
+    own = claim(dataset.y[chosen])
+    seen = seen_distances(network, dataset.x[chosen], own, norm, weights, box)
+    return ratio_of(seen, torch.from_numpy(arrays["radius"])[chosen])

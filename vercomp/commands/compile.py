@@ -33,14 +33,14 @@ def run(
         )
     written = write_package(out, network.files)
     reach = "methods: " + ", ".join(network.manifest["methods"])
-    classes = network.network.classes
-    if network.manifest["bounds"] is not None and classes > 1:
+    outputs = network.network.outputs
+    if network.manifest["bounds"] is not None:
         lower, upper = network.curvature()
         reach = f"curvature at most {number(float(max(lower.abs().max(), upper.abs().max())))}"
     shape = "×".join(map(str, network.network.input_shape))
     state = "wrote" if written else "unchanged:"
     click.echo(
         f"{state} {out} ({len(network.files)} files): network {network.name!r}, "
-        f"inputs {shape}, {f'{classes} classes' if classes > 1 else '1 output'}, {reach}"
+        f"inputs {shape}, {f'{outputs} classes' if outputs > 1 else '1 output'}, {reach}"
     )
     click.echo(f"it can: {', '.join(network.manifest['emit'])}")

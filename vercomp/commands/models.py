@@ -39,21 +39,6 @@ class Source:
     output: str | int | None
 
 
-def classes_of(network: CompiledNetwork) -> int:
-    """The number of classes, for commands that ask whether the class changes.
-
-    Raises:
-        UsageError: There is one output, which is no class.
-    """
-    if network.network.classes < 2:
-        raise UsageError(
-            "the network has one output, and so no class that could change",
-            node=network.name,
-            remedy="Bound its output on a region in Python: vercomp.compile(…).bound(region, C)",
-        )
-    return network.network.classes
-
-
 def open_model(
     text: str,
     *,

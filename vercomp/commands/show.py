@@ -12,7 +12,7 @@ from vercomp.commands.models import aside, open_source, scalar
 from vercomp.commands.patience import Patience
 from vercomp.errors import UsageError
 from vercomp.frontends.translation import Translation
-from vercomp.ir.graph import Graph
+from vercomp.ir.graph import Graph, Opaque
 from vercomp.ir.printer import node_text
 from vercomp.pass_manager import run_passes
 from vercomp.planning import Plan, plan
@@ -40,14 +40,18 @@ def run(
     found = registry()
     with Patience(f"translating {model}"), aside():
         translation = driver.translate(source.model, source.input_shape, found, source.output)
-    graph = translation.graph
-    if merged or mean is not None or std is not None:
-        options = Options(scalar(mean), scalar(std))
-        graph = run_passes(graph, found.make_passes(options))
-    planned = plan(graph, found.methods)
+    options = Options(scalar(mean), scalar(std))
+    rewritten = run_passes(translation.graph, found.make_passes(options))
+    planned = plan(rewritten, found.methods)  # of what compile would see, whatever is printed
+    seen = merged or mean is not None or std is not None
+    graph = rewritten if seen else translation.graph
     reasons = {each.name: each.reason for group in planned.offences.values() for each in group}
+    reasons |= {node.name: node.reason for node in rewritten.opaque()}
+    kept = {node.name for node in rewritten.nodes}
     for node in graph.nodes:
         mark = f"  ← {reasons[node.name]}" if node.name in reasons else ""
+        if isinstance(node, Opaque) and node.name not in kept:
+            mark = "  (left out: without it no two classes change places)"
         click.echo(clean(node_text(node) + mark))
     click.echo(clean(f"output {graph.output}\n", keep="\n"))
     for line in summary(graph, translation, planned):
@@ -70,16 +74,22 @@ def summary(graph: Graph, translation: Translation, planned: Plan) -> list[str]:
     weights = f"{_count(trainable, 'parameter')}"
     if constant:
         weights += f" and {_count(constant, 'constant')}"
-    verdict = f"it can be certified by {' and '.join(method.name for method in planned.methods)}"
-    if planned.refused:
-        verdict = f"no method can take it: {_count(len(planned.refused), 'node')} marked ←"
-    elif planned.offences:
-        marked = sum(len(group) for group in planned.offences.values())
-        verdict += f", not by {' or '.join(planned.offences)}: {_count(marked, 'node')} marked ←"
     return [
         f"{', '.join(counts)}; {weights}",
-        f"agrees with its source ({translation.source_kind}) on random inputs; {verdict}",
+        f"agrees with its source ({translation.source_kind}) on random inputs; {_verdict(planned)}",
     ]
+
+
+def _verdict(planned: Plan) -> str:
+    """What compile would say."""
+    if planned.refused:
+        return f"no method can take it: {_count(len(planned.refused), 'node')} marked ←"
+    methods = " and ".join(method.name for method in planned.methods)
+    verdict = f"nothing in it is refused: it can be certified by {methods}"
+    if planned.offences:
+        marked = sum(len(group) for group in planned.offences.values())
+        verdict += f", not by {' or '.join(planned.offences)}: {_count(marked, 'node')} marked ←"
+    return verdict
 
 
 def _count(number: int, what: str) -> str:

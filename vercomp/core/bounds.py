@@ -21,6 +21,7 @@ from .domains.rounding import linearize
 from .errors import WeightError
 from .linearization import Linearization
 from .network import VerifiedNetwork
+from .specifications import units
 
 MATRICES = "bounds.safetensors"
 """The file of a package that holds the bounds of all pairs."""
@@ -35,7 +36,8 @@ class Bounds:
 
     Args:
         fingerprint: Of the weights that the bounds are for.
-        curvature: K (C, C), float64: ∇²(z_y − z_t) ≽ −K[y, t] I everywhere; 0 on the diagonal.
+        curvature: K (C, C), float64: ∇²(z_y − z_t) ≽ −K[y, t] I everywhere; 0 on the diagonal. For
+            one output z it is that of two classes, zero and z.
         lipschitz: L (C, C), float64: ‖∇(z_y − z_t)‖ ≤ L[y, t] everywhere; 0 on the diagonal.
         norms: Proved ‖A‖₂ of every linear map.
         shares: For every activation, what it contributes to K (C, C).
@@ -147,9 +149,10 @@ class BoundedNetwork(VerifiedNetwork):
             coefficients.double().reshape(-1, coefficients.shape[-1]), dim=0, return_inverse=True
         )
         bounds = self.bounds()
-        y, t = rows.argmax(1), rows.argmin(1)
-        identity = torch.eye(self.classes, dtype=torch.float64, device=rows.device)
-        margins = (rows == identity[y] - identity[t]).all(1)
+        compared = units(self.scores, rows.device)
+        entries = rows if self.scores > 1 else torch.cat([torch.zeros_like(rows), rows], 1)
+        y, t = entries.argmax(1), entries.argmin(1)
+        margins = (rows == compared[y] - compared[t]).all(1)
         kappa, lipschitz = bounds.curvature.to(rows)[y, t], bounds.lipschitz.to(rows)[y, t]
         if not bool(margins.all()):
             double, _ = self.in_double()
@@ -194,10 +197,9 @@ def prove(
                 node=name,
                 remedy="Nothing is proved of such weights; load others",
             )
-    classes, device = network.classes, network.device
-    identity = torch.eye(classes, dtype=torch.float64, device=device)
-    y, t = torch.nonzero(1.0 - identity, as_tuple=True)
-    bound = _in_blocks(network, program, identity, y, t)
+    classes, compared = network.classes, units(network.scores, network.device)
+    y, t = torch.nonzero(1.0 - torch.eye(classes, device=network.device), as_tuple=True)
+    bound = _in_blocks(network, program, compared, y, t)
 
     def square(rows: Tensor) -> Tensor:
         matrix = torch.zeros(classes, classes, dtype=torch.float64)
@@ -216,7 +218,7 @@ def prove(
 def _in_blocks(
     network: VerifiedNetwork,
     program: Callable[[Arithmetic, Tensor], Bound],
-    identity: Tensor,
+    compared: Tensor,
     y: Tensor,
     t: Tensor,
 ) -> Bound:
@@ -234,7 +236,7 @@ def _in_blocks(
     with torch.no_grad():
         for start in starts:
             part = slice(start, start + rows)
-            found.append(program(ops, identity[y[part]] - identity[t[part]]))
+            found.append(program(ops, compared[y[part]] - compared[t[part]]))
     return Bound(
         torch.cat([each.curvature for each in found]),
         torch.cat([each.lipschitz for each in found]),

@@ -14,7 +14,7 @@ from .pieces import Enclosure, Pieces
 from .pieces import Range as Range
 
 _LOST = (8.0, 10.0, 12.0)
-"""What float64 loses of σ, σ′ and σ″, in units of u and of the size that :meth:`_rounding` says."""
+"""What float64 loses of σ, σ′ and σ″, in units of u and of the size that :meth:`rounding` says."""
 
 _GUARD = 1.0 + 2.0**-40
 """Covers the rounding of the few operations that make up an error bound."""
@@ -84,7 +84,7 @@ class Elementwise:
         low, high = low - slack, high + slack
         for end in (lower, upper):
             value = function(end)
-            error = self._rounding(order, end, value) + slack
+            error = self.rounding(order, end, value) + slack
             below = torch.nextafter(value - error, torch.full_like(value, -math.inf))
             above = torch.nextafter(value + error, torch.full_like(value, math.inf))
             if pieces.period is None:  # the limits at ±∞ are among the turns
@@ -98,7 +98,7 @@ class Elementwise:
         ordered = lower <= upper
         return torch.where(ordered, low, -math.inf), torch.where(ordered, high, math.inf)
 
-    def _rounding(self, order: int, x: Tensor, value: Tensor) -> Tensor:
+    def rounding(self, order: int, x: Tensor, value: Tensor) -> Tensor:
         """Bound of the rounding error of a value that the functions compute.
 
         With u = 2⁻⁵³, g, h and t the bounds of |σ′|, |σ″| and |σ‴| wherever they exist:

@@ -21,16 +21,24 @@ def check_inputs(network: Classifier, x: Tensor, y: Tensor) -> None:
         InputTypeError: x is not a tensor of float32 or float64, or y not one of integers.
         InputError: A wrong shape, NaN or infinity in x, a label out of range, a single class.
     """
+    check_points(network, x)
+    check_labels("labels", y, network.classes, len(x))
+
+
+def check_points(network: Classifier, x: Tensor) -> None:
+    """Refuse inputs (B, *input_shape) that cannot be what was meant.
+
+    Raises:
+        InputTypeError: x is not a tensor of float32 or float64.
+        InputError: A wrong shape, NaN or infinity.
+    """
     _check_real("inputs", x)
-    if network.classes < 2:
-        raise InputError("a network with one class has no class to change to")
     expected = tuple(network.input_shape)
     if x.ndim != len(expected) + 1 or tuple(x.shape[1:]) != expected:
         raise InputError(
             f"inputs must have the shape (batch, {', '.join(map(str, expected))}), "
             f"got {tuple(x.shape)}"
         )
-    check_labels("labels", y, network.classes, len(x))
     _check_finite("inputs", "input", x)
 
 
@@ -112,6 +120,20 @@ def check_radius(radius: float) -> float:
     if not (math.isfinite(radius) and radius > 0.0):
         raise InputError(f"radius must be positive and finite, got {radius}")
     return float(radius)
+
+
+def check_number(what: str, value: float) -> float:
+    """A finite number; ``what`` it is, with its article, for messages.
+
+    Raises:
+        InputTypeError: Not a number.
+        InputError: Not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputTypeError(f"{what} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise InputError(f"{what} must be finite, got {value}")
+    return float(value)
 
 
 def check_count(name: str, count: int) -> int:

@@ -18,6 +18,7 @@ from .graph import Graph
 
 if TYPE_CHECKING:
     from .methods.method import Method
+    from .tails import Tail
 
 
 class VerifiedNetwork(nn.Module):
@@ -28,6 +29,7 @@ class VerifiedNetwork(nn.Module):
     """
 
     methods: ClassVar[tuple[Method, ...]] = ()
+    tail: ClassVar[Tail | None] = None
     input_shape: ClassVar[tuple[int, ...]]
     output_shape: ClassVar[tuple[int, ...]]
 
@@ -36,6 +38,7 @@ class VerifiedNetwork(nn.Module):
         # In a tuple: a copy of the network is not a part of it, for nn.Module.
         self._double: tuple[tuple[str, Self, Graph], ...] = ()
         self._held: str | None = None
+        self.views: dict[str, VerifiedNetwork] = {}
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -50,9 +53,24 @@ class VerifiedNetwork(nn.Module):
         return
 
     @property
-    def classes(self) -> int:
-        """The number of outputs; of logits, for a classifier."""
+    def outputs(self) -> int:
+        """The number of outputs, as the model has them."""
+        return self.scores if self.tail is None else self.tail.outputs(self.scores)
+
+    @property
+    def scores(self) -> int:
+        """The number of entries of :meth:`logits`."""
         return math.prod(self.output_shape)
+
+    @property
+    def classes(self) -> int:
+        """What margins compare: the logits; of one logit z, zero and z, as two classes."""
+        return max(2, self.scores)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What is compared to decide: the outputs, in front of the tail if there is one."""
+        outputs: Tensor = self(x)
+        return outputs
 
     @property
     def dtype(self) -> torch.dtype:
@@ -127,4 +145,4 @@ class VerifiedNetwork(nn.Module):
         return double, graph
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_double": (), "_held": None}
+        return {**self.__dict__, "_double": (), "_held": None, "views": {}}

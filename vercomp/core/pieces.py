@@ -18,7 +18,7 @@ Range = tuple[float, float]
 Enclosure = tuple[Tensor, Tensor]
 """Lower and upper bounds, elementwise."""
 
-_EDGE = 2.0**-48
+EDGE = 2.0**-48
 """Positions are known to this fraction of a period, relative to the number of periods from zero."""
 
 
@@ -98,8 +98,8 @@ class Pieces:
         # Some at + n · period lies between the two, with n an integer between these two numbers.
         first = (lower - turn.at[1]) / self.period
         last = (upper - turn.at[0]) / self.period
-        first = first - _EDGE * (1.0 + first.abs())
-        last = last + _EDGE * (1.0 + last.abs())
+        first = first - EDGE * (1.0 + first.abs())
+        last = last + EDGE * (1.0 + last.abs())
         return ~(first.ceil() > last.floor())
 
 

@@ -14,6 +14,7 @@ from .arithmetic.operations import Bound
 from .arithmetic.recording import OnDemand
 from .errors import WeightError
 from .inputs import check_count, check_pair_weights, check_pairs
+from .specifications import units
 
 
 class Regularizer(nn.Module):
@@ -47,7 +48,8 @@ class Regularizer(nn.Module):
         program: The bound program: (arithmetic, maps, c) to :class:`Bound`.
         maps: What the program takes as maps, over parameters.
         parameters: Anything with the parameters as attributes; read anew at every call.
-        classes: C.
+        outputs: The number of outputs: of the classes, C. One output counts as two classes, zero
+            and the output itself.
         like: A parameter; its type and device are followed wherever its module is moved.
         pairs_per_call: Pairs evaluated by one call in training mode; all where None.
         every: One call in so many evaluates them.
@@ -69,7 +71,7 @@ class Regularizer(nn.Module):
         program: Callable[[Any, Any, Tensor], Bound],
         maps: Callable[[Any], Any],
         parameters: Any,
-        classes: int,
+        outputs: int,
         like: Tensor,
         pairs_per_call: int | None = 16,
         every: int = 1,
@@ -82,17 +84,17 @@ class Regularizer(nn.Module):
         check_count("every", every)
         self.arithmetic = Differentiable(like)
         self.every, self._phase = every, 0
-        self.classes = classes
+        rows = units(outputs).to(self.arithmetic.dtype)
+        self.classes = len(rows)
         self.pairs_per_call = pairs_per_call
         self.symmetric = symmetric
         # In a tuple, so that the network's parameters are not also this module's.
         self._source = (program, maps, parameters)
-        y, t = _in_circular_order(classes, symmetric)
-        identity = torch.eye(classes, dtype=self.arithmetic.dtype)
+        y, t = _in_circular_order(self.classes, symmetric)
         self.register_buffer("_y", y, persistent=False)
         self.register_buffer("_t", t, persistent=False)
-        self.register_buffer("_c", identity[y] - identity[t], persistent=False)
-        self.register_buffer("latest", torch.zeros_like(identity))
+        self.register_buffer("_c", rows[y] - rows[t], persistent=False)
+        self.register_buffer("latest", rows.new_zeros(self.classes, self.classes))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         with torch.no_grad():
             self.pairs()

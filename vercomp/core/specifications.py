@@ -4,12 +4,13 @@ A specification is a conjunction of clauses, each a disjunction of rows c·z + d
 fit this form without growing: the margins of a label and bounds of outputs are clauses of one row
 each, and a VNN-LIB file describes the *unsafe* outputs as a disjunction of conjunctions, whose
 negation is exactly a conjunction of disjunctions. Each clause can be proved by itself, and one row
-with a positive lower bound proves its clause.
+with a positive lower bound proves its clause. A fourth source needs one number more: a label is
+among the k largest outputs as long as at most k − 1 of its margins fail.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,15 +30,20 @@ class Specification:
         coefficients: C in float64, (R, O) for every input or (B, R, O), one for each input.
         offsets: d in float64, (R,) or (B, R).
         groups: The number of the clause that each row belongs to, (R,), counted from 0.
+        allowed: So many clauses may fail, whichever they are.
     """
 
     coefficients: Tensor
     offsets: Tensor
     groups: Tensor
+    allowed: int = 0
 
     @staticmethod
     def of(
-        coefficients: Tensor, offsets: Tensor | None = None, groups: Tensor | None = None
+        coefficients: Tensor,
+        offsets: Tensor | None = None,
+        groups: Tensor | None = None,
+        allowed: int = 0,
     ) -> Specification:
         """The specification of rows C and d.
 
@@ -45,10 +51,11 @@ class Specification:
             coefficients: C, (R, O) or (B, R, O).
             offsets: d, (R,) or (B, R); zero if None.
             groups: Rows with an equal number are alternatives, (R,); if None, all rows must hold.
+            allowed: So many clauses may fail.
 
         Raises:
             InputTypeError: C or d do not hold floating-point numbers, or groups no integers.
-            InputError: A wrong shape, no rows, or NaN or infinity.
+            InputError: A wrong shape, no rows, NaN or infinity, or every clause may fail.
         """
         C = _real("coefficients", coefficients)
         if C.ndim not in (2, 3) or 0 in C.shape[-2:]:
@@ -69,7 +76,10 @@ class Specification:
         if groups.shape != (rows,):
             raise InputError(f"groups must have the shape ({rows},), got {tuple(groups.shape)}")
         clauses: Tensor = torch.unique(groups.to(C.device), return_inverse=True)[1]
-        return Specification(C, d.expand(C.shape[:-1]), clauses)
+        made = Specification(C, d.expand(C.shape[:-1]), clauses, allowed)
+        if not 0 <= allowed < made.clauses:
+            raise InputError(f"of {made.clauses} clauses {allowed} cannot be allowed to fail")
+        return made
 
     @staticmethod
     def margins(y: Tensor, classes: int, targets: str | Tensor = "all") -> Specification:
@@ -163,13 +173,21 @@ class Specification:
         """The specification of some inputs; one that is for every input stays as it is."""
         if not self.batched:
             return self
-        return Specification(self.coefficients[index], self.offsets[index], self.groups)
+        return replace(self, coefficients=self.coefficients[index], offsets=self.offsets[index])
 
     def to(self, device: torch.device | str) -> Specification:
         """The same specification on another device."""
-        return Specification(
-            self.coefficients.to(device), self.offsets.to(device), self.groups.to(device)
+        return replace(
+            self,
+            coefficients=self.coefficients.to(device),
+            offsets=self.offsets.to(device),
+            groups=self.groups.to(device),
         )
+
+    @property
+    def separable(self) -> bool:
+        """Whether every row must hold, so that each can be proved, or refuted, by itself."""
+        return self.allowed == 0 and self.clauses == self.count
 
     def values(self, z: Tensor) -> Tensor:
         """C z + d in float64 for outputs z (B, O), to the nearest: (B, R). Proves nothing."""
@@ -181,7 +199,7 @@ class Specification:
         The result is a proof if the bounds are. NaN proves nothing.
         """
         holds = self._each_clause(lower_bounds > 0.0, "lower bounds")
-        return (holds > 0).all(1)
+        return (holds == 0).sum(1) <= self.allowed
 
     def violated(self, values: Tensor) -> Tensor:
         """Which inputs (B,) values or upper bounds (B, R) of C z + d refute: a clause all ≤ 0.
@@ -190,7 +208,22 @@ class Specification:
         """
         fails = self._each_clause(values <= 0.0, "values")
         size = torch.bincount(self.groups, minlength=self.clauses)
-        return (fails == size).any(1)
+        return (fails == size).sum(1) > self.allowed
+
+    def radii(self, rows: Tensor) -> Tensor:
+        """Radii of what may fail by itself, from radii (B, R) within which each row holds.
+
+        A clause holds as far as the best of its rows. Where some clauses may fail, the whole holds
+        as far as the clause that is the first too many, in the order of their radii.
+
+        Returns:
+            (B, clauses), of which all must hold; or (B, 1) where some may fail.
+        """
+        clauses = torch.full_like(rows[:, : self.clauses], -torch.inf)
+        clauses.scatter_reduce_(1, self.groups.expand_as(rows), rows, "amax")
+        if self.allowed == 0:
+            return clauses
+        return clauses.kthvalue(self.allowed + 1, dim=1, keepdim=True).values
 
     def _each_clause(self, rows: Tensor, name: str) -> Tensor:
         """How many rows of each clause are true, (B, clauses)."""
@@ -201,6 +234,16 @@ class Specification:
             )
         counts = torch.zeros(len(rows), self.clauses, dtype=torch.long, device=rows.device)
         return counts.index_add_(1, self.groups, rows.long())
+
+
+def units(outputs: int, device: torch.device | str = "cpu") -> Tensor:
+    """What margins compare, as rows (classes, outputs): the outputs; of one output z, zero and z.
+
+    So the margin of class 1 over class 0 is z where there is no other output, and every bound of
+    margins, of curvature or of anything else, is there for networks with one output as well.
+    """
+    identity = torch.eye(outputs, dtype=torch.float64, device=device)
+    return identity if outputs > 1 else torch.cat([torch.zeros_like(identity), identity])
 
 
 def _real(name: str, value: Tensor, finite: bool = True) -> Tensor:

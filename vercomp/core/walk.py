@@ -122,7 +122,18 @@ def backward(domain: Domain[V], graph: Dag[Any], start: V) -> dict[str, V]:
         graph: The graph.
         start: What arrives at the output.
     """
-    arrived: dict[str, V] = {graph.output: start}
+    return onward(domain, graph, {graph.output: start})
+
+
+def onward(domain: Domain[V], graph: Dag[Any], arrived: dict[str, V]) -> dict[str, V]:
+    """What arrives at every node before those at which something has arrived already, by name.
+
+    Args:
+        domain: The table; its rules say to which nodes something is sent.
+        graph: The graph.
+        arrived: What has arrived, by the names of nodes.
+    """
+    arrived = dict(arrived)
     for node in reversed(graph.nodes):
         if node.name not in arrived:
             continue

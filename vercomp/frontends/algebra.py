@@ -12,6 +12,7 @@ from dataclasses import replace
 import sympy
 
 from vercomp.errors import WeightError
+from vercomp.frontends import elementwise
 from vercomp.frontends.broadcasting import (
     channel_offset,
     expanded,
@@ -97,6 +98,22 @@ def multiply(
         return None
     parameter, view = found
     return mapped(build, site, wide, Scale(wide.shape, parameter, divide, view))
+
+
+def leaky_relu(build: Builder, site: Site, signal: Signal, slopes: Constant) -> Signal | None:
+    """x where x > 0, else a ⊙ x: one formula for one slope, a ⊙ x + (1 − a) ⊙ max(x, 0) else."""
+    if slopes.value.numel() == 1:
+        slope = float(slopes.value)
+        return build.apply(site, lambda x: elementwise.leaky_relu(x, slope), signal)
+    named = replace(site, name=f"{site.name}.relu")
+    hinge = build.apply(named, lambda x: sympy.Max(x, 0), build.plain(signal))
+    rest = build.derive(1.0 - slopes.value.double(), slopes)
+    parts = (
+        None if hinge is None else multiply(build, site, hinge, rest),
+        multiply(build, site, signal, slopes),
+    )
+    above, all_over = parts
+    return None if above is None or all_over is None else add(build, site, all_over, above)
 
 
 def dense(

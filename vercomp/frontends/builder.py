@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import sympy
 import torch
@@ -17,8 +18,17 @@ from torch import Tensor
 from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, WeightError
 from vercomp.frontends import elementwise
-from vercomp.frontends.elementwise import Applied, Combination, Leaf, Plan
+from vercomp.frontends.decomposition import (
+    Applied,
+    Combination,
+    Leaf,
+    Matcher,
+    Plan,
+    decompose,
+    simple,
+)
 from vercomp.frontends.translation import Offence
+from vercomp.frontends.unknown import explained
 from vercomp.frontends.values import Constant, Signal, Site, Value, joint_sources
 from vercomp.ir.activation import X
 from vercomp.ir.check import check
@@ -54,7 +64,7 @@ class Builder:
         reserved: Sequence[str] = (),
         input_name: str = "x",
     ) -> None:
-        self.matcher = elementwise.Matcher(table)
+        self.matcher = Matcher(table)
         self.batch = batch
         self.location = location
         self.derived: dict[str, tuple[str, ...]] = {}
@@ -88,14 +98,9 @@ class Builder:
         name = self.materialise(output)
         return check(pruned(self._nodes.values(), name))
 
-    def opaque_nodes(self) -> list[Opaque]:
-        """The opaque nodes so far, in order."""
-        return [node for node in self._nodes.values() if isinstance(node, Opaque)]
-
     def offences(self) -> list[Offence]:
         """What no analysis covers, so far."""
-        found = (node for node in self._nodes.values() if isinstance(node, Opaque))
-        return [Offence(n.name, n.operator, n.origin, n.reason) for n in found]
+        return [Offence.of(node) for node in self._nodes.values() if isinstance(node, Opaque)]
 
     def refuse(self, site: Site, message: str, remedy: str | None = None) -> UnsupportedError:
         """An error about an operator, for the caller to raise."""
@@ -158,6 +163,11 @@ class Builder:
         self._parameters[name] = parameter
         return parameter
 
+    @cached_property
+    def _minus_one(self) -> Parameter:
+        """The sign of every difference."""
+        return self.number(-1.0, "minus_one")
+
     # ── Nodes ────────────────────────────────────────────────────────────────────────────────
 
     def materialise(self, signal: Signal) -> str:
@@ -170,12 +180,12 @@ class Builder:
         return self._materialised[key]
 
     def _make(self, signal: Signal) -> str:
-        plan = elementwise.simple(signal.expression, self.matcher)
+        plan = simple(signal.expression, self.matcher)
         if plan is None:
             cut = self._cut(signal)
             if cut is not None:
                 return self.materialise(cut)
-            plan = elementwise.decompose(signal.expression, self.matcher)
+            plan = decompose(signal.expression, self.matcher)
         if plan is None:
             cut = self._cut(signal, sums=True)
             return self._unknown_formula(signal) if cut is None else self.materialise(cut)
@@ -190,16 +200,16 @@ class Builder:
         """
         for part in signal.parts():
             expression = signal.over(part)
-            if expression in (None, X) or not elementwise.simple(expression, self.matcher):
+            if expression in (None, X) or not simple(expression, self.matcher):
                 continue
             if self._is_known(part, sums=sums):
                 return replace(signal, node=self.materialise(part), expression=expression)
         return None
 
     def _is_known(self, part: Signal, *, sums: bool) -> bool:
-        if elementwise.simple(part.expression, self.matcher) or self._cut(part, sums=sums):
+        if simple(part.expression, self.matcher) or self._cut(part, sums=sums):
             return True
-        return sums and elementwise.decompose(part.expression, self.matcher) is not None
+        return sums and decompose(part.expression, self.matcher) is not None
 
     def plain(self, signal: Signal) -> Signal:
         """The signal as the bare value of a node."""
@@ -207,6 +217,7 @@ class Builder:
 
     def _unknown_formula(self, signal: Signal) -> str:
         expression = signal.expression
+        why = explained(expression, self.matcher.table)
         return self._insert(
             Opaque(
                 self._free(signal.site.name),
@@ -215,7 +226,8 @@ class Builder:
                 signal.site.operator,
                 lambda value: elementwise.evaluate(expression, value).to(value.dtype),
                 signal.site.origin,
-                f"{sympy.N(expression, 4)} is not made of activations that vercomp knows",
+                why.text,
+                why.remedy,
             )
         )
 
@@ -250,6 +262,8 @@ class Builder:
         """Multiplication by a number, by a division where only that is exact (x / 255)."""
         if coefficient == 1:
             return identity(shape)
+        if coefficient == -1:
+            return Scale(shape, self._minus_one)
         if not _is_double(coefficient) and _is_double(1 / coefficient):
             return Scale(shape, self.number(1 / coefficient, f"{hint}.divisor"), divide=True)
         return Scale(shape, self.number(coefficient, f"{hint}.factor"))
@@ -296,11 +310,17 @@ class Builder:
             moved = [v.movedim(0, axis) for v, axis in zip(values, axes, strict=True)]
             return run(*moved).movedim(batch, 0)
 
-        name = self._insert(
-            Opaque(
-                self._free(site.name), shape, parents, site.operator, batched, site.origin, reason
-            )
+        node = Opaque(
+            self._free(site.name),
+            shape,
+            parents,
+            site.operator,
+            batched,
+            site.origin,
+            reason,
+            site=site.name,
         )
+        name = self._insert(node)
         return Signal(name, shape, batch=batch, site=site)
 
     def _insert(self, node: Node) -> str:

@@ -3,23 +3,21 @@
 A front end keeps what it computes elementwise as one sympy expression in ``X`` over the value of a
 node, however the source spells it (``x * sigmoid(x)``, an erf-GELU in five operators, a softplus
 with its threshold). Only where something else reads the value is the expression taken apart:
-:func:`decompose` finds the activations in it, by value and not by structure, and what is affine
-around them.
+:mod:`vercomp.frontends.decomposition` finds the activations in it, by value and not by structure,
+and what is affine around them.
 
 Numbers enter exactly: a float32 constant stays the rational number that it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import sympy
 import torch
 from torch import Tensor
 
-from vercomp.activations import ActivationTable
-from vercomp.ir.activation import Activation, X
+from vercomp.ir.activation import X
 
 
 def number(value: float) -> sympy.Expr:
@@ -81,6 +79,19 @@ def leaky_relu(x: sympy.Expr, slope: float = 0.01) -> sympy.Expr:
     return choose(x > 0, x, number(slope) * x)
 
 
+def threshold(x: sympy.Expr, limit: float, value: float) -> sympy.Expr:
+    """x where x > limit, else a value."""
+    return choose(x > number(limit), x, number(value))
+
+
+def shrink(x: sympy.Expr, limit: float, bias: float) -> sympy.Expr:
+    """x − bias where x > limit, x + bias where x < −limit, 0 between."""
+    if bias == limit:
+        return sympy.Max(x - number(limit), 0) - sympy.Max(-x - number(limit), 0)
+    pieces = (x - number(bias), x > number(limit)), (x + number(bias), x < -number(limit))
+    return sympy.Piecewise(*pieces, (0, True), evaluate=False)
+
+
 def clip(x: sympy.Expr, lower: float, upper: float) -> sympy.Expr:
     """min(max(x, lower), upper)."""
     return sympy.Min(sympy.Max(x, number(lower)), number(upper))
@@ -112,212 +123,13 @@ def hardswish(x: sympy.Expr) -> sympy.Expr:
     return x * hardsigmoid(x)
 
 
-class Matcher:
-    """Looks formulas up in a table of activations, each once.
-
-    Args:
-        table: The activations to recognise.
-    """
-
-    def __init__(self, table: ActivationTable) -> None:
-        self.table = table
-        self._found: dict[sympy.Basic, Activation | None] = {}
-
-    def match(self, expression: sympy.Basic) -> Activation | None:
-        """The activation that the expression computes, or None.
-
-        What grows faster than a parabola is none (its first derivative is unbounded); values at
-        ±50 tell that much sooner than the table would.
-        """
-        if expression not in self._found:
-            wild = isinstance(expression, sympy.Expr) and _grows(expression)
-            self._found[expression] = None if wild else self.table.match(expression)
-        return self._found[expression]
-
-
-def _grows(expression: sympy.Expr) -> bool:
-    values = evaluate(expression, torch.tensor([-50.0, 50.0], dtype=torch.float64))
-    return bool((values.abs() > 1e8).any())
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """The value that an expression is over."""
-
-
-@dataclass(frozen=True)
-class Applied:
-    """σ of a plan."""
-
-    function: Activation
-    inner: Plan
-
-
-@dataclass(frozen=True)
-class Combination:
-    """offset + Σ coefficient · plan."""
-
-    terms: tuple[tuple[sympy.Expr, Plan], ...]
-    offset: sympy.Expr
-
-
-Plan = Leaf | Applied | Combination
-"""An expression taken apart into activations and what is affine around them."""
-
-
-def affine_parts(expression: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr] | None:
-    """(a, b) where the expression is aX + b, else None."""
-    offset, rest = expression.as_independent(X, as_Add=True)
-    coefficient, core = rest.as_independent(X, as_Add=False)
-    return (coefficient, offset) if core == X else None
-
-
-def simple(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    """At most one activation with at most affine arithmetic around it, or None."""
-    if not isinstance(expression, sympy.Expr):
-        return None
-    if expression == X:
-        return Leaf()
-    affine = affine_parts(expression)
-    if affine is not None:
-        return Combination(((affine[0], Leaf()),), affine[1])
-    activation = table.match(expression)
-    return _matched(expression, table) if activation is None else Applied(activation, Leaf())
-
-
-def decompose(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    """Activations of the table and affine arithmetic that compute the expression, or None.
-
-    Tried in this order: affine; one activation; an affine part around something; a sum of things;
-    a maximum or minimum with a number; something of an activation (the innermost first); something
-    of an affine part.
-    """
-    if not isinstance(expression, sympy.Expr) or not expression.has(X):
-        return None
-    return (
-        simple(expression, table)
-        or _outer_affine(expression, table)
-        or _sum(expression, table)
-        or _hinge(expression, table)
-        or _of_activation(expression, table)
-        or _of_affine(expression, table)
-    )
-
-
-def _outer_affine(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    offset, rest = expression.as_independent(X, as_Add=True)
-    coefficient, core = rest.as_independent(X, as_Add=False)
-    if (coefficient, offset) != (1, 0):
-        plan = decompose(core, table)
-        if plan is not None:
-            return Combination(((coefficient, plan),), offset)
-    # A GELU has a factor ½ of its own, which simplification merges with the one around it.
-    half = table.match(core / 2)
-    if half is None:
-        return None
-    return Combination(((2 * coefficient, Applied(half, Leaf())),), offset)
-
-
-def _sum(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    if not isinstance(expression, sympy.Add):
-        expanded = sympy.expand_mul(expression)
-        return _sum(expanded, table) if isinstance(expanded, sympy.Add) else None
-    terms: list[tuple[sympy.Expr, Plan]] = []
-    offset, rest = expression.as_independent(X, as_Add=True)
-    for part in sympy.Add.make_args(rest):
-        plan = decompose(part, table)
-        if plan is None:
-            return None
-        if isinstance(plan, Combination) and len(plan.terms) == 1 and plan.offset == 0:
-            terms.append(plan.terms[0])
-        else:
-            terms.append((sympy.Integer(1), plan))
-    return Combination(tuple(terms), offset)
-
-
-def _hinge(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    """max(u, c) = c + max(u − c, 0) and min(u, c) = c − max(c − u, 0), for a number c."""
-    if not isinstance(expression, sympy.Max | sympy.Min):
-        return None
-    bound, rest = expression.args[0], expression.func(*expression.args[1:])
-    sign = 1 if isinstance(expression, sympy.Max) else -1
-    if not bound.is_number or (bound, sign) == (0, 1):
-        return None
-    plan = decompose(sympy.Max(sign * (rest - bound), 0), table)
-    return None if plan is None else Combination(((sympy.Integer(sign), plan),), bound)
-
-
-def _of_activation(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    for part in _subexpressions(expression):
-        outer = _over(expression, part)
-        activation = table.match(part) if outer is not None else None
-        plan = decompose(outer, table) if activation is not None else None
-        if activation is not None and plan is not None:
-            return _substitute(plan, Applied(activation, Leaf()))
-    return None
-
-
-def _of_affine(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    for part in _subexpressions(expression):
-        affine = affine_parts(part)
-        if affine is None:
-            continue
-        # A sigmoid of cx shows exp(−cx), an erf-GELU erf(cx/√2): the scale to take out is −1 or √2
-        # times the one seen.
-        for coefficient in (affine[0], -affine[0], sympy.sqrt(2) * affine[0]):
-            offset = affine[1] * coefficient / affine[0]
-            if (coefficient, offset) == (1, 0):
-                continue
-            outer = expression.subs(X, (X - offset) / coefficient)
-            plan = _matched(outer, table)
-            if plan is not None:
-                return _substitute(plan, Combination(((coefficient, Leaf()),), offset))
-    return None
-
-
-def _matched(expression: sympy.Expr, table: Matcher) -> Plan | None:
-    """An activation with at most an affine part around it: where taking apart must end."""
-    offset, rest = expression.as_independent(X, as_Add=True)
-    coefficient, core = rest.as_independent(X, as_Add=False)
-    activation = table.match(core)
-    if activation is None:
-        return None
-    plan = Applied(activation, Leaf())
-    return plan if (coefficient, offset) == (1, 0) else Combination(((coefficient, plan),), offset)
-
-
-def _subexpressions(expression: sympy.Expr) -> Iterator[sympy.Expr]:
-    """Proper subexpressions that depend on X, the innermost first, each once."""
-    seen = {expression, X}
-    for part in sympy.postorder_traversal(expression):
-        if isinstance(part, sympy.Expr) and part not in seen and part.has(X):
-            seen.add(part)
-            yield part
-
-
-def _over(expression: sympy.Expr, part: sympy.Expr) -> sympy.Expr | None:
-    """The expression with ``part`` as its variable, or None where X remains beside it."""
-    variable = sympy.Symbol("y", real=True)
-    outer = expression.subs(part, variable)
-    return None if outer.has(X) else outer.subs(variable, X)
-
-
-def _substitute(plan: Plan, leaf: Plan) -> Plan:
-    """The plan over another leaf."""
-    if isinstance(plan, Leaf):
-        return leaf
-    if isinstance(plan, Applied):
-        return Applied(plan.function, _substitute(plan.inner, leaf))
-    return Combination(
-        tuple((coefficient, _substitute(inner, leaf)) for coefficient, inner in plan.terms),
-        plan.offset,
-    )
-
-
 _TORCH: dict[type, Callable[..., Tensor]] = {
     sympy.exp: torch.exp,
     sympy.log: torch.log,
     sympy.tanh: torch.tanh,
+    sympy.sinh: torch.sinh,
+    sympy.cosh: torch.cosh,
+    sympy.asinh: torch.asinh,
     sympy.sin: torch.sin,
     sympy.cos: torch.cos,
     sympy.atan: torch.atan,

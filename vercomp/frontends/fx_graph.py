@@ -203,7 +203,7 @@ class Translator:
         reason = REFUSED.get(name, NO_RULE)
         if any(sum(map(self._is_batch, v.shape)) > 1 for v in tensors):
             rule, several, reason = None, None, "two of its dimensions depend on the batch size"
-        if name in CASTS and not reads_floats(node):
+        if name in CASTS and not reads_floats(node) and not signals[0].is_truth:
             rule, reason = None, "it reads integers or booleans"
         if isinstance(value, Tensor):
             outcome = reason if rule is None else rule(call)

@@ -19,11 +19,12 @@ from vercomp.frontends import (
     fx_products,
     fx_shapes,
     fx_windows,
+    maxima,
 )
 from vercomp.frontends.fx_call import BROADCASTS, Call, Result, Results, Rule, known
 from vercomp.frontends.values import Constant, Signal, Value
 
-PIECEWISE = "a maximum over several entries is piecewise linear: its gradient jumps"
+PLACES = "the place of a maximum jumps"
 
 
 def _formula(formula: Callable[..., sympy.Basic], *names: str, whole: bool = False) -> Rule:
@@ -141,10 +142,22 @@ def _choice(call: Call, condition: Tensor, a: Value, b: Value) -> Result:
 
 
 def _larger(call: Call, *, smaller: bool = False) -> Result:
-    """``torch.max`` of two tensors; over entries of one it is refused."""
-    if "other" not in call.args:
-        return PIECEWISE
-    return _binary(sympy.Min if smaller else sympy.Max, "self", "other")(call)
+    """The maximum of two tensors, or over axes of one."""
+    if "other" in call.args:
+        operands = [call.value("self"), call.value("other")]
+        return maxima.of_several(call.build, call.site, operands, smaller=smaller)
+    signal, axes = call.signal(), call.args.get("dim")
+    axes = [axes] if isinstance(axes, int) else axes or list(range(signal.rank))
+    keepdim = bool(call.args.get("keepdim", False))
+    return maxima.over_axes(call.build, call.site, signal, axes, keepdim, smaller=smaller)
+
+
+def _smaller(call: Call) -> Result:
+    return _larger(call, smaller=True)
+
+
+def _extremes(call: Call) -> Results:
+    return [lambda: _smaller(call), lambda: _larger(call)]
 
 
 def _lerp(call: Call) -> Result:
@@ -172,12 +185,21 @@ def _plus_scaled(call: Call, a: Value | None, factor: Value) -> Result:
 
 
 def _prelu(call: Call) -> Result:
-    weight = call.constant("weight")
-    if weight is None or weight.numel() != 1:
-        return "its slopes are not one number"
-    slope = float(weight)
-    result = call.build.apply(call.site, lambda x: elementwise.leaky_relu(x, slope), call.signal())
-    return known(result, BROADCASTS)
+    slopes, signal = call.args["weight"], call.signal()
+    if not isinstance(slopes, Constant):
+        return "its slopes depend on the input"
+    if slopes.value.numel() > 1:  # one for each channel, which is the second axis
+        slopes = slopes.reshaped((-1, *(1,) * (signal.rank - 2)))
+    return known(algebra.leaky_relu(call.build, call.site, signal, slopes), BROADCASTS)
+
+
+def _randomised_leaky_relu(call: Call) -> Result:
+    lower, upper = float(call.args["lower"]), float(call.args["upper"])
+    if call.args.get("training"):
+        return "slopes that are drawn at random"
+    slope = (lower + upper) / 2
+    formula = call.build.apply(call.site, lambda x: elementwise.leaky_relu(x, slope), call.signal())
+    return known(formula, BROADCASTS)
 
 
 def _same(call: Call) -> Result:
@@ -188,7 +210,11 @@ def _cast(call: Call) -> Result:
     dtype = call.args.get("dtype")
     if dtype is not None and not dtype.is_floating_point:
         return f"a cast to {dtype} rounds"
-    return call.signal()
+    signal = call.signal()
+    if signal.is_truth:
+        as_number = elementwise.of_numbers(lambda x: x)
+        return known(call.build.apply(call.site, as_number, signal), BROADCASTS)
+    return signal
 
 
 def _dropout(call: Call) -> Result:
@@ -227,16 +253,20 @@ REFUSED: dict[str, str] = {
         fx_windows.STATISTICS,
     ),
     **dict.fromkeys(
+        ("floor", "ceil", "round", "trunc", "fix", "frac", "heaviside", "bucketize"),
+        "it is a step function: its value jumps",
+    ),
+    **dict.fromkeys(
         ("linalg_vector_norm", "norm", "std", "var", "std_mean", "var_mean", "cdist"),
         "a norm or a deviation is neither affine nor elementwise",
     ),
     **dict.fromkeys(
         (
-            *("amax", "amin", "aminmax"),
-            *(f"{kind}_pool{d}d" for kind in ("max", "adaptive_max") for d in _D),
+            *("max", "min", "argmax", "argmin"),
+            *(f"adaptive_max_pool{d}d" for d in _D),
             *(f"max_pool{d}d_with_indices" for d in _D),
         ),
-        PIECEWISE,
+        PLACES,
     ),
     **dict.fromkeys(
         ("scaled_dot_product_attention", "glu", "bilinear", "prod"), fx_products.TWO_SIGNALS
@@ -272,6 +302,10 @@ RULES: dict[str, Rule] = {
     "cos": _formula(sympy.cos),
     "atan": _formula(sympy.atan),
     "arctan": _formula(sympy.atan),
+    "sinh": _formula(sympy.sinh),
+    "cosh": _formula(sympy.cosh),
+    **dict.fromkeys(("asinh", "arcsinh"), _formula(sympy.asinh)),
+    **dict.fromkeys(("sign", "sgn"), _formula(sympy.sign)),
     "erf": _formula(sympy.erf),
     "special_erf": _formula(sympy.erf),
     "tanh": _formula(sympy.tanh),
@@ -291,6 +325,10 @@ RULES: dict[str, Rule] = {
     "relu": _formula(lambda x: sympy.Max(x, 0)),
     "relu6": _formula(lambda x: _E.clip(x, 0, 6)),
     "leaky_relu": _formula(_E.leaky_relu, "negative_slope"),
+    "rrelu": _randomised_leaky_relu,
+    "threshold": _formula(_E.threshold, "threshold", "value"),
+    "softshrink": _formula(lambda x, limit: _E.shrink(x, limit, limit), "lambd"),
+    "hardshrink": _formula(lambda x, limit: _E.shrink(x, limit, 0.0), "lambd"),
     "hardtanh": _formula(_E.clip, "min_val", "max_val"),
     "hardsigmoid": _formula(_E.hardsigmoid),
     "hardswish": _formula(_E.hardswish, whole=True),
@@ -298,10 +336,8 @@ RULES: dict[str, Rule] = {
     "clip": _clamp,
     "clamp_min": _clamp,
     "clamp_max": _clamp,
-    "maximum": _binary(sympy.Max, "self", "other"),
-    "max": _larger,
-    "min": lambda call: _larger(call, smaller=True),
-    "minimum": _binary(sympy.Min, "self", "other"),
+    **dict.fromkeys(("maximum", "max", "amax", "fmax"), _larger),
+    **dict.fromkeys(("minimum", "min", "amin", "fmin"), _smaller),
     "gt": _binary(sympy.Gt, "self", "other"),
     "ge": _binary(sympy.Ge, "self", "other"),
     "lt": _binary(sympy.Lt, "self", "other"),
@@ -328,6 +364,10 @@ RULES: dict[str, Rule] = {
 SEVERAL: dict[str, Callable[[Call], Results | str]] = {
     **fx_shapes.SEVERAL,
     "_native_batch_norm_legit_no_training": fx_shapes.only_first(fx_windows.batch_norm),
+    "max": fx_shapes.only_first(_larger),
+    "min": fx_shapes.only_first(_smaller),
+    "aminmax": _extremes,
+    **{name: fx_shapes.only_first(rule) for name, rule in fx_windows.MAXIMA.items()},
 }
 
 RESHAPES = frozenset(fx_shapes.RESHAPES)

@@ -26,6 +26,8 @@ def moves(call: Call) -> Result:
     is none.
     """
     signal = call.signal()
+    if sum(isinstance(value, Signal) for value in call.args.values()) > 1:
+        return "its indices depend on the input"
     if call.build.batch not in call.out:
         return MIXES
     place, n = call.out.index(call.build.batch), math.prod(signal.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vercomp.frontends import algebra, shaping, windows
+from vercomp.frontends import algebra, maxima, shaping, windows
 from vercomp.frontends.fx_call import Call, Result, Rule, known
 from vercomp.frontends.values import Constant, Signal
 from vercomp.ir.convolutions import Window
@@ -42,31 +42,42 @@ def _convolution(call: Call, *, transposed: bool = False) -> Result:
 
 def _average_pool(dimensions: int) -> Rule:
     def rule(call: Call) -> Result:
-        signal = call.signal()
-        size = call.integers("kernel_size", dimensions, 1)
-        stride = size
-        if call.args.get("stride"):
-            stride = call.integers("stride", dimensions, 1)
+        window = _window(call, dimensions)
         padding = call.integers("padding", dimensions, 0)
-        pads = tuple((p, p) for p in padding)
-        if call.args.get("ceil_mode"):
-            lengths = signal.full(call.build.batch)[-dimensions:]
-            numbers = zip(lengths, size, stride, padding, strict=True)
-            pads = tuple((p, _behind(n, k, s, p)) for n, k, s, p in numbers)
         included = call.args.get("count_include_pad", True)
         counted = tuple((p, p) if included else (0, 0) for p in padding)
         divisor = call.args.get("divisor_override")
-        window = Window.of(size, stride, pads)
         return windows.average_pool(
             call.build,
             call.site,
-            signal,
+            call.signal(),
             window,
             None if divisor is None else int(divisor),
-            None if counted == pads else counted,
+            None if counted == window.pads else counted,
         )
 
     return rule
+
+
+def _max_pool(dimensions: int) -> Rule:
+    def rule(call: Call) -> Result:
+        return maxima.pool(call.build, call.site, call.signal(), _window(call, dimensions))
+
+    return rule
+
+
+def _window(call: Call, dimensions: int) -> Window:
+    """The window of a pooling."""
+    size = call.integers("kernel_size", dimensions, 1)
+    stride = call.integers("stride", dimensions, 1) if call.args.get("stride") else size
+    padding = call.integers("padding", dimensions, 0)
+    window = Window.of(size, stride, dilation=call.integers("dilation", dimensions, 1))
+    pads = tuple((p, p) for p in padding)
+    if call.args.get("ceil_mode"):
+        lengths = call.signal().full(call.build.batch)[-dimensions:]
+        numbers = zip(lengths, window.reach, stride, padding, strict=True)
+        pads = tuple((p, _behind(n, k, s, p)) for n, k, s, p in numbers)
+    return window.padded(pads)
 
 
 def _behind(n: int, size: int, stride: int, padding: int) -> int:
@@ -81,10 +92,11 @@ def _behind(n: int, size: int, stride: int, padding: int) -> int:
     return max(padding, (places - 1) * stride + size - n - padding)
 
 
-def _adaptive(dimensions: int) -> Rule:
+def _adaptive(dimensions: int, *, largest: bool = False) -> Rule:
     def rule(call: Call) -> Result:
         sizes = call.integers("output_size", dimensions, 1)
-        return windows.adaptive_average_pool(call.build, call.site, call.signal(), sizes)
+        pool = maxima.adaptive_pool if largest else windows.adaptive_average_pool
+        return pool(call.build, call.site, call.signal(), sizes)
 
     return rule
 
@@ -151,7 +163,13 @@ RULES: dict[str, Rule] = {
     "_native_batch_norm_legit_no_training": batch_norm,
     "instance_norm": batch_norm,
 }
+
+#: Rules for the first of two results, the other one being the places of the maxima.
+MAXIMA: dict[str, Rule] = {}
+
 for _d in (1, 2, 3):
+    RULES[f"max_pool{_d}d"] = MAXIMA[f"max_pool{_d}d_with_indices"] = _max_pool(_d)
+    MAXIMA[f"adaptive_max_pool{_d}d"] = _adaptive(_d, largest=True)
     RULES[f"conv{_d}d"] = _convolution
     RULES[f"conv_transpose{_d}d"] = lambda call: _convolution(call, transposed=True)
     RULES[f"avg_pool{_d}d"] = _average_pool(_d)

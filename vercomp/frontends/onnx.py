@@ -7,6 +7,7 @@ translated does not stop the walk: all of it is refused at once.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -16,35 +17,40 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import helper
 
 from vercomp.activations import ActivationTable
-from vercomp.errors import ModelFileError, UnsupportedError, UsageError
+from vercomp.errors import ModelFileError, UnsupportedError
+from vercomp.frontends import onnx_learn
+from vercomp.frontends.broadcasting import mapped
 from vercomp.frontends.builder import Builder
 from vercomp.frontends.onnx_call import Call, RefusalError, Rule
+from vercomp.frontends.onnx_cone import ML, restricted, subgraphs
 from vercomp.frontends.onnx_constants import folded
-from vercomp.frontends.onnx_file import load, operator_name, sparse_tensor, to_tensor
+from vercomp.frontends.onnx_ends import InputEnd, Reading, chosen_output, sole_input
+from vercomp.frontends.onnx_file import (
+    check_operators,
+    load,
+    operator_name,
+    sparse_tensor,
+    to_tensor,
+)
+from vercomp.frontends.onnx_learn import LABEL
 from vercomp.frontends.onnx_nodes import SingleNode, integral_values
 from vercomp.frontends.onnx_opaque import OpaqueNode
 from vercomp.frontends.onnx_operators import HEADS, REASONS, RULES
 from vercomp.frontends.onnx_source import OnnxSource
+from vercomp.frontends.onnx_unbatched import lifted, unsqueezed
 from vercomp.frontends.translation import Offence, Translation, unsupported
 from vercomp.frontends.values import Constant, Signal, Site, Value
 from vercomp.ir.graph import Graph
-from vercomp.ir.linear_maps import Shape
+from vercomp.ir.linear_maps import Reshape
 
 STAND_IN = 7919
 """Stands for a symbolic batch in the source's shapes: a prime that is no layer's width."""
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators whose second and third inputs are a weight and a bias."""
-
-_DTYPES = {
-    onnx.TensorProto.FLOAT: torch.float32,
-    onnx.TensorProto.DOUBLE: torch.float64,
-    onnx.TensorProto.FLOAT16: torch.float16,
-}
 
 
 def from_onnx(
@@ -72,11 +78,42 @@ def from_onnx(
         WeightError: A weight is NaN or infinite.
     """
     path = Path(path)
-    model = load(path, frozenset(operators))
-    translator = _Translator(model, path, table, output, operators)
-    graph = translator.translate()
-    source = OnnxSource(model, translator.dtype, translator.fixed, str(path), translator.output)
-    return Translation(graph, source, "onnx", translator.dtype)
+    model = load(path)
+    output = restricted(model, chosen_output(model, str(path), output))
+    check_operators(model, path, operators)
+    end = sole_input(model, str(path), _held(model))
+    failures: list[UnsupportedError] = []
+    doubtful: list[Translation] = []
+    for reading in end.readings:
+        translator = _Translator(model, path, table, output, end, reading, operators)
+        try:
+            graph = translator.translate()
+        except UnsupportedError as error:
+            failures.append(error)
+            continue
+        source = OnnxSource(
+            model, end.dtype, reading.batch, str(path), output, unbatched=reading.unbatched
+        )
+        found = Translation(graph, source, "onnx", end.dtype)
+        if all(node.operator in HEADS.values() for node in graph.opaque()):
+            return found
+        doubtful.append(found)
+    if doubtful:
+        return doubtful[0]
+    if len(failures) == 1:
+        raise failures[0]
+    tried = "".join(
+        f"\n  as {reading}: {error}" for reading, error in zip(end.readings, failures, strict=True)
+    )
+    raise UnsupportedError(
+        f"its input cannot be read as a batch, nor as one input:{tried}", location=str(path)
+    )
+
+
+def _held(model: onnx.ModelProto) -> set[str]:
+    """The names of the tensors that a file holds."""
+    held = {tensor.name for tensor in model.graph.initializer}
+    return held | {sparse.values.name for sparse in model.graph.sparse_initializer}
 
 
 def readable(name: str) -> str:
@@ -92,30 +129,27 @@ class _Translator:
         model: onnx.ModelProto,
         path: Path,
         table: ActivationTable,
-        output: str | None,
+        output: str,
+        end: InputEnd,
+        reading: Reading,
         operators: Mapping[str, Rule],
     ) -> None:
         self.model = model
         self.path = path
         self.operators = operators
+        self.output = output
+        self.dtype, self.reading = end.dtype, reading
         domains = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = domains.get("", domains.get("ai.onnx", 0))
-        initializers = {tensor.name for tensor in model.graph.initializer}
-        initializers |= {sparse.values.name for sparse in model.graph.sparse_initializer}
-        inputs = [value for value in model.graph.input if value.name not in initializers]
-        if len(inputs) != 1:
-            raise self._refuse(f"the model takes {len(inputs)} inputs", "It must take exactly one")
-        self.output = self._output(output)
-        self.dtype, self.fixed, shape = self._input(inputs[0])
         self.build = Builder(
             table,
-            shape,
-            batch=STAND_IN if self.fixed is None else self.fixed,
+            reading.shape,
+            batch=STAND_IN if reading.batch is None else reading.batch,
             location=path.name,
-            reserved=(*initializers, *_results(model.graph)),
-            input_name=readable(inputs[0].name) or "input",
+            reserved=(*_held(model), *_results(model.graph)),
+            input_name=readable(end.name) or "input",
         )
-        self.values: dict[str, Value] = {inputs[0].name: self.build.input}
+        self.values: dict[str, Value] = {end.name: self.build.input}
         self.lost: dict[str, Offence] = {}
         self.offences: list[Offence] = []
 
@@ -126,7 +160,7 @@ class _Translator:
             UnsupportedError: See :func:`from_onnx`.
         """
         self._initialise(self.model.graph)
-        for node in self._living():
+        for node in self.model.graph.node:
             with np.errstate(all="ignore"):
                 self._node(node)
         if self.output in self.lost:
@@ -137,6 +171,9 @@ class _Translator:
                 "no node computes the output", node=self.output, location=str(self.path)
             )
         output = self.values[self.output]
+        if self.reading.unbatched and isinstance(output, Signal):
+            flat = Reshape(output.shape, (math.prod(output.shape),))
+            output = mapped(self.build, output.site, output, flat)
         try:
             return self.build.graph(output)
         except UnsupportedError:  # no vector of logits, for a reason perhaps
@@ -172,73 +209,12 @@ class _Translator:
 
     def _found(self) -> list[Offence]:
         """What is opaque, and what is lost."""
-        opaque = [
-            Offence(node.name, node.operator, node.origin, node.reason)
-            for node in self.build.opaque_nodes()
-        ]
-        return [*opaque, *self.offences]
+        return [*self.build.offences(), *self.offences]
 
     def _note(self, name: str) -> None:
         """Something reads a lost value."""
         if self.lost[name] not in self.offences:
             self.offences.append(self.lost[name])
-
-    def _living(self) -> list[onnx.NodeProto]:
-        """The nodes on which the output depends, in order."""
-        needed = {self.output}
-        living = []
-        for node in reversed(self.model.graph.node):
-            if needed.intersection(name for name in node.output if name):
-                living.append(node)
-                needed.update(_reads(node))
-        return living[::-1]
-
-    def _output(self, chosen: str | None) -> str:
-        names = [value.name for value in self.model.graph.output]
-        listed = ", ".join(repr(name) for name in names)
-        if chosen is not None and chosen not in names:
-            raise UsageError(
-                f"the model has no output {chosen!r}",
-                location=str(self.path),
-                remedy=f"It has {listed}",
-            )
-        if chosen is None and len(names) != 1:
-            raise self._refuse(
-                f"the model returns {len(names)} results: {listed}",
-                "Export the logits alone, or name them as the output",
-            )
-        return names[0] if chosen is None else chosen
-
-    def _input(self, value: onnx.ValueInfoProto) -> tuple[torch.dtype, int | None, Shape]:
-        """Precision, fixed batch size and shape of the input."""
-        tensor = value.type.tensor_type
-        dtype = _DTYPES.get(tensor.elem_type)
-        if tensor.elem_type == onnx.TensorProto.BFLOAT16:
-            raise self._refuse(
-                f"the input {value.name!r} is of type BFLOAT16, in which onnxruntime does not run",
-                "Export it in float32; the weights may stay as they are",
-            )
-        if dtype is None:
-            kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
-            raise self._refuse(f"the input {value.name!r} is of type {kind}, not of real numbers")
-        dimensions = list(tensor.shape.dim)
-        if len(dimensions) < 2:
-            raise self._refuse(
-                f"the input {value.name!r} has {len(dimensions)} dimensions",
-                "It must have a batch dimension and at least one more",
-            )
-        sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in dimensions]
-        for axis, (size, dimension) in enumerate(zip(sizes, dimensions, strict=True)):
-            if axis > 0 and size <= 0:
-                label = f" ({dimension.dim_param!r})" if dimension.dim_param else ""
-                raise self._refuse(
-                    f"dimension {axis}{label} of the input {value.name!r} is dynamic",
-                    "Only the batch (dimension 0) may be: export with fixed sizes",
-                )
-        return dtype, sizes[0] if sizes[0] > 0 else None, tuple(sizes[1:])
-
-    def _refuse(self, message: str, remedy: str | None = None) -> UnsupportedError:
-        return UnsupportedError(message, location=str(self.path), remedy=remedy)
 
     def _node(self, node: onnx.NodeProto) -> None:
         site = self._site(node)
@@ -286,18 +262,28 @@ class _Translator:
         if node.op_type == "If" and isinstance(inputs[0], Constant):
             self._branch(node, bool(inputs[0].value.reshape(-1)[0]))
             return
-        if _subgraphs(node):
+        if subgraphs(node):
             raise RefusalError("control flow is not supported")
         single = SingleNode(node, self.model.opset_import)
         if not any(isinstance(value, Signal) for value in inputs):
             self.values.update(folded(single, inputs))
             return
+        alone = False
+        if self.reading.unbatched:
+            larger = lifted(node, inputs, self.build, site, self.opset)
+            node, inputs, alone = larger.node, larger.inputs, larger.single
+            single = SingleNode(node, self.model.opset_import)
         reason = self._apply_rule(node, site, inputs)
         if reason is None:
+            if alone:
+                found = {name: self.values[name] for name in node.output if name in self.values}
+                self.values.update(unsqueezed(self.build, site, found))
             return
-        if node.op_type in HEADS and self._over_classes(node, inputs[0]):
+        if alone:
+            raise RefusalError(reason)
+        if _is_head(node) and self._over_classes(node, inputs[0]):
             site = Site(site.name, HEADS[node.op_type], site.origin)
-        stand_in = STAND_IN if self.fixed is None else None
+        stand_in = STAND_IN if self.reading.batch is None else None
         opaque = OpaqueNode(single, inputs, self.dtype, self._integral, stand_in)
         self.values.update(opaque.insert(self.build, site, reason))
 
@@ -318,14 +304,16 @@ class _Translator:
         if isinstance(result, str):
             return result
         results = result if isinstance(result, tuple) else (result,)
-        self.values.update(zip(names, results, strict=False))
-        only = Offence(site.name, site.operator, site.origin, "only its first result is supported")
-        self.lost.update(dict.fromkeys(filter(None, names[len(results) :]), only))
+        known = {n: r for n, r in zip(names, results, strict=False) if r is not None}
+        self.values.update(known)
+        reason = "only its first result is supported" if names[0] in known else LABEL
+        only = Offence(site.name, site.operator, site.origin, reason)
+        self.lost.update((name, only) for name in names if name and name not in known)
         return None
 
     def _rule(self, node: onnx.NodeProto) -> Rule | None:
         """The rule of the node's operator: a plugin's where it has one."""
-        return self.operators.get(operator_name(node)) or RULES.get(node.op_type)
+        return self.operators.get(operator_name(node)) or _table(node)[0].get(node.op_type)
 
     def _branch(self, node: onnx.NodeProto, condition: bool) -> None:
         """The branch of an If that is always taken."""
@@ -371,26 +359,25 @@ def _attribute(value: Any) -> Any:
 
 
 def _reason(node: onnx.NodeProto) -> str:
-    return REASONS.get(node.op_type, "vercomp has no rule for this operator")
+    return _table(node)[1].get(node.op_type, "vercomp has no rule for this operator")
 
 
-def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    single = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return [*single, *(graph for attribute in node.attribute for graph in attribute.graphs)]
+def _table(node: onnx.NodeProto) -> tuple[Mapping[str, Rule], Mapping[str, str]]:
+    """The rules of a node's domain, and the reasons for what has none."""
+    return (onnx_learn.RULES, onnx_learn.REASONS) if node.domain == ML else (RULES, REASONS)
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, and what its subgraphs read."""
-    yield from node.input
-    for graph in _subgraphs(node):
-        yield from (value.name for value in graph.output)
-        for inner in graph.node:
-            yield from _reads(inner)
+def _is_head(node: onnx.NodeProto) -> bool:
+    """Whether an operator over the classes leaves their order."""
+    if (node.domain, node.op_type) == (ML, "Normalizer"):
+        norm = next((a.s.decode() for a in node.attribute if a.name == "norm"), "MAX")
+        return norm in onnx_learn.ORDERLY
+    return node.op_type in HEADS
 
 
 def _results(graph: onnx.GraphProto) -> Iterator[str]:
     """The names of everything that is computed: a folded constant may be a parameter."""
     for node in graph.node:
         yield from node.output
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from _results(inner)

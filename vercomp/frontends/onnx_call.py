@@ -97,8 +97,8 @@ class Call:
         return tuple(shape)
 
 
-Result = Value | tuple[Value, ...] | str
-"""A node's first result, or all of them, or why it has none here."""
+Result = Value | tuple[Value | None, ...] | str
+"""A node's first result, or all of them (None for one that jumps), or why it has none here."""
 
 Rule = Callable[[Call], Result]
 

@@ -46,7 +46,11 @@ def folded(single: SingleNode, inputs: Sequence[Value | None]) -> Mapping[str, C
 
 def _kept(operator: str, first: Constant | None, tensor: Tensor) -> Constant | None:
     """The tensor that an operator passes on, where it is still that one."""
-    if first is None or tensor.dtype != first.value.dtype:
+    if first is None:
+        return None
+    if operator == "Cast" and first.value.dtype == torch.float16 and tensor.is_floating_point():
+        first = first.widened(tensor.dtype)  # exactly: it is the same weight
+    if tensor.dtype != first.value.dtype:
         return None
     if operator in _SAME and torch.equal(tensor, first.value):
         return first

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from vercomp.errors import ModelFileError, UnsupportedError
+from vercomp.frontends.onnx_cone import ML
 
 CHECKPOINT = "is a PyTorch checkpoint (a pickle), which vercomp does not open"
 CHECKPOINT_REMEDY = (
@@ -40,7 +41,6 @@ def load(path: Path, known: Collection[str] = ()) -> onnx.ModelProto:
     Raises:
         ModelFileError: Missing, empty, truncated, of another format, or with external data that
             is missing, too short or outside the model's folder.
-        UnsupportedError: An opset older than 7, or operators of other domains.
     """
     data = _read(path)
     try:
@@ -55,12 +55,11 @@ def load(path: Path, known: Collection[str] = ()) -> onnx.ModelProto:
             _load_external(tensor, path)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    _check_operators(model, path, known)
     return model
 
 
 def to_tensor(tensor: onnx.TensorProto, path: Path) -> Tensor:
-    """The values of a tensor; half precision becomes single, exactly.
+    """The values of a tensor.
 
     Raises:
         ModelFileError: The data do not have the size that the dimensions say.
@@ -103,11 +102,12 @@ def sparse_tensor(sparse: onnx.SparseTensorProto, path: Path) -> Tensor:
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A torch tensor with its own memory; what is narrower than single becomes that, exactly.
+    """A torch tensor with its own memory.
 
-    So do the types that numpy itself does not have (bfloat16, eight bits and fewer).
+    Half precision stays, so that what is computed from constants is rounded as the model rounds it;
+    types that numpy itself does not have (bfloat16, eight bits and fewer) become single, exactly.
     """
-    if array.dtype == np.float16 or array.dtype.isbuiltin != 1:
+    if array.dtype.isbuiltin != 1:
         array = array.astype(np.int64 if "int" in array.dtype.name else np.float32)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
@@ -177,7 +177,18 @@ def _load_external(tensor: onnx.TensorProto, path: Path) -> None:
     del tensor.external_data[:]
 
 
-def _check_operators(model: onnx.ModelProto, path: Path, known: Collection[str]) -> None:
+def check_operators(model: onnx.ModelProto, path: Path, known: Collection[str] = ()) -> None:
+    """Refuse what is too old, or of nobody's standard.
+
+    Args:
+        model: The model.
+        path: Its file.
+        known: Operators of other domains that are translated all the same, as
+            :func:`operator_name` has them.
+
+    Raises:
+        UnsupportedError: An opset older than 7, or operators of other domains.
+    """
     versions = {entry.domain: entry.version for entry in model.opset_import}
     version = versions.get("", versions.get("ai.onnx", 0))
     if version < OLDEST_OPSET:
@@ -189,7 +200,9 @@ def _check_operators(model: onnx.ModelProto, path: Path, known: Collection[str])
     custom = [
         node
         for node in model.graph.node
-        if "::" in operator_name(node) and operator_name(node) not in {*CONTRIBUTED, *known}
+        if "::" in operator_name(node)
+        and node.domain != ML
+        and operator_name(node) not in {*CONTRIBUTED, *known}
     ]
     if custom:
         listed = ", ".join(sorted({operator_name(node) for node in custom}))

@@ -13,7 +13,7 @@ from typing import Any
 import sympy
 import torch
 
-from vercomp.frontends import algebra, elementwise
+from vercomp.frontends import algebra, elementwise, maxima
 from vercomp.frontends.onnx_call import BROADCASTS, Call, Result, Rule, or_reason
 from vercomp.frontends.onnx_selections import RULES as SELECTIONS
 from vercomp.frontends.onnx_shapes import RULES as SHAPES
@@ -58,6 +58,11 @@ def _add(call: Call) -> Result:
             return BROADCASTS
         total = added
     return total
+
+
+def _largest(call: Call, *, smaller: bool = False) -> Result:
+    values = aligned(call, [value for value in call.inputs if value is not None])
+    return maxima.of_several(call.build, call.site, values, smaller=smaller)
 
 
 def _subtract(call: Call) -> Result:
@@ -115,14 +120,10 @@ def _clip(call: Call) -> Result:
 
 
 def _prelu(call: Call) -> Result:
-    slope = call.value(1)
-    number = slope.number if isinstance(slope, Constant) else None
-    if number is None:
-        return "its slopes are not one number"
-    formula = call.build.apply(
-        call.site, lambda x: elementwise.leaky_relu(x, float(number)), call.signal()
-    )
-    return or_reason(formula, BROADCASTS)
+    slopes = call.value(1)
+    if isinstance(slopes, Signal):
+        return "its slopes depend on the input"
+    return or_reason(algebra.leaky_relu(call.build, call.site, call.signal(), slopes), BROADCASTS)
 
 
 def _gemm(call: Call) -> Result:
@@ -199,11 +200,13 @@ RULES: dict[str, Rule] = {
     **WINDOWS,
     "Abs": _formula(sympy.Abs),
     "Add": _add,
+    "Asinh": _formula(sympy.asinh),
     "Atan": _formula(sympy.atan),
     "Cast": _cast,
     "Celu": _formula(_E.celu, ("alpha", 1.0), whole=True),
     "Clip": _clip,
     "Cos": _formula(sympy.cos),
+    "Cosh": _formula(sympy.cosh),
     "Div": lambda call: _multiply(call, divide=True),
     "Dropout": _dropout,
     "Elu": _formula(_E.elu, ("alpha", 1.0), whole=True),
@@ -222,8 +225,8 @@ RULES: dict[str, Rule] = {
     "Log": _formula(sympy.log),
     "LogSoftmax": _softmax,
     "MatMul": _matmul,
-    "Max": _formula(sympy.Max),
-    "Min": _formula(sympy.Min),
+    "Max": _largest,
+    "Min": lambda call: _largest(call, smaller=True),
     "Mish": _formula(_E.mish, whole=True),
     "Mul": _multiply,
     "Neg": _formula(lambda x: -x),
@@ -241,7 +244,10 @@ RULES: dict[str, Rule] = {
         whole=True,
     ),
     "Sigmoid": _formula(_E.sigmoid),
+    "Shrink": _formula(_E.shrink, ("lambd", 0.5), ("bias", 0.0)),
+    "Sign": _formula(sympy.sign),
     "Sin": _formula(sympy.sin),
+    "Sinh": _formula(sympy.sinh),
     "Softmax": _softmax,
     "Softplus": _formula(_E.softplus),
     "Softsign": _formula(_E.softsign),
@@ -250,19 +256,25 @@ RULES: dict[str, Rule] = {
     "Sum": _add,
     "Swish": _formula(lambda x, alpha: x * _E.sigmoid(_E.number(alpha) * x), ("alpha", 1.0)),
     "Tanh": _formula(sympy.tanh),
+    "ThresholdedRelu": _formula(lambda x, limit: _E.threshold(x, limit, 0.0), ("alpha", 1.0)),
     "Where": _where,
 }
 
 _STATISTICS = "it divides by statistics of each input, which is not affine"
 _RECURRENT = "recurrent layers are not supported"
 _TRUTH = "a truth value jumps"
+_STEPS = "it is a step function: its value jumps"
 _ONE_BY_ONE = "entries can only be picked along whole axes, by Gather and GatherND"
 
 REASONS = {
     "And": _TRUTH,
+    "ArgMax": _STEPS,
+    "ArgMin": _STEPS,
     "Attention": PRODUCT,
     "Einsum": "products written as Einsum are not supported; MatMul is",
+    "Ceil": _STEPS,
     "Equal": _TRUTH,
+    "Floor": _STEPS,
     "GRU": _RECURRENT,
     "GatherElements": _ONE_BY_ONE,
     "GroupNormalization": _STATISTICS,
@@ -276,7 +288,8 @@ REASONS = {
     "Or": _TRUTH,
     "RMSNormalization": _STATISTICS,
     "RNN": _RECURRENT,
+    "Round": _STEPS,
 }
 """Why operators without a rule have none, where more can be said than that."""
 
-HEADS = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}
+HEADS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Normalizer": "normalizer"}

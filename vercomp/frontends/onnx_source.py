@@ -30,6 +30,7 @@ class OnnxSource:
         batch: The batch size that it is fixed to, or None.
         location: The file, for messages.
         output: The result that holds the logits.
+        unbatched: Whether it takes one input at a time, without a batch axis.
 
     Raises:
         ModelFileError: onnxruntime does not take the model, nor does the standard's evaluator.
@@ -42,6 +43,8 @@ class OnnxSource:
         batch: int | None,
         location: str,
         output: str,
+        *,
+        unbatched: bool = False,
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -52,6 +55,7 @@ class OnnxSource:
         self.batch = batch
         self.location = location
         self.output = output
+        self.unbatched = unbatched
         nameless = onnx.ModelProto()
         nameless.CopyFrom(model)
         for node in nameless.graph.node:
@@ -77,11 +81,16 @@ class OnnxSource:
             ModelFileError: onnxruntime cannot run it.
         """
         array = x.detach().cpu().numpy().astype(_DTYPES[self.dtype])
-        pieces = [array] if self.batch is None else self._pieces(array, self.batch)
+        if self.unbatched:
+            pieces = list(array)
+        else:
+            pieces = [array] if self.batch is None else self._pieces(array, self.batch)
         try:
             results = [self.session.run([self.output], {self.input: piece})[0] for piece in pieces]
         except Exception as error:
             raise _failed("cannot run", error, self.location) from error
+        if self.unbatched:
+            results = [np.reshape(result, (1, -1)) for result in results]
         return torch.from_numpy(np.concatenate(results)[: len(array)]).to(x.dtype)
 
     @staticmethod

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
 from vercomp.core.maps.convolution import Pads
-from vercomp.frontends import algebra, shaping, windows
+from vercomp.frontends import algebra, maxima, shaping, windows
 from vercomp.frontends.onnx_call import MIXES, Call, RefusalError, Result, Rule, or_reason
 from vercomp.frontends.onnx_shapes import apart, relabelled
 from vercomp.frontends.values import Constant, Signal
 from vercomp.ir.convolutions import Window
 
 KERNEL = "its kernel is not constant"
-PIECEWISE = "max pooling is piecewise linear: it has no curvature"
 
 
 def _window(call: Call, size: Sequence[int]) -> Window:
@@ -109,6 +109,21 @@ def _average_pool(call: Call) -> Result:
     return windows.average_pool(call.build, call.site, signal, window, counted=counted)
 
 
+def _max_pool(call: Call) -> Result:
+    signal = call.signal()
+    window = _window(call, call.attributes["kernel_shape"])
+    if signal.batch != 0 or signal.rank != len(window.size) + 2:
+        return MIXES
+    if call.attributes.get("ceil_mode"):
+        window = _to_the_end(window, signal.shape[1:])
+    return maxima.pool(call.build, call.site, signal, window)
+
+
+def _global_max_pool(call: Call) -> Result:
+    signal = call.signal()
+    return maxima.over_axes(call.build, call.site, signal, range(2, signal.rank), keepdim=True)
+
+
 def _to_the_end(window: Window, lengths: Sequence[int]) -> Window:
     """More padding behind, so that the last window that begins in the image or the padding before
     it fits."""
@@ -148,20 +163,24 @@ def _global_average_pool(call: Call) -> Result:
     return shaping.total(call.build, call.site, signal, axes, keepdim=True, mean=True)
 
 
-def _reduction(call: Call, *, mean: bool) -> Result:
-    """A sum or a mean over axes: an attribute, then an input from opset 13 (18 for means) on."""
-    signal = call.signal()
-    axes = call.integers("axes", 1)
-    if not axes:
-        if call.attributes.get("noop_with_empty_axes"):
-            return signal
-        axes = list(range(signal.rank))
-    chosen = {axis % signal.rank for axis in axes}
-    keep = bool(call.attributes.get("keepdims", 1))
-    if keep and call.build.batch == 1:
-        chosen.discard(signal.batch)  # one entry is its own sum
-    signal = apart(call, signal, chosen, "adds up")
-    return shaping.total(call.build, call.site, signal, sorted(chosen), keepdim=keep, mean=mean)
+def _reduction(reduce: Callable[..., Result], verb: str) -> Rule:
+    """A reduction over axes: an attribute, then an input from opset 13 (18 for some) on."""
+
+    def rule(call: Call) -> Result:
+        signal = call.signal()
+        axes = call.integers("axes", 1)
+        if not axes:
+            if call.attributes.get("noop_with_empty_axes"):
+                return signal
+            axes = list(range(signal.rank))
+        chosen = {axis % signal.rank for axis in axes}
+        keep = bool(call.attributes.get("keepdims", 1))
+        if keep and call.build.batch == 1:
+            chosen.discard(signal.batch)  # one entry is its own sum, mean and maximum
+        signal = apart(call, signal, chosen, verb)
+        return reduce(call.build, call.site, signal, sorted(chosen), keepdim=keep)
+
+    return rule
 
 
 def _batch_norm(call: Call) -> Result:
@@ -192,8 +211,10 @@ RULES: dict[str, Rule] = {
     "Conv": _convolution,
     "ConvTranspose": _transposed_convolution,
     "GlobalAveragePool": _global_average_pool,
-    "GlobalMaxPool": lambda call: PIECEWISE,
-    "MaxPool": lambda call: PIECEWISE,
-    "ReduceMean": lambda call: _reduction(call, mean=True),
-    "ReduceSum": lambda call: _reduction(call, mean=False),
+    "GlobalMaxPool": _global_max_pool,
+    "MaxPool": _max_pool,
+    "ReduceMax": _reduction(maxima.over_axes, "compares the entries of"),
+    "ReduceMean": _reduction(partial(shaping.total, mean=True), "adds up"),
+    "ReduceMin": _reduction(partial(maxima.over_axes, smaller=True), "compares the entries of"),
+    "ReduceSum": _reduction(partial(shaping.total, mean=False), "adds up"),
 }

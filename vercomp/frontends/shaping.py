@@ -78,21 +78,23 @@ def _picked(
     *,
     drop: bool = False,
 ) -> Signal | str:
-    """Entries along an axis of the node: a slice where they are evenly spaced."""
-    shape = signal.shape
+    """Entries along an axis of the node; the axis is dropped where there is one."""
     if not indices:
         return EMPTY
-    steps = {b - a for a, b in pairwise(indices)} or {1}
-    linear: LinearMap
-    if tuple(indices) == tuple(range(shape[own])):
-        linear = identity(shape)
-    elif len(steps) == 1 and min(steps) > 0:
-        linear = Slice(shape, own, indices[0], indices[-1] + 1, min(steps))
-    else:
-        linear = Gather(shape, own, tuple(indices))
+    shape, linear = signal.shape, selection(signal.shape, own, indices)
     if drop:
         linear = compose(Reshape(linear.out_shape, (*shape[:own], *shape[own + 1 :])), linear)
     return mapped(build, site, signal, linear)
+
+
+def selection(shape: Shape, axis: int, indices: Sequence[int]) -> LinearMap:
+    """``x.index_select(axis, indices)``, a slice where they are evenly spaced."""
+    steps = {b - a for a, b in pairwise(indices)} or {1}
+    if tuple(indices) == tuple(range(shape[axis])):
+        return identity(shape)
+    if len(steps) == 1 and min(steps) > 0:
+        return Slice(shape, axis, indices[0], indices[-1] + 1, min(steps))
+    return Gather(shape, axis, tuple(indices))
 
 
 def pad(

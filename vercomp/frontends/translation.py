@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vercomp.errors import UnsupportedError
-from vercomp.ir.graph import Graph
+from vercomp.ir.graph import Graph, Opaque
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,24 @@ class Offence:
     """An operator that cannot be analysed.
 
     Args:
-        name: Its node.
+        name: What it is called.
         operator: As its framework spells it.
         origin: Where it stands in the source.
         reason: Why.
+        remedy: What would help with this one; empty where only another network would.
     """
 
     name: str
     operator: str
     origin: str
     reason: str
+    remedy: str = ""
+
+    @staticmethod
+    def of(node: Opaque) -> Offence:
+        """What an opaque node is."""
+        name = node.site or node.name
+        return Offence(name, node.operator, node.origin, node.reason, node.remedy)
 
     def __str__(self) -> str:
         place = f" at {self.origin}" if self.origin else ""
@@ -62,14 +70,18 @@ def refuse_opaque(graph: Graph) -> None:
     Raises:
         UnsupportedError: There are opaque nodes; the message lists them all.
     """
-    found = [Offence(n.name, n.operator, n.origin, n.reason) for n in graph.opaque()]
+    found = [Offence.of(node) for node in graph.opaque()]
     if found:
         raise unsupported(found)
 
 
 def unsupported(found: Sequence[Offence]) -> UnsupportedError:
-    """The error that lists these operators, at least one."""
-    remedy = "Only affine operators and elementwise activations can be analysed"
+    """The error that lists these operators, at least one, each once."""
+    found = list({(each.name, each.operator, each.origin): each for each in found}.values())
+    remedy = next(
+        (offence.remedy for offence in found if offence.remedy),
+        "Only affine operators and elementwise activations can be analysed",
+    )
     if len(found) == 1:
         (only,) = found
         return UnsupportedError(

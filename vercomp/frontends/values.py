@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import sympy
+import torch
 from torch import Tensor
 
 from vercomp.ir.activation import X
@@ -61,6 +62,11 @@ class Constant:
             return None
         return self.value.item()
 
+    def widened(self, dtype: torch.dtype) -> Constant:
+        """The same numbers in a wider precision."""
+        stored = None if self.stored is None else self.stored.to(dtype)
+        return replace(self, value=self.value.to(dtype), stored=stored)
+
     def reshaped(self, shape: Shape) -> Constant:
         """The same tensor under another shape, row-major."""
         value = self.value.reshape(shape)
@@ -101,6 +107,11 @@ class Signal:
     def rank(self) -> int:
         """The number of axes, the batch included."""
         return len(self.shape) + 1
+
+    @property
+    def is_truth(self) -> bool:
+        """Whether its values are true and false: it comes from a comparison."""
+        return not isinstance(self.expression, sympy.Expr)
 
     def over(self, part: Signal) -> sympy.Basic | None:
         """The expression with X for the value of ``part``, or None where X remains beside it."""

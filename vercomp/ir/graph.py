@@ -19,7 +19,7 @@ from vercomp.errors import InternalError
 from vercomp.ir.activation import Activation
 from vercomp.ir.linear_maps import LinearMap, Parameter, Shape
 
-__all__ = ["Activate", "Affine", "Graph", "Input", "Node", "Offset", "Opaque", "Term"]
+__all__ = ["Activate", "Affine", "Graph", "Input", "Node", "Offset", "Opaque", "Tail", "Term"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class Opaque:
         run: Batched inputs to batched result.
         origin: Where it stands in the source.
         reason: Why no analysis covers it.
+        remedy: What would help; empty where only another network would.
+        site: What the operator is called, where the node is one of its several results.
     """
 
     name: str
@@ -103,14 +105,46 @@ class Opaque:
     run: Callable[..., Tensor] = field(compare=False)
     origin: str = ""
     reason: str = ""
+    remedy: str = ""
+    site: str = ""
 
 
 Node = Input | Affine | Activate | Opaque
 
 
 @dataclass(frozen=True)
+class Tail:
+    """What was taken from the output because it changes no comparison of the outputs.
+
+    Args:
+        functions: Strictly increasing functions, the innermost first, of every output.
+        complement: Whether the graph's one output z stands for two, [1 − σ(z), σ(z)].
+    """
+
+    functions: tuple[Activation, ...]
+    complement: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether torch computes the functions as their formulas say, but for rounding."""
+        return not any(function.deviation for function in self.functions)
+
+    def __str__(self) -> str:
+        inside = "z"
+        for function in self.functions:
+            inside = f"{function}({inside})"
+        return f"[1 - {inside}, {inside}]" if self.complement else inside
+
+
+@dataclass(frozen=True)
 class Graph(Dag[Node]):
-    """A network as its source has it: symbols over parameters."""
+    """A network as its source has it: symbols over parameters.
+
+    Args:
+        tail: What stands behind the output in the source, and is no part of the nodes.
+    """
+
+    tail: Tail | None = None
 
     @property
     def input(self) -> Input:

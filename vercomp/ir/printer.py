@@ -11,8 +11,9 @@ from vercomp.ir.selections import Expand
 
 
 def to_text(graph: Graph) -> str:
-    """The graph, a line a node, the output last."""
-    return "\n".join([*(node_text(node) for node in graph.nodes), f"output {graph.output}"])
+    """The graph, a line a node, the output last, and behind it the tail if there is one."""
+    tail = [] if graph.tail is None else [f"tail {graph.tail}, z the output"]
+    return "\n".join([*map(node_text, graph.nodes), f"output {graph.output}", *tail])
 
 
 def node_text(node: Node) -> str:

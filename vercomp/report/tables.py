@@ -17,7 +17,7 @@ from rich.text import Text
 from vercomp.results.summaries import Arrays, Summary, accuracy_at
 
 if TYPE_CHECKING:
-    from vercomp.results.analysis import Analysis
+    from vercomp.results.analysis import LayerRow
 
 MATRIX_CLASSES = 10  # more classes than this, and a matrix of all pairs is no longer read
 WIDTH = 100
@@ -51,7 +51,7 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
-def layer_table(analysis: Analysis, title: str) -> RenderableType:
+def layer_table(layers: Sequence[LayerRow], title: str, *, curved: bool = True) -> RenderableType:
     """One row a layer: what it is, its constants, and what it adds to the curvature bound."""
     table = _table()
     for name, justify in (
@@ -64,7 +64,7 @@ def layer_table(analysis: Analysis, title: str) -> RenderableType:
         ("share of K", "right"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for row in analysis.layers:
+    for row in layers:
         table.add_row(
             row.name,
             "×".join(map(str, row.shape)),
@@ -72,7 +72,7 @@ def layer_table(analysis: Analysis, title: str) -> RenderableType:
             number(row.g),
             number(row.h),
             number(row.norm, 5),
-            percent(row.share) if row.activation else "–",
+            percent(row.share) if row.activation and curved else "–",
         )
     return _titled(title, table)
 
@@ -108,19 +108,24 @@ def entry(value: float) -> str:
 def certificate_table(summary: Summary, arrays: Arrays, title: str) -> RenderableType:
     """The summary of certificates, and a few points of the curve."""
     every = summary["targets"] == "all"
-    rows: list[tuple[str, str]] = [
-        ("inputs", str(summary["n"])),
-        ("clean accuracy", percent(summary["clean_accuracy"])),
-    ]
+    second = summary["mean_radius_runner_up"] is not None
+    predicted = "labels" in summary or "deviation" in summary
+    rows: list[tuple[str, str]] = [("inputs", str(summary["n"]))]
+    if predicted:
+        rows.append(("labels", "what the model predicts" if "labels" in summary else "none needed"))
+    else:
+        rows.append(("clean accuracy", percent(summary["clean_accuracy"])))
     if summary["undecided"]:
         rows.insert(1, ("inputs left undecided when the time was over", str(summary["undecided"])))
+    of = "" if predicted else " of correct inputs"
     column = "radius" if every else "radius_runner_up"
-    label = "certified accuracy" if every else "certified accuracy, runner-up only"
+    label = "certified" if predicted else "certified accuracy"
+    label += "" if every else ", runner-up only"
     if summary["radius"] is not None:
         at = f" at radius {number(summary['radius'])}"
         key = "certified_accuracy" if every else "certified_accuracy_runner_up"
         rows.append((label + at, percent(summary[key])))
-        if every:
+        if every and second:
             text = percent(summary["certified_accuracy_runner_up"])
             rows.append(("  against the runner-up only (no certificate)", text))
     else:
@@ -129,10 +134,10 @@ def certificate_table(summary: Summary, arrays: Arrays, title: str) -> Renderabl
             rows.append((f"{label} at radius {number(radius)}", share))
     if every and not summary["decide"]:
         rows += [
-            ("mean radius of correct inputs", number(summary["mean_radius"])),
-            ("median radius of correct inputs", number(summary["median_radius"])),
+            (f"mean radius{of}", number(summary["mean_radius"])),
+            (f"median radius{of}", number(summary["median_radius"])),
         ]
-    if not summary["decide"]:
+    if second and not summary["decide"]:
         text = number(summary["mean_radius_runner_up"])
         rows.append(("mean radius to the runner-up (no certificate)", text))
     if every and not summary["decide"]:

@@ -89,7 +89,7 @@ class ActivationNode:
         function: σ by name.
         formula: σ as a formula.
         first_range: (inf σ′, sup σ′), rounded outward.
-        second_range: (inf σ″, sup σ″), rounded outward.
+        second_range: (inf σ″, sup σ″), rounded outward; infinite where there is no σ″.
         share: Of the curvature bound, the part that this activation contributes, in [0, 1], the
             mean over all pairs.
     """
@@ -116,7 +116,7 @@ class ActivationNode:
 
     @property
     def h(self) -> float:
-        """sup |σ″|."""
+        """sup |σ″|; infinite where there is no σ″."""
         return max(map(abs, self.second_range))
 
 
@@ -200,7 +200,7 @@ class Analysis:
     @property
     def layers(self) -> tuple[LayerRow, ...]:
         """One row an affine node or an activation that follows none, in order."""
-        return tuple(_rows(self.nodes))
+        return layers_of(self.nodes)
 
     @property
     def hidden_units(self) -> int:
@@ -213,10 +213,29 @@ def analysis_of(manifest: Mapping[str, Any], bounds: Bounds) -> Analysis:
     """The analysis of a package: the graph of its manifest, with bounds of its weights.
 
     Args:
-        manifest: manifest.json.
+        manifest: The package's manifest.
         bounds: For the weights as they are.
     """
     total = bounds.curvature.sum().clamp_min(1e-300)
+    shares = {name: float(share.sum() / total) for name, share in bounds.shares.items()}
+    return Analysis(
+        nodes=nodes_of(manifest, bounds.norms, shares),
+        output=manifest["output"],
+        curvature=(-bounds.curvature, bounds.curvature.T.clone()),
+        lipschitz=bounds.lipschitz,
+    )
+
+
+def nodes_of(
+    manifest: Mapping[str, Any], norms: Mapping[str, float], shares: Mapping[str, float]
+) -> tuple[Node, ...]:
+    """The nodes of a package.
+
+    Args:
+        manifest: The package's manifest.
+        norms: Proved norms of its maps.
+        shares: Of the curvature bound, by activation; 0 where there is none.
+    """
 
     def node(data: Mapping[str, Any]) -> Node:
         identifier, name, shape = data["identifier"], data["name"], tuple(data["shape"])
@@ -224,11 +243,11 @@ def analysis_of(manifest: Mapping[str, Any], bounds: Bounds) -> Analysis:
             return InputNode(identifier, name, shape)
         if data["kind"] == "affine":
             terms = tuple(
-                MapTerm(term["parent"], term["text"], bounds.norms[term["map"]])
-                for term in data["terms"]
+                MapTerm(term["parent"], term["text"], norms[term["map"]]) for term in data["terms"]
             )
             return AffineNode(identifier, name, shape, terms, data["bias"])
         constants = manifest["activations"][data["function"]]
+        second = constants["second_range"]
         return ActivationNode(
             identifier=identifier,
             name=name,
@@ -237,16 +256,16 @@ def analysis_of(manifest: Mapping[str, Any], bounds: Bounds) -> Analysis:
             function=constants["function"],
             formula=constants["formula"],
             first_range=tuple(constants["first_range"]),
-            second_range=tuple(constants["second_range"]),
-            share=float(bounds.shares[identifier].sum() / total),
+            second_range=(-math.inf, math.inf) if second is None else (second[0], second[1]),
+            share=shares.get(identifier, 0.0),
         )
 
-    return Analysis(
-        nodes=tuple(node(data) for data in manifest["nodes"]),
-        output=manifest["output"],
-        curvature=(-bounds.curvature, bounds.curvature.T.clone()),
-        lipschitz=bounds.lipschitz,
-    )
+    return tuple(node(data) for data in manifest["nodes"])
+
+
+def layers_of(nodes: tuple[Node, ...]) -> tuple[LayerRow, ...]:
+    """One row for each affine node, and for each activation that follows none, in order."""
+    return tuple(_rows(nodes))
 
 
 def _rows(nodes: tuple[Node, ...]) -> Iterator[LayerRow]:

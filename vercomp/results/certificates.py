@@ -11,14 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vercomp.core.claims.labels import Labels
+
 if TYPE_CHECKING:
     from vercomp.compiled import CompiledNetwork
+    from vercomp.core.claims.claim import Claim
 
 
 def certificate_arrays(
     network: CompiledNetwork,
     x: Tensor,
-    y: Tensor,
+    claim: Claim | Tensor,
+    y: Tensor | None = None,
     *,
     radius: float | None = None,
     decide: bool = False,
@@ -26,6 +30,7 @@ def certificate_arrays(
     norm: str = "l2",
     box: tuple[float, float] | None = None,
     methods: Sequence[str] | None = None,
+    scales: Tensor | None = None,
     runner_up: bool = True,
 ) -> dict[str, NDArray[Any]]:
     """Certificates of a batch as the arrays of ``certificates.npz``.
@@ -36,13 +41,15 @@ def certificate_arrays(
     Args:
         network: With the feature ``certify``.
         x: Inputs (B, *input_shape).
-        y: Labels (B,).
+        claim: What shall stay true: labels (B,), or another claim.
+        y: Labels (B,) that the predictions are compared with; None for the predictions themselves.
         radius: As for :func:`vercomp.core.methods.portfolio.certify`; so are the others.
         decide: The same.
         targets: ``"all"`` or ``"runner-up"``.
         norm: The same.
         box: The same.
         methods: The same.
+        scales: The same.
         runner_up: Whether the runner-up has, beside all targets, a search of its own; without,
             ``radius_runner_up`` is NaN.
     """
@@ -52,13 +59,19 @@ def certificate_arrays(
         "norm": norm,
         "box": box,
         "methods": methods,
+        "scales": scales,
     }
     begin = time.perf_counter()
-    found = network.certify(x, y, targets=targets, **options)
+    found = network.certify(x, claim, targets=targets, **options)
     seconds = (time.perf_counter() - begin) / max(len(x), 1)
+    if isinstance(claim, Tensor) and y is None:
+        y = claim
+    y = found.prediction if y is None else y
     second, beyond = found.target, found.radius
     whole = found.radius
-    if targets == "all":
+    if not _about_labels(claim):
+        second, beyond = torch.full_like(y, -1), torch.full_like(found.radius, torch.nan)
+    elif targets == "all":
         second = runners_up(network, x, y)
         beyond = found.radius_per_target.gather(1, second[:, None])[:, 0]
         # Targets that are not the nearest are refined only as far as it takes to know that: a
@@ -89,8 +102,17 @@ def certificate_arrays(
     return {**arrays, "method": np.array(found.method, dtype=np.str_)}
 
 
+def _about_labels(claim: Claim | Tensor) -> bool:
+    """Whether the claim is that a label is the largest."""
+    return isinstance(claim, Tensor) or (
+        isinstance(claim, Labels) and claim.top == 1 and not claim.groups
+    )
+
+
 def runners_up(network: CompiledNetwork, x: Tensor, y: Tensor) -> Tensor:
     """The class of the largest logit that is not the label's (B,), in the network's own type."""
     with torch.no_grad():
-        logits: Tensor = network.network(x.to(network.network.device, network.network.dtype))
+        logits = network.network.logits(x.to(network.network.device, network.network.dtype))
+        if logits.shape[1] == 1:  # of two classes, zero and the logit
+            logits = torch.cat([torch.zeros_like(logits), logits], 1)
     return logits.to(y.device).scatter(1, y[:, None], -torch.inf).argmax(1)

@@ -65,7 +65,7 @@ def sampled_curvature(
     chunk = max(1, min(ROWS, UNITS // units) // per_input)
     for begin in range(0, len(x), chunk):
         points, labels = x[begin : begin + chunk], y[begin : begin + chunk]
-        row, target = _targets(double(points).detach(), labels)
+        row, target = _targets(double.logits(points).detach(), labels)
         looked_at = points[row]
         along = partial(product, looked_at, labels[row], target)
         norms = largest_eigenvalues(along, looked_at, STEPS)
@@ -76,7 +76,9 @@ def sampled_curvature(
 
 
 def _targets(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and targets of the pairs to look at."""
+    """Rows and targets of the pairs to look at; one logit z is that of two classes, zero and z."""
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
     others = torch.ones_like(logits, dtype=torch.bool).scatter(1, y[:, None], value=False)
     if logits.shape[1] > ALL_TARGETS:
         best = logits.masked_fill(~others, -torch.inf).argmax(1)

@@ -133,7 +133,8 @@ def plain(value: Any) -> Any:
 
 
 def _mean(values: NDArray[Any]) -> float | None:
-    return float(values.mean(dtype=np.float64)) if len(values) else None
+    mean = float(values.mean(dtype=np.float64)) if len(values) else math.nan
+    return None if math.isnan(mean) else mean
 
 
 def _median(values: NDArray[Any]) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from attacks import slope
 from graphs import emit, residual
 from torch import Tensor, nn
 
@@ -58,16 +59,6 @@ def test_a_box_makes_radii_larger() -> None:
     assert 1.998 * 0.998 < float(one.radius) <= 2.0  # 1 + (2 − r) > 1
 
 
-def slope(points: Tensor, gradient: Tensor, norm: str) -> Tensor:
-    """The steepest descent of length 1."""
-    if norm == "linf":
-        return -gradient.sign()
-    if norm == "l2":
-        return -gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-300)
-    largest = gradient.abs().argmax(1, keepdim=True)
-    return torch.zeros_like(gradient).scatter(1, largest, -gradient.gather(1, largest).sign())
-
-
 def least_margin(module: nn.Module, x: Tensor, y: Tensor, radius: Tensor, norm: str) -> Tensor:
     """The least margin found by projected steps from random points of the ball."""
     generator = torch.Generator().manual_seed(1)
@@ -87,7 +78,7 @@ def least_margin(module: nn.Module, x: Tensor, y: Tensor, radius: Tensor, norm: 
             value = margin(leaf)
             best = torch.minimum(best, value.detach())
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
-            move = slope(point, gradient, norm) * reach * 1.5 * 0.01 ** (step / 25)
+            move = slope(gradient, norm) * reach * 1.5 * 0.01 ** (step / 25)
             point = ball.project((point + move)[:, None])[:, 0]
         best = torch.minimum(best, margin(point).detach())
     return best
@@ -113,9 +104,9 @@ BREAKS = {
         "    return low, low + 0.3 * (high - low)\n",
     ),
     "balls a tenth as large": (
-        "core/methods/interval.py",
-        "\n\n_ball = Ball\n\n\ndef Ball(x, radius, p, box=None):\n"
-        "    return _ball(x, 0.1 * radius, p, box=box)\n",
+        "core/methods/method.py",
+        "\n\n_ball = Ball\n\n\ndef Ball(x, radius, p, **options):\n"
+        "    return _ball(x, 0.1 * radius, p, **options)\n",
     ),
 }
 
@@ -168,7 +159,7 @@ def test_bounds_of_outputs_that_are_no_classes() -> None:
         values = model.double()(points) @ both.double().T + d.double()
         assert (values.amin(1) >= lower).all()
         assert (values.amin(1) < lower + 1.0).all()
-    with pytest.raises(vercomp.VercompError, match="a network with one class"):
+    with pytest.raises(vercomp.VercompError, match="a network with one output"):
         net.certify(x, torch.zeros(4, dtype=torch.long))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vercomp.activations import constants
 from vercomp.backends.torch import rules
 from vercomp.backends.torch.readable import readable, value_names
 from vercomp.backends.torch.rules import MapRule
@@ -97,7 +98,9 @@ class Layout:
     def functions(self) -> Mapping[Activation, str]:
         """Identifier (a constant's, in capitals) of each distinct activation."""
         labels: dict[str, Activation] = {}
-        for function in dict.fromkeys(node.function for node in self.graph.activations()):
+        behind = () if self.graph.tail is None else self.graph.tail.functions
+        used = (*(node.function for node in self.graph.activations()), *behind)
+        for function in dict.fromkeys(used):
             label = _key(function)
             while label in labels:  # parameters that print alike
                 label += "'"
@@ -123,9 +126,17 @@ class Layout:
         return all(c.h_lower == -c.h_upper for c in self.constants.values())
 
     def constants_of(self, function: Activation) -> ActivationConstants:
-        """The constants of an activation, from any node that applies it."""
-        node = next(n for n in self.graph.activations() if n.function == function)
-        return self.constants[node.name]
+        """The constants of an activation, from any node that applies it, or of the tail."""
+        for node in self.graph.activations():
+            if node.function == function:
+                return self.constants[node.name]
+        return constants(function)
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs, behind the tail."""
+        tail = self.graph.tail
+        return 2 if tail is not None and tail.complement else self.graph.outputs
 
     def function_of(self, node: Activate) -> str:
         """The identifier of a node's activation."""

@@ -25,11 +25,22 @@ EXPORTS: Mapping[str, tuple[str, ...]] = {
 """What each feature adds to the package's public names."""
 
 
+_SHARED: Mapping[str, tuple[str, ...]] = {
+    "claims.deviation": ("Deviation",),
+    "claims.labels": ("Labels",),
+    "claims.threshold": ("Threshold",),
+    "regions.constructors": ("Ball", "Box"),
+    "specifications": ("Specification",),
+}
+"""What a package that certifies exports for the questions that it answers."""
+
+
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "arithmetic.operations": ("Arithmetic", "Bound"),
     "arithmetic.rounded": ("Rounded",),
     "arithmetic.tensors": ("quadratic",),
     "bounds": ("BoundedNetwork",),
+    "claims.claim": ("Claim",),
     "functions": ("Elementwise",),
     "graph": ("Activate", "Affine", "Graph", "Input", "Term"),
     "hessians": ("margins_along", "margins_at"),
@@ -39,12 +50,14 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "network": ("VerifiedNetwork",),
     "regions.region": ("Region",),
     "regularizer": ("Regularizer", "trainable"),
+    "specifications": ("Specification",),
     "maps.axes": ("AlongAxis", "AxesSum"),
     "maps.convolution": ("Convolution",),
     "maps.monomials": ("Diagonal", "Monomial"),
     "maps.operators": ("Dense", "Operator"),
     "maps.sums": ("SideBySide", "Sum", "Transposed"),
     "pieces": ("Pieces", "Turn"),
+    "tails": ("Tail",),
 }
 """What a file imports where it uses it, by the module that it comes from."""
 
@@ -52,15 +65,16 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
 def init_text(layout: Layout, features: tuple[str, ...]) -> str:
     """The source of ``__init__.py``."""
     names = sorted(["Network", "load", *(n for f in features for n in EXPORTS[f])], key=_isort)
-    regions = ["Ball", "Box"] if "certify" in features else []
+    shared = _SHARED if "certify" in features else {}
     writer = Writer()
     writer.line(f'"""The network {layout.title}, compiled by vercomp. Begin with ``load()``."""')
     writer.blank()
-    if regions:
-        writer.line(f"from .core.regions.constructors import {', '.join(regions)}")
+    for module, exported in shared.items():
+        writer.line(f"from .core.{module} import {', '.join(exported)}")
     writer.line(f"from .net import {', '.join(names)}")
     writer.blank()
-    quoted = [f'"{name}"' for name in sorted([*names, *regions], key=_isort)]
+    every = [*names, *(name for exported in shared.values() for name in exported)]
+    quoted = [f'"{name}"' for name in sorted(every, key=_isort)]
     writer.call("__all__ = ", quoted, brackets="[]")
     return writer.text()
 
@@ -100,7 +114,7 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
     writer = Writer()
     ready = "certify" if "certify" in features else "use"
     shape = "×".join(map(str, layout.graph.input.shape))
-    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.graph.outputs} outputs.')
+    writer.line(f'"""The network {layout.title}: {shape} inputs to {layout.outputs} outputs.')
     writer.blank()
     for node in layout.graph.nodes:
         name = layout.nodes[node.name]
@@ -113,6 +127,12 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
             function = layout.function_of(node).lower()  # an identifier; names are anything
             text = f"    {name} = {function}({layout.nodes[node.parent]})  [{size}]"
             writer.lines(_wrapped(text))
+    if layout.graph.tail is not None:
+        shown = layout.nodes[layout.graph.output]
+        for applied in layout.graph.tail.functions:
+            shown = f"{layout.functions[applied].lower()}({shown})"
+        shown = f"[1 - {shown}, {shown}]" if layout.graph.tail.complement else shown
+        writer.lines(_wrapped(f"    outputs = {shown}  [{layout.outputs}]"))
     writer.blank()
     writer.lines(
         "Forward pass in plain torch; bounds of curvature and of rounding as programs over the\n"
@@ -235,7 +255,9 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
     sizes = ", ".join(map(str, graph.input.shape))
     writer.line(f"class Network({_bases(layout, features)}):")
     with writer.indented():
-        writer.line(f'"""The network itself: batches (B, {sizes}) to outputs (B, {graph.outputs}).')
+        writer.line(
+            f'"""The network itself: batches (B, {sizes}) to outputs (B, {layout.outputs}).'
+        )
         writer.blank()
         writer.line("An ordinary module: train it, move it, save it; bounds follow the weights.")
         writer.line('"""')
@@ -245,16 +267,22 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
             writer.line(f"methods = ({made}{',' if len(layout.methods) == 1 else ''})")
         writer.line(f"input_shape = {graph.input.shape!r}")
         writer.line(f"output_shape = {graph.node(graph.output).shape!r}")
+        if graph.tail is not None:
+            _tail(layout, writer)
         writer.blank()
         writer.line("def __init__(self) -> None:")
         with writer.indented():
             writer.line("super().__init__()")
             parameter_lines(layout, writer)
         writer.blank()
-        writer.line("def forward(self, x: Tensor) -> Tensor:")
+        name = "forward" if graph.tail is None else "logits"
+        writer.line(f"def {name}(self, x: Tensor) -> Tensor:")
         with writer.indented():
             writer.line('"""The outputs."""')
             forward_lines(layout, writer)
+        if graph.tail is not None:
+            writer.blank()
+            writer.lines(_FORWARD)
         writer.blank()
         writer.lines(_NODES)
         if _bounded(layout, features):
@@ -266,6 +294,15 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
                 writer.lines(_METHODS[feature])
 
 
+def _tail(layout: Layout, writer: Writer) -> None:
+    """The attribute ``tail`` of a network that has one."""
+    tail = layout.graph.tail
+    assert tail is not None  # noqa: S101 - the caller looked
+    names = [layout.functions[function] for function in tail.functions]
+    listed = f"({names[0]},)" if len(names) == 1 else f"({', '.join(names)})"
+    writer.line(f"tail = Tail({listed}{', complement=True' if tail.complement else ''})")
+
+
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=" " * 8)
 
@@ -273,6 +310,12 @@ def _wrapped(text: str) -> str:
 def _isort(name: str) -> tuple[bool, str]:
     return (not name[0].isupper(), name)
 
+
+_FORWARD = '''\
+def forward(self, x: Tensor) -> Tensor:
+    """The outputs: the logits behind the tail, which changes no comparison of them."""
+    return self.tail.value(self.logits(x))
+'''
 
 _NODES = '''\
 def nodes(self) -> Graph:
@@ -288,15 +331,18 @@ def bound_program(self, arithmetic: Arithmetic, c: Tensor) -> Bound:
 
 _METHODS: Mapping[str, str] = {
     "hessian": '''\
-def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def hessian(self, x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
     """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D).
 
-    In the network's type if the inputs are in it, or else in float64; see core/hessians.py.
+    Of one output z, ∇²z. In the network's type if the inputs are in it, or else in float64; see
+    core/hessians.py.
     """
     net, points, c = margins_at(self, x, y, t)
     return hessian_matrix(net, points, c).to(x.device)
 
-def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+def hessian_vector_product(
+    self, x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
+) -> Tensor:
     """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
     net, points, c, directions = margins_along(self, x, y, t, v)
     return hessian_product(net, points, c, directions).reshape(x.shape).to(x.device)
@@ -317,7 +363,9 @@ def _own() -> Network:
 
 _WRAPPERS: Mapping[str, str] = {
     "certify": '''\
-def certify(x: Tensor, y: Tensor, **options: Unpack[CertifyOptions]) -> Certificates:
+def certify(
+    x: Tensor, y: Tensor | Claim | Specification, **options: Unpack[CertifyOptions]
+) -> Certificates:
     """Certify with the weights stored beside this file; see :meth:`Network.certify`."""
     return _own().certify(x, y, **options)
 
@@ -332,12 +380,14 @@ def attack(x: Tensor, y: Tensor, radius: float, **options: Unpack[AttackOptions]
     return _own().attack(x, y, radius, **options)
 ''',
     "hessian": '''\
-def hessian(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def hessian(x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
     """The Hessian with the weights stored beside this file; see :meth:`Network.hessian`."""
     return _own().hessian(x, y, t)
 
 
-def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+def hessian_vector_product(
+    x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
+) -> Tensor:
     """Its product with directions; see :meth:`Network.hessian_vector_product`."""
     return _own().hessian_vector_product(x, y, t, v)
 ''',
@@ -350,7 +400,7 @@ def regularizer(network: Network, pairs_per_call: int | None = 16, every: int = 
         curvature,
         maps,
         network,
-        network.classes,
+        network.scores,
         trainable(network),
         pairs_per_call,
         every,

@@ -74,10 +74,11 @@ def manifest(
         "emit": list(features),
         "methods": [method.name for method in layout.methods],
         "input_shape": list(layout.graph.input.shape),
-        "classes": layout.graph.outputs,
+        "classes": layout.outputs,
         "parameters": {layout.parameters[p.name]: p.name for p in layout.stored},
         "nodes": [_node(layout, node) for node in layout.graph.nodes],
         "output": layout.nodes[layout.graph.output],
+        "tail": None if layout.graph.tail is None else str(layout.graph.tail),
         "activations": {
             name: {
                 "function": str(function),

@@ -187,11 +187,19 @@ def _product(operator: Operator, norm: float, x: Rounded, *, adjoint: bool) -> R
 
 
 def _lost(operator: Operator, terms: int, x: Tensor) -> Tensor:
-    """A bound of the distance of the computed Â x from A x.
+    return product_loss(operator, terms, _norm(x))
+
+
+def product_loss(operator: Operator, terms: int, size: Tensor) -> Tensor:
+    """A bound of the distance of the computed Â x from A x, in the 2-norm.
 
     The roundoff meets the norms last: a factor u would take a tiny norm below all numbers.
+
+    Args:
+        operator: A.
+        terms: The fan-in of A; of Aᵀ, its fan-out.
+        size: ‖x‖, rounded up.
     """
-    size = _norm(x)
     rounding = 2.0 * (terms + 2) * UNIT_ROUNDOFF * (operator.absolute_norm * size)
     return rounding + operator.error * size + operator.underflow
 

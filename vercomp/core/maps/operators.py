@@ -92,6 +92,12 @@ class Operator(ABC):
         """A B for Jacobians B of shape (..., n, D)."""
         return self.apply(jacobian.mT).mT
 
+    def rows(self, index: Tensor) -> Tensor:
+        """Some rows of Â, (R, n): Âᵀ of unit vectors."""
+        unit = torch.zeros(len(index), self.shape[0], dtype=self.dtype, device=self.device)
+        unit[torch.arange(len(index), device=unit.device), index.to(unit.device)] = 1.0
+        return self.adjoint(unit)
+
     def materialise(self) -> Tensor:
         """Â as a matrix (m, n), in float64 unless the operator holds parameters of another type."""
         m, n = self.shape
@@ -177,6 +183,10 @@ class Dense(Operator):
     def apply_to_rows(self, jacobian: Tensor) -> Tensor:
         """A B for Jacobians B of shape (..., n, D)."""
         return self.matrix @ jacobian
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Some rows of the matrix."""
+        return self.matrix[index]
 
     def materialise(self) -> Tensor:
         """The matrix itself."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from ..arithmetic.outward import up
 from ..errors import InputError
 from ..inputs import check_radius
 from ..linearization import Linearization
@@ -12,6 +16,7 @@ from .certificates import EXACT_GAP, Certificates, assembled
 from .cuts import cut_radius, rigorous_cut, upper_norm
 from .dual import solve_dual
 from .pairs import Bounded, own_gradient_mode
+from .radii import certificates_of
 from .tasks import Part, ScreenedTask, split
 
 _SLACK = 1e-4
@@ -60,11 +65,25 @@ def certify(
     question = None if radius is None else check_radius(radius)
     if decide and question is None:
         raise InputError("decide needs a radius to decide about")
-    parts = [
-        _Certification(part).solve(question, decide)
-        for part in split(network, x, y, targets, evaluations, chunk)
-    ]
-    return assembled(parts, x)
+    parts = split(network, x, y, targets, evaluations, chunk)
+    return assembled(certify_parts(parts, question, decide), x)
+
+
+def certify_parts(
+    parts: Iterable[Part], radius: float | None, decide: bool = False
+) -> list[Certificates]:
+    """Certificates of chunks of a question, whatever it claims.
+
+    Where all pairs must hold, the nearest is refined in full and the others as far as it takes;
+    where some are alternatives, or may fail, all of them are.
+    """
+    found = []
+    for part in parts:
+        task = _Certification(part)
+        found.append(
+            task.solve(radius, decide) if task.separable else task.solve_each(radius, decide)
+        )
+    return found
 
 
 class _Certification(ScreenedTask):
@@ -102,6 +121,16 @@ class _Certification(ScreenedTask):
 
         self._prove_closed_forms()
         return self._certificates(question, asked)
+
+    def solve_each(self, question: float | None, decide: bool) -> Certificates:
+        """The radius of every pair by itself, for claims that hold although some pairs fail."""
+        row, k = (self.value > 0.0).nonzero(as_tuple=True)
+        limit = torch.inf if question is None or not decide else question * (1.0 + _SLACK)
+        self._refine(row, k, torch.full_like(self.radius[row, k], limit), None)
+        found = self._prove_closed_forms()
+        broken = self.violated(up(found.value + found.value_error).reshape(self.radius.shape))
+        made = certificates_of(self, self.table(self.radius), broken, "curvature", question)
+        return replace(made, evaluations=self.count)
 
     def _closed_form(self) -> Tensor:
         """The certificate from one gradient at x₀ for all pairs, screened, shape (B, K)."""
@@ -143,7 +172,7 @@ class _Certification(ScreenedTask):
         self.radius[row, k] = torch.maximum(self.radius[row, k], proved)
         return found
 
-    def _prove_closed_forms(self) -> None:
+    def _prove_closed_forms(self) -> Linearization:
         """The float64 closed form of every pair; targets of an input share the forward evaluation.
 
         It is cheaper for all than for those that were not refined one by one.
@@ -160,6 +189,7 @@ class _Certification(ScreenedTask):
         cut = rigorous_cut(flat, x, x, kappa)
         proved = cut_radius(cut, kappa, self.lipschitz.flatten()).reshape(self.radius.shape)
         self.radius = torch.maximum(self.radius, proved)
+        return flat
 
     def _nearest(self) -> Tensor:
         """The column of the smallest certificate; of the smallest margin where that is 0."""
@@ -226,14 +256,15 @@ class _Certification(ScreenedTask):
             open_rows = open_rows[(other & (distance > wanted))[open_rows]]
         # The witness search visits points of its own, and its cuts count too.
         k = self._nearest()
-        radius = self.radius[rows, k]
+        # Where a pair is not proved, the column is that of the smallest screened margin, and
+        # another pair's radius may be the one that is zero.
+        radius = self.radius.amin(1)
         gap = torch.where(distance > 0.0, distance / radius - 1.0, 0.0)
         gap = torch.where(torch.isfinite(distance), gap, torch.inf)
         # Logits in the model's dtype may tie or swap where the proof still tells them apart.
         prediction = self.logits.argmax(1)
         if self.asked == "all":
             prediction = torch.where(radius > 0.0, self.label, prediction)
-        table = torch.full_like(self.logits, torch.inf, dtype=torch.float64)
         return Certificates(
             radius=radius,
             target=self.targets[rows, k],
@@ -241,10 +272,8 @@ class _Certification(ScreenedTask):
             gap=gap,
             witness=witness,
             prediction=prediction,
-            radius_per_target=table.scatter(1, self.targets, self.radius),
-            evaluations=torch.zeros_like(table, dtype=torch.long).scatter(
-                1, self.targets, self.count
-            ),
+            radius_per_target=self.table(self.radius),
+            evaluations=self.scattered(self.count, 0),
             method=("curvature",) * len(radius),
             certified=None if question is None else radius > question,
             refuted=None if question is None else distance <= question,

@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..arithmetic.outward import down, times_up
+from ..arithmetic.outward import down, times_up, up
 from ..bounds import BoundedNetwork
 from ..graph import Activate, Graph
 from ..linearization import Linearization
@@ -26,12 +26,12 @@ from ..regions.ball_kind import BallKind
 from ..regions.region import Region
 from ..specifications import Specification
 from .certificates import Certificates, assembled
-from .certify import certify as certify_l2
+from .certify import certify_parts
 from .cuts import Cut, cut_radius
 from .method import Method, Obstacle, Question
 from .pairs import own_gradient_mode
 from .radii import certificates_of
-from .tasks import Task, split
+from .tasks import Task, split_claim
 
 
 class Curvature(Method):
@@ -73,19 +73,20 @@ class Curvature(Method):
     ) -> Certificates:
         """The dual in the 2-norm, the closed form at the input in every other."""
         bounded = _bounded(network)
-        if question.kind.name == "l2":
+        if question.kind.name == "l2" and question.scales is None:
             return _dual(bounded, question)
-        parts = split(
-            bounded,
-            question.x,
-            question.y,
-            question.targets,
-            question.evaluations,
-            question.chunk,
-        )
-        found = assembled([self._closed_forms(Task(part), question) for part in parts], question.x)
-        reach = _reach(question.kind, question.x[:1].numel())
-        if reach > 1.0:
+        parts = []
+        start = 0
+        for part in split_claim(bounded, question):
+            task = Task(part)
+            rows = slice(start, start + len(task.x0))
+            start = rows.stop
+            scales = question.scales
+            if scales is not None:
+                scales = scales[rows].flatten(1).to(task.x0)
+            parts.append(self._closed_forms(task, question, scales))
+        found = assembled(parts, question.x)
+        if question.scales is not None or _reach(question.kind, question.x[:1].numel()) > 1.0:
             return found
         # The ball lies in the one of the 2-norm with the same radius.
         wider = _dual(bounded, question)
@@ -103,26 +104,38 @@ class Curvature(Method):
             certified=None if asked is None else radius > asked,
         )
 
-    def _closed_forms(self, task: Task, question: Question) -> Certificates:
+    def _closed_forms(self, task: Task, question: Question, scales: Tensor | None) -> Certificates:
         found = task.margins.linearize_all(task.x0, task.label, task.targets)
-        kappa = task.margins.kappa[task.label[:, None], task.targets]
-        lipschitz = task.margins.lipschitz[task.label[:, None], task.targets]
-        radius = closed_form(found, kappa, lipschitz, question.kind)
-        broken = (found.value + found.value_error <= 0.0).any(1)
-        return certificates_of(task, radius, broken, self.name, question.radius)
+        kappa, lipschitz = task.margins.bounds(task.label[:, None], task.targets)
+        radius = closed_form(found, kappa, lipschitz, question.kind, scales)
+        broken = task.violated(up(found.value + found.value_error))
+        return certificates_of(task, task.table(radius), broken, self.name, question.radius)
 
 
-def closed_form(found: Linearization, kappa: Tensor, lipschitz: Tensor, kind: BallKind) -> Tensor:
+def closed_form(
+    found: Linearization,
+    kappa: Tensor,
+    lipschitz: Tensor,
+    kind: BallKind,
+    scales: Tensor | None = None,
+) -> Tensor:
     """Proved radii (B, K) from one gradient at the input, in any norm.
+
+    With scales s, the function is f(x₀ + s ⊙ y), whose gradient is s ⊙ ∇f.
 
     Args:
         found: f and ∇f at the inputs with their errors, (B, K) and (B, K, D).
         kappa: κ ≥ 0, (B, K).
         lipschitz: L ≥ 0, (B, K).
         kind: The norm.
+        scales: s ≥ 0, (B, D); None for ones.
     """
-    reach = torch.full_like(found.value, _reach(kind, found.gradient.shape[-1]))
-    slope = kind.dual_norm(found.gradient)
+    if scales is None:
+        reach = torch.full_like(found.value, _reach(kind, found.gradient.shape[-1]))
+        slope = kind.dual_norm(found.gradient)
+    else:
+        reach = kind.reach(scales)[:, None].expand_as(found.value)
+        slope = kind.dual_norm(times_up(found.gradient.abs(), scales[:, None]))
     slope = times_up(slope + times_up(found.gradient_error, reach), 1.0 + 2.0**-50)
     bend = times_up(times_up(kappa, reach), reach)
     cut = Cut(down(found.value - found.value_error).flatten(), slope.flatten())
@@ -136,16 +149,8 @@ def _reach(kind: BallKind, size: int) -> float:
 
 
 def _dual(network: BoundedNetwork, question: Question) -> Certificates:
-    return certify_l2(
-        network,
-        question.x,
-        question.y,
-        targets=question.targets,
-        radius=question.radius,
-        decide=question.decide,
-        evaluations=question.evaluations,
-        chunk=question.chunk,
-    )
+    parts = split_claim(network, question)
+    return assembled(certify_parts(parts, question.radius, question.decide), question.x)
 
 
 def _bounded(network: VerifiedNetwork) -> BoundedNetwork:

@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
+from ..claims.claim import Stated
 from ..graph import Graph
 from ..network import VerifiedNetwork
 from ..regions.ball_kind import BallKind
+from ..regions.constructors import Ball
 from ..regions.region import Region
 from ..specifications import Specification
 from .certificates import Certificates
@@ -30,14 +33,17 @@ class Obstacle(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """How far can each input move, in some norm, before another class is the largest?
+    """How far can each input move, in some norm, before a claim fails?
 
     Args:
         x: Inputs, (B, *shape).
-        y: Labels, (B,).
+        claim: What shall stay true, about these inputs.
         kind: The norm.
         box: (lo, hi), float64, shaped like x, which lies inside: inputs outside do not count.
-        targets: ``"all"``, ``"runner-up"``, or classes, (B,) or (B, K).
+        scales: s ≥ 0, float64, shaped like x: distances are ‖(x′ − x) ⊘ s‖, and features of scale
+            zero do not move. None stands for ones.
+        targets: ``"all"``, ``"runner-up"``, or classes, (B,) or (B, K), where the claim is that a
+            label is the largest.
         radius: The radius asked about, or None.
         decide: Whether to settle no more than whether each radius exceeds ``radius``.
         evaluations: Gradient evaluations for each pair of input and target, at most.
@@ -45,9 +51,10 @@ class Question:
     """
 
     x: Tensor
-    y: Tensor
+    claim: Stated
     kind: BallKind
     box: tuple[Tensor, Tensor] | None = None
+    scales: Tensor | None = None
     targets: str | Tensor = "all"
     radius: float | None = None
     decide: bool = False
@@ -56,12 +63,42 @@ class Question:
 
     def rows(self, index: Tensor) -> Question:
         """The question about some of the inputs."""
-        targets, box = self.targets, self.box
+        targets, box, scales = self.targets, self.box, self.scales
         if isinstance(targets, Tensor):
             targets = targets[index.to(targets.device)]
         if box is not None:
             box = (box[0][index], box[1][index])
-        return replace(self, x=self.x[index], y=self.y[index], targets=targets, box=box)
+        if scales is not None:
+            scales = scales[index]
+        return replace(
+            self,
+            x=self.x[index],
+            claim=self.claim.part(index),
+            targets=targets,
+            box=box,
+            scales=scales,
+        )
+
+    def to(self, device: torch.device) -> Question:
+        """The same question with its inputs, box and scales on another device."""
+        box, scales = self.box, self.scales
+        return replace(
+            self,
+            x=self.x.to(device),
+            box=None if box is None else (box[0].to(device), box[1].to(device)),
+            scales=None if scales is None else scales.to(device),
+        )
+
+    def balls(self, radii: Tensor, *, boxed: bool = True) -> Region:
+        """The balls of these radii (B,) around the inputs, cut by the box if there is one.
+
+        Args:
+            radii: A radius for each input.
+            boxed: Whether the box counts.
+        """
+        box = self.box if boxed else None
+        radii = radii.to(self.x.device)
+        return Ball(self.x.double(), radii, self.kind.name, box=box, scales=self.scales)
 
 
 class Method(ABC):
@@ -92,5 +129,6 @@ class Method(ABC):
         Args:
             network: The network.
             question: The question.
-            known: Radii (B, C) that are proved already for every target: only larger ones count.
+            known: The table of radii that are proved already, such as ``radius_per_target``: only
+                larger radii count.
         """

@@ -9,14 +9,25 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor
 
+from ..claims.claim import Claim, Outputs, Stated, output_of
+from ..claims.given import claim_of
+from ..claims.labels import Labels, StatedLabels
+from ..claims.threshold import Threshold
 from ..errors import InputError, InputTypeError, UnanswerableError
-from ..inputs import check_inputs, check_radius
+from ..inputs import check_number, check_points, check_radius
 from ..network import VerifiedNetwork
 from ..regions.ball_kind import ball_kind
+from ..regions.constructors import Ball
 from ..regions.region import Region
 from ..specifications import Specification
+from ..tails import before
 from .certificates import EXACT_GAP, Certificates
 from .method import Method, Question
+from .pairs import own_gradient_mode
+from .view import before_last, whole
+
+_AT_ONCE = 256
+"""So many inputs are bounded at a time where a claim depends on the outputs at them."""
 
 
 class CertifyOptions(TypedDict, total=False):
@@ -30,12 +41,15 @@ class CertifyOptions(TypedDict, total=False):
     decide: bool
     evaluations: int
     chunk: int | None
+    scales: Tensor | None
 
 
 class Certifiable(VerifiedNetwork):
     """A network that answers questions by its methods."""
 
-    def certify(self, x: Tensor, y: Tensor, **options: Unpack[CertifyOptions]) -> Certificates:
+    def certify(
+        self, x: Tensor, y: Tensor | Claim | Specification, **options: Unpack[CertifyOptions]
+    ) -> Certificates:
         """Radii within which no perturbation changes the class; see :func:`certify`."""
         with self.held():
             return certify(self, x, y, **options)
@@ -56,7 +70,7 @@ class Certifiable(VerifiedNetwork):
 def certify(
     network: VerifiedNetwork,
     x: Tensor,
-    y: Tensor,
+    y: Tensor | Claim | Specification,
     *,
     norm: str | float = "l2",
     box: tuple[float | Tensor, float | Tensor] | None = None,
@@ -66,13 +80,17 @@ def certify(
     decide: bool = False,
     evaluations: int = 30,
     chunk: int | None = None,
+    scales: Tensor | None = None,
 ) -> Certificates:
     """Certify inputs, for exactly the numbers given.
 
     Args:
         network: The network.
         x: Inputs, float32 or float64, shape (B, *input_shape).
-        y: Labels, shape (B,).
+        y: What shall stay true: labels, shape (B,), whose outputs shall stay the largest; or
+            :class:`~vercomp.core.claims.labels.Labels` (predicted labels, the k largest, groups),
+            :class:`~vercomp.core.claims.threshold.Threshold`,
+            :class:`~vercomp.core.claims.deviation.Deviation`, or a specification of any rows.
         norm: ``"l2"``, ``"linf"``, ``"l1"``, or another registered kind of ball.
         box: (lo, hi), numbers or tensors that broadcast to x: perturbed inputs outside of it do not
             count.
@@ -84,21 +102,26 @@ def certify(
             valid lower bounds, refined no further than that takes.
         evaluations: Gradient evaluations for each pair of input and target, at most.
         chunk: Inputs solved at once; by default what fits into the memory that is free.
+        scales: s ≥ 0, broadcasting to x: the radius of feature i is sᵢ times what is reported, and
+            features of scale zero do not move. None stands for ones.
 
     Raises:
         InputTypeError: Inputs that are not float32 or float64, labels or targets that are not
             integers.
         InputError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
-            positive, ``decide`` without a radius, a norm that does not exist.
+            positive, ``decide`` without a radius, a norm that does not exist, targets where the
+            claim has none.
         UnanswerableError: A method that the network does not have, or none that can answer.
     """
     asked = None if radius is None else check_radius(radius)
     if decide and asked is None:
         raise InputError("decide needs a radius to decide about")
     kind = ball_kind(norm)
-    check_inputs(network, x, y)
+    check_points(network, x)
+    network, claim = _stated(network, x, claim_of(y), targets)
     limits = None if box is None else _limits(x, box)
-    question = Question(x, y, kind, limits, targets, asked, decide, evaluations, chunk)
+    weights = None if scales is None else _weights(x, scales)
+    question = Question(x, claim, kind, limits, weights, targets, asked, decide, evaluations, chunk)
     first, *others = chosen(network, methods)
     found = _within_box(first.certify(network, question), question)
     for method in others:
@@ -110,7 +133,74 @@ def certify(
             part = question.rows(rows)
             better = method.certify(network, part, found.radius_per_target[rows])
             found = _merged(found, better, rows, question)
-    return found
+    return found if _is_plain(claim) else _predicted(network, found, question)
+
+
+def _stated(
+    network: VerifiedNetwork, x: Tensor, claim: Claim, targets: str | Tensor
+) -> tuple[VerifiedNetwork, Stated]:
+    """The claim about these inputs, and the network that it is about.
+
+    Comparisons are about the logits, everything else about the model's own outputs; a threshold
+    moves through an increasing function at the output.
+    """
+    count = len(x)
+    if isinstance(claim, Threshold):
+        check_number("a threshold", claim.value)
+        output = output_of(claim.output, network.outputs)
+        if network.tail is not None:
+            at = _at(network, x)
+            logit, sign, limits = network.tail.threshold(claim.value, output)
+            return network, claim.moved(count, network.scores, logit, sign, limits, at)
+        front = before_last(network)
+        if front is not None:
+            shorter, function = front
+            at = _at(shorter, x)
+            limits = before([function], (claim.value, claim.value))
+            return shorter, claim.moved(count, shorter.scores, output, 1.0, limits, at)
+    subject = network if isinstance(claim, Labels) else whole(network)
+    found = claim.about(count, subject.outputs, _at(subject, x))
+    if not (_is_plain(found) or (isinstance(targets, str) and targets == "all")):
+        raise InputError("only the claim that a label is the largest has targets")
+    return subject, found
+
+
+def _is_plain(claim: Stated) -> bool:
+    """Whether the claim is that a label is the largest, which is about pairs of classes."""
+    return isinstance(claim, StatedLabels) and claim.plain
+
+
+def _at(network: VerifiedNetwork, x: Tensor) -> Outputs:
+    """What claims learn of the logits at the inputs."""
+
+    @own_gradient_mode()
+    def bounds() -> tuple[Tensor, Tensor]:
+        """Proved bounds (B, logits), by every method there is; of two classes, where z is one."""
+        units = torch.eye(network.scores, dtype=torch.float64, device=network.device)
+        rows = Specification.of(torch.cat([units, -units]))
+        parts = []
+        for start in range(0, len(x), _AT_ONCE):
+            points = Ball(x[start : start + _AT_ONCE].double(), 0.0).to(network.device)
+            found = [method.bound(network, points, rows) for method in network.methods]
+            parts.append(torch.stack(found).amax(0))
+        ends = torch.cat(parts) if parts else units.new_zeros(0, 2 * len(units))
+        low, high = ends.to(x.device).chunk(2, 1)
+        if network.outputs > network.scores:
+            zero = torch.zeros_like(low)
+            return torch.cat([zero, low], 1), torch.cat([zero, -high], 1)
+        return low, -high
+
+    return bounds
+
+
+def _predicted(network: VerifiedNetwork, found: Certificates, question: Question) -> Certificates:
+    """The certificates with the claim's own notion of what is predicted."""
+    x = question.x
+    with torch.no_grad():
+        z = network.logits(x.to(network.device, network.dtype)).flatten(1).to(x.device)
+    label = question.claim.label().to(x.device)
+    predicted = question.claim.prediction(z)
+    return replace(found, prediction=torch.where(found.radius > 0.0, label, predicted))
 
 
 def bound(
@@ -145,6 +235,7 @@ def bound(
         )
     specification = Specification.of(coefficients, offsets)
     region, specification = region.to(network.device), specification.to(network.device)
+    network = whole(network)
     _check_shapes(network, region, specification)
     found = [method.bound(network, region, specification) for method in chosen(network, methods)]
     return torch.stack(found).amax(0).to(coefficients.device)
@@ -199,6 +290,23 @@ def _limits(x: Tensor, box: object) -> tuple[Tensor, Tensor]:
     return torch.minimum(low, x.double()), torch.maximum(high, x.double())
 
 
+def _weights(x: Tensor, scales: object) -> Tensor:
+    """The scales as a float64 tensor shaped like x."""
+    if not isinstance(scales, Tensor) or not scales.is_floating_point():
+        raise InputTypeError("scales must be a tensor of floating-point numbers")
+    try:
+        wide = scales.detach().to(x.device, torch.float64).expand_as(x)
+    except RuntimeError as error:
+        raise InputError(
+            f"scales must broadcast to the inputs, {tuple(x.shape)}, got {tuple(scales.shape)}"
+        ) from error
+    if not bool(((wide >= 0.0) & wide.isfinite()).all()):
+        raise InputError("scales must be finite and not negative")
+    if len(x) and not bool((wide > 0.0).flatten(1).any(1).all()):
+        raise InputError("every feature of an input is frozen, so that nothing can change")
+    return wide
+
+
 def _check_shapes(network: VerifiedNetwork, region: Region, specification: Specification) -> None:
     if region.shape != tuple(network.input_shape):
         raise InputError(
@@ -206,8 +314,8 @@ def _check_shapes(network: VerifiedNetwork, region: Region, specification: Speci
             f"{tuple(network.input_shape)}"
         )
     outputs = specification.coefficients.shape[-1]
-    if outputs != network.classes:
-        raise InputError(f"C has {outputs} columns, and the network {network.classes} outputs")
+    if outputs != network.outputs:
+        raise InputError(f"C has {outputs} columns, and the network {network.outputs} outputs")
     if specification.batched and len(specification.coefficients) != len(region):
         raise InputError(
             f"C is for {len(specification.coefficients)} inputs, and the region for {len(region)}"

@@ -65,35 +65,31 @@ def largest_radius(proves: Proves, known: Tensor, first: Tensor) -> Tensor:
 
 
 def certificates_of(
-    task: Task, radius: Tensor, broken: Tensor, method: str, asked: float | None
+    task: Task, table: Tensor, broken: Tensor, method: str, asked: float | None
 ) -> Certificates:
     """Certificates from proved radii, with the input itself as the witness where it is broken.
 
     Args:
         task: The chunk.
-        radius: Proved radii for every pair, (B, K).
-        broken: Inputs of which a margin is proved not to be positive, (B,).
+        table: Proved radii, (B, columns), as :meth:`Task.table` makes them.
+        broken: Inputs at which the claim is proved to fail, (B,).
         method: The name of the method that proved the radii.
         asked: The radius asked about, or None.
     """
-    rows = torch.arange(len(radius), device=radius.device)
-    column = task.nearest(radius)
-    least = radius[rows, column]
+    least = task.smallest(table)
     prediction = task.logits.argmax(1)
     if task.asked == "all":
         prediction = torch.where(least > 0.0, task.label, prediction)
-    table = torch.full_like(task.logits, torch.inf, dtype=torch.float64)
-    count = torch.zeros_like(table, dtype=torch.long)
     return Certificates(
         radius=least,
-        target=task.targets[rows, column],
+        target=task.nearest(table),
         exact=broken,
         gap=torch.where(broken, 0.0, torch.inf).to(least),
         witness=torch.where(broken[:, None], task.x0, torch.nan),
         prediction=prediction,
-        radius_per_target=table.scatter(1, task.targets, radius),
-        evaluations=count.scatter(1, task.targets, 1),
-        method=(method,) * len(radius),
+        radius_per_target=table,
+        evaluations=task.scattered(torch.ones_like(task.targets), 0),
+        method=(method,) * len(table),
         certified=None if asked is None else least > asked,
         refuted=None if asked is None else broken,
     )

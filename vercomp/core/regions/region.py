@@ -86,6 +86,8 @@ class Region:
         """
         functions, _ = self._points(g, "linear functions", several=True)
         count = functions.shape[1]
+        if self.is_ball and error is None:
+            return self._ball_minimum(functions)
         flat = functions.reshape(-1, functions.shape[2])
         owner = torch.arange(len(self), device=flat.device).repeat_interleave(count)
         rows = max(1, _BLOCK_ENTRIES // max(1, flat.shape[1]))
@@ -104,6 +106,17 @@ class Region:
             )
         lost = times_up(error.to(bounds), self.farthest()[:, None].expand_as(bounds))
         return torch.nan_to_num(down(bounds - lost), nan=-torch.inf, neginf=-torch.inf)
+
+    @property
+    def is_ball(self) -> bool:
+        """Whether the region is a ball and nothing else, with one radius for all features."""
+        return self.box is None and self.slab is None and self.scales is None
+
+    def _ball_minimum(self, g: Tensor) -> Tensor:
+        """−r‖g‖_*."""
+        least = -times_up(self.radius[:, None], self.kind.dual_norm(g))
+        least = least.clamp(min=-torch.finfo(least.dtype).max)
+        return torch.where(g.isfinite().all(-1), least, -torch.inf)
 
     def farthest(self) -> Tensor:
         """Upper bounds (B,) of ‖x − x₀‖₂ over the region, rounded up."""

@@ -26,10 +26,14 @@ def norm2_up(x: Tensor) -> Tensor:
     Rows are divided by their largest entry, so that no square overflows; the squares that underflow
     after that are covered by an absolute term.
     """
+    squared = x.square().sum(-1)
+    slack = 1.0 + 2.0 * (x.shape[-1] + 8) * UNIT_ROUNDOFF
+    if bool(((squared > 1e-250) & (squared < math.inf)).all()):
+        return up(squared.sqrt() * slack)
     largest = x.abs().amax(-1)
     safe = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)
     total = (x / safe[..., None]).square().sum(-1) + 1e-300 * x.shape[-1]
-    norm = safe * (total.sqrt() * (1.0 + 2.0 * (x.shape[-1] + 8) * UNIT_ROUNDOFF))
+    norm = safe * (total.sqrt() * slack)
     norm = up(torch.nan_to_num(norm, nan=math.inf, posinf=math.inf))
     return torch.where(largest == 0, 0.0, norm)
 

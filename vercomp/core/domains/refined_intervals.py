@@ -1,0 +1,172 @@
+"""Intervals of every node, refined by linear bounds where an activation is undecided.
+
+Interval propagation comes first. Where an activation bends on the interval that it gives (σ′ is not
+constant there), the interval of its input is cut with linear bounds from that node back to the
+input, over the lines of the activations before it. One walk serves every specification.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..arithmetic.operations import Interval
+from ..graph import Activate, Affine, Graph, Input
+from ..memory import working_set
+from ..regions.region import Region
+from ..relaxation import lower_line, upper_line
+from ..walk import backward, forward, onward, rule
+from .intervals import Intervals, RowNorms
+from .linear_forms import Lines, ProvedForms
+
+_BENT = 1e-6
+"""An activation whose slope changes by less than this on an interval is not refined."""
+
+_ENTRIES = 2**20
+"""Coefficients that a walk treats at once: few enough for the cache, many enough for the products.
+"""
+
+_COPIES = 8
+"""Arrays as large as the coefficients that a backward walk holds at once, about."""
+
+
+class Relaxation:
+    """What linear bounds of a network over a region rest on.
+
+    Args:
+        graph: The graph, over float64 operators.
+        region: The inputs, B of them.
+        intervals: Of every node, (B, n).
+        lines: Of every activation.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        region: Region,
+        intervals: dict[str, Interval],
+        lines: dict[str, Lines],
+    ) -> None:
+        self.graph, self.region = graph, region
+        self.intervals, self.lines = intervals, lines
+
+    def lower_bounds(self, node: str, coefficients: Tensor) -> Tensor:
+        """Proved lower bounds (B, R) of C a at a node, for rows C (B or 1, R, n)."""
+        part = self._before(node)
+        found = []
+        for block in torch.split(coefficients, self._rows(part), 1):
+            domain = ProvedForms(self.lines, self.intervals)
+            found.append(self._least(domain, backward(domain, part, block), block.shape[1]))
+        return torch.cat(found, 1)
+
+    def entry_bounds(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
+        """Proved lower and upper bounds (B, R) of some entries of an affine node."""
+        part = self._before(node.name)
+        lower, upper = [], []
+        for index in torch.split(entries, max(1, self._rows(part) // 2)):
+            domain = ProvedForms(self.lines, self.intervals)
+            arrived = onward(domain, part, domain.entries(node, index))
+            bounds = self._least(domain, arrived, 2 * len(index))
+            lower.append(bounds[:, : len(index)])
+            upper.append(-bounds[:, len(index) :])
+        return torch.cat(lower, 1), torch.cat(upper, 1)
+
+    def _before(self, node: str) -> Graph:
+        """The graph up to a node."""
+        names = [each.name for each in self.graph.nodes]
+        return Graph(self.graph.nodes[: names.index(node) + 1], node)
+
+    def _rows(self, part: Graph) -> int:
+        """How many rows a backward walk takes at once."""
+        size = max(math.prod(each.shape) for each in part.nodes) * len(self.region)
+        fits = working_set(self.region.center.device) // (_COPIES * 8 * size)
+        return max(1, min(fits, _ENTRIES // size))
+
+    def _least(self, domain: ProvedForms, arrived: dict[str, Tensor], count: int) -> Tensor:
+        bound = domain.minimum(self.region, arrived, self.graph.nodes[0].name)
+        return bound.expand(len(self.region), count)
+
+
+def relax(graph: Graph, region: Region, rows: RowNorms | None = None) -> Relaxation:
+    """Intervals and lines of every node over a region.
+
+    Args:
+        graph: The graph, over float64 operators.
+        region: The inputs.
+        rows: Dual norms of rows of the maps that read the input, kept between calls.
+    """
+    with torch.no_grad():
+        domain = RefinedIntervals(graph, region, rows or RowNorms())
+        forward(domain, graph)
+    return domain.relaxation
+
+
+class RefinedIntervals(Intervals):
+    """The table.
+
+    Args:
+        graph: The graph.
+        region: The inputs.
+        rows: Dual norms of the rows of maps that read the input.
+    """
+
+    title = "refined intervals"
+
+    def __init__(self, graph: Graph, region: Region, rows: RowNorms) -> None:
+        super().__init__(graph, region, rows)
+        self.graph = graph
+        self.relaxation = Relaxation(graph, region, {}, {})
+
+    @rule(Input)
+    def input(self, node: Input) -> Interval:
+        """The box around the region."""
+        return self._kept(self.first, super().input(node))
+
+    @rule(Affine)
+    def affine(self, node: Affine, *parents: Interval) -> Interval:
+        """Σ A [a] + b, cut with linear bounds."""
+        found = self._kept(node.name, super().affine(node, *parents))
+        readers = [c for c in self.graph.children(node.name) if isinstance(c, Activate)]
+        if readers and not self._is_tight(node):
+            bent = torch.zeros(found.lower.shape[1], dtype=torch.bool, device=found.lower.device)
+            for reader in readers:
+                low, high = reader.function.range(1, *found)
+                bent |= ~(high - low <= _BENT).all(0)
+            found = self._kept(node.name, self._refined(node, found, torch.nonzero(bent)[:, 0]))
+        return found
+
+    @rule(Activate)
+    def activation(self, node: Activate, z: Interval) -> Interval:
+        """σ([z]), and the lines there."""
+        below, above = lower_line(node.function, *z), upper_line(node.function, *z)
+        self.relaxation.lines[node.name] = Lines(below, above)
+        return self._kept(node.name, super().activation(node, z))
+
+    def _kept(self, name: str, interval: Interval) -> Interval:
+        self.relaxation.intervals[name] = interval
+        return interval
+
+    def _is_tight(self, node: Affine) -> bool:
+        """Whether interval propagation is exact: one map of the input, on a ball or a box alone."""
+        region = self.region
+        if node.parents != (self.first,) or region.slab is not None:
+            return False
+        if region.kind.is_box or bool(region.radius.isinf().all()):
+            return True
+        return region.box is None and self.rows.of(node.terms[0], region) is not None
+
+    def _refined(self, node: Affine, found: Interval, entries: Tensor) -> Interval:
+        """The interval with some entries cut with linear bounds."""
+        if len(entries) == 0:
+            return found
+        low, high = self.relaxation.entry_bounds(node, entries)
+        lower, upper = found.lower.clone(), found.upper.clone()
+        lower[:, entries] = torch.maximum(lower[:, entries], low)
+        upper[:, entries] = torch.minimum(upper[:, entries], high)
+        # Of an empty region, or of two bounds that rounding parts, the wider pair stays.
+        crossed = lower > upper
+        return Interval(
+            torch.where(crossed, found.lower, lower), torch.where(crossed, found.upper, upper)
+        )

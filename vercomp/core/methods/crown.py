@@ -1,0 +1,53 @@
+"""The method of linear bounds: any activation with known pieces, any region, any outputs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..domains.refined_intervals import Relaxation, relax
+from ..graph import Graph
+from ..memory import working_set
+from ..network import VerifiedNetwork
+from ..regions.region import Region
+from ..specifications import Specification
+from .interval import IntervalBounds, lower_bounds
+from .pairs import own_gradient_mode
+
+_ROWS = 64
+"""So many rows of coefficients should fit into memory for all the inputs that share a walk."""
+
+
+class Crown(IntervalBounds):
+    """Linear bounds sent from the outputs to the inputs (CROWN), cut with interval propagation."""
+
+    name = "crown"
+
+    @own_gradient_mode()
+    def bound(
+        self, network: VerifiedNetwork, region: Region, specification: Specification
+    ) -> Tensor:
+        """The larger of the bounds by lines and by intervals."""
+        _, graph = network.in_double()
+        found = []
+        everyone = torch.arange(len(region), device=region.center.device)
+        for part in torch.split(everyone, _inputs(graph)):
+            relaxation = relax(graph, region.rows(part), self._row_norms(network, graph))
+            found.append(self._bound(relaxation, specification.rows(part)))
+        return torch.cat(found)
+
+    def _bound(self, relaxation: Relaxation, specification: Specification) -> Tensor:
+        """Proved lower bounds over the region of a relaxation."""
+        C, d = specification.coefficients, specification.offsets
+        graph = relaxation.graph
+        bounds = relaxation.lower_bounds(graph.output, C if specification.batched else C[None])
+        bounds = torch.nextafter(bounds + d, bounds.new_tensor(-math.inf))
+        return torch.maximum(bounds, lower_bounds(graph, relaxation.intervals, specification))
+
+
+def _inputs(graph: Graph) -> int:
+    """How many inputs share a walk."""
+    largest = max(math.prod(node.shape) for node in graph.nodes)
+    return max(1, working_set(torch.device("cpu")) // (8 * 8 * _ROWS * largest))
