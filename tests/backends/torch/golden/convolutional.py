@@ -389,15 +389,18 @@ class Network(VerifiedNetwork):
         """The graph over these parameters."""
         return graph(self)
 
-    def hessian(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    def hessian(self, x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
         """∇²(z_y − z_t) at each input x (B, *input_shape), exactly (Lemma 1): (B, D, D).
 
-        In the network's type if the inputs are in it, or else in float64; see core/hessians.py.
+        Of one output z, ∇²z. In the network's type if the inputs are in it, or else in float64; see
+        core/hessians.py.
         """
         net, points, c = margins_at(self, x, y, t)
         return hessian_matrix(net, points, c).to(x.device)
 
-    def hessian_vector_product(self, x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    def hessian_vector_product(
+        self, x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
+    ) -> Tensor:
         """∇²(z_y − z_t) v at each input, for directions v shaped like x; the same shape."""
         net, points, c, directions = margins_along(self, x, y, t, v)
         return hessian_product(net, points, c, directions).reshape(x.shape).to(x.device)
@@ -480,12 +483,14 @@ def _own() -> Network:
     return load()
 
 
-def hessian(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def hessian(x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
     """The Hessian with the weights stored beside this file; see :meth:`Network.hessian`."""
     return _own().hessian(x, y, t)
 
 
-def hessian_vector_product(x: Tensor, y: Tensor, t: Tensor, v: Tensor) -> Tensor:
+def hessian_vector_product(
+    x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
+) -> Tensor:
     """Its product with directions; see :meth:`Network.hessian_vector_product`."""
     return _own().hessian_vector_product(x, y, t, v)
 
@@ -496,7 +501,7 @@ def regularizer(network: Network, pairs_per_call: int | None = 16, every: int = 
         curvature,
         maps,
         network,
-        network.classes,
+        network.scores,
         trainable(network),
         pairs_per_call,
         every,
