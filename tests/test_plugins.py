@@ -135,7 +135,7 @@ def test_what_a_plugin_refuses_is_refused_as_everything_is(tmp_path: Path, sourc
     assert "(CumSum)" in first
     assert "running sums are along vectors only" in first
     assert "no method 'nothing'. Choose from curvature, interval" in second
-    assert second.endswith("sensitivity")
+    assert "sensitivity" in second
 
 
 def test_without_the_plugin_its_operator_is_refused(tmp_path: Path) -> None:

@@ -14,5 +14,6 @@ METHODS: Mapping[str, str] = {
     "curvature": "vercomp.core.methods.curvature:Curvature",
     "interval": "vercomp.core.methods.interval:IntervalBounds",
     "crown": "vercomp.core.methods.crown:Crown",
+    "quadratic": "vercomp.core.methods.quadratic:Quadratic",
 }
 """The methods of certification by name, cheapest first: ``"module:Class"``."""

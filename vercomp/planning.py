@@ -17,7 +17,7 @@ from vercomp.errors import UnboundedCurvatureError, UnsupportedError, UsageError
 from vercomp.features import CURVED, FEATURES
 from vercomp.frontends.translation import Offence, unsupported
 from vercomp.ir.activation import ActivationConstants
-from vercomp.ir.graph import Activate, Graph, Opaque
+from vercomp.ir.graph import Activate, Affine, Graph, Input, Opaque
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Plan:
     Args:
         constants: Of each activation node that no method refuses.
         methods: The methods that can take the network, cheapest first.
-        offences: What keeps each of the others from it, by the method's name; under the empty name
-            what keeps every one.
+        offences: What keeps each of the others from it, by the method's name, if it is used where
+            none is named; under the empty name what keeps every one.
     """
 
     constants: Mapping[str, ActivationConstants]
@@ -73,9 +73,9 @@ def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
     offences: dict[str, tuple[Offence, ...]] = {"": tuple(everywhere)} if everywhere else {}
     for method in methods:
         obstacles = tuple(_obstacles(graph, known, method))
-        if obstacles:
+        if obstacles and method.by_default:
             offences[method.name] = obstacles
-        elif not everywhere:
+        elif not obstacles and not everywhere:
             able.append(method)
     return Plan(known, tuple(able), offences)
 
@@ -105,11 +105,9 @@ def _lacking(found: Plan, features: Sequence[str]) -> UnsupportedError:
     """Why a network cannot have these features: its activations have no second derivative."""
     listed, one = " and ".join(features), len(features) == 1
     remedy = f"Leave them out: this network can have {', '.join(found.features)}"
-    needs = f"{listed} {'needs' if one else 'need'} second derivatives"
     error = unsupported(found.uncurved)
-    message = f"{needs}: {error.message}"
     return UnsupportedError(
-        message,
+        f"{listed} {'needs' if one else 'need'} second derivatives: {error.message}",
         node=error.node,
         operator=error.operator,
         location=error.location,
@@ -120,20 +118,29 @@ def _lacking(found: Plan, features: Sequence[str]) -> UnsupportedError:
 def _obstacles(
     graph: Graph, known: Mapping[str, ActivationConstants], method: Method
 ) -> Iterator[Offence]:
-    """Why a method cannot take the activations of a graph."""
-    activations = [node for node in graph.activations() if node.name in known]
-    facts: Any = core.Graph(
-        tuple(
-            core.Activate(node.name, node.shape, node.parent, _facts(node, known[node.name]))
-            for node in activations
-        ),
-        graph.output,
-    )
-    by_name = {node.name: node for node in activations}
+    """Why a method cannot take a graph."""
+    facts = core.Graph(tuple(_as_seen(graph, known)), graph.output)
+    by_name: dict[str, Any] = {node.name: node for node in graph.nodes}
     for obstacle in method.requires(facts):
         node = by_name[obstacle.node]
-        jump = known[node.name].jump if method.name == "curvature" else ""
-        yield Offence(node.name, str(node.function), node.origin, jump or obstacle.reason)
+        if isinstance(node, Activate):
+            jump = known[node.name].jump if method.name == "curvature" else ""
+            yield Offence(node.name, str(node.function), node.origin, jump or obstacle.reason)
+        else:
+            yield Offence(node.name, type(node).__name__, "", obstacle.reason)
+
+
+def _as_seen(graph: Graph, known: Mapping[str, ActivationConstants]) -> Iterator[Any]:
+    """The nodes as methods see them, with what they ask of an activation in the place of its code.
+
+    Nodes that every method refuses are left out.
+    """
+    for node in graph.nodes:
+        if isinstance(node, Input | Affine):
+            yield node
+        elif isinstance(node, Activate) and node.name in known:
+            facts = _facts(node, known[node.name])
+            yield core.Activate(node.name, node.shape, node.parent, facts)
 
 
 def _facts(node: Activate, found: ActivationConstants) -> Any:

@@ -122,6 +122,38 @@ def check_radius(radius: float) -> float:
     return float(radius)
 
 
+def check_limits(x: Tensor, box: object) -> tuple[Tensor, Tensor]:
+    """The box as two tensors shaped like x, in float64, widened to hold the inputs themselves.
+
+    A float32 input may be clipped to a number that float32 rounds: it lies inside as its own type
+    sees it, and outside in float64.
+
+    Raises:
+        InputTypeError: No pair of numbers or tensors.
+        InputError: Ends that do not broadcast to the inputs, lo > hi, an input outside.
+    """
+    if not (isinstance(box, tuple | list) and len(box) == 2):
+        raise InputTypeError(f"box must be a pair (lo, hi), got {box!r}")
+    if not all(isinstance(end, int | float | Tensor) for end in box):
+        raise InputTypeError("the ends of the box must be numbers or tensors")
+    low, high = (torch.as_tensor(end, dtype=torch.float64, device=x.device) for end in box)
+    try:
+        low, high = low.expand_as(x), high.expand_as(x)
+    except RuntimeError as error:
+        raise InputError(
+            f"the ends of the box must broadcast to the inputs, {tuple(x.shape)}, got "
+            f"{tuple(low.shape)} and {tuple(high.shape)}"
+        ) from error
+    if not bool((low <= high).all()):
+        raise InputError("the lower end of the box must not exceed the upper one")
+    inside = (x >= low.to(x.dtype)) & (x <= high.to(x.dtype))
+    outside = ~inside.flatten(1).all(1)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise InputError(f"input {row} lies outside of the box, where nothing is asked about it")
+    return torch.minimum(low, x.double()), torch.maximum(high, x.double())
+
+
 def check_number(what: str, value: float) -> float:
     """A finite number; ``what`` it is, with its article, for messages.
 

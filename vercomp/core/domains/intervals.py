@@ -25,8 +25,11 @@ from ..regions.ball_kind import BallKind
 from ..regions.region import Region
 from ..walk import Domain, forward, rule
 
-_MOST_ENTRIES = 2**24
-"""Rows of a map are written out, for their dual norms, up to this many entries (128 MiB)."""
+_MOST_ENTRIES = 2**30
+"""Rows of a map are written out, for their dual norms, up to this many entries in all, and so many
+at a time:"""
+
+_ENTRIES_AT_ONCE = 2**22
 
 
 def intervals(graph: Graph, region: Region, rows: RowNorms | None = None) -> dict[str, Interval]:
@@ -58,13 +61,17 @@ class RowNorms:
 
 
 def _row_norms(operator: Operator, kind: BallKind) -> Tensor:
-    """‖A_i‖_* of every row, rounded up: each entry that is written out is off by 4(n + 2)u |A|."""
-    n = operator.shape[1]
-    unit = torch.eye(n, dtype=torch.float64, device=operator.device)
-    rounding = 4.0 * (operator.fan_in + 2) * UNIT_ROUNDOFF
-    written = operator.apply(unit).T
-    absolute = operator.abs_apply(unit).T * (rounding * (1.0 + rounding)) + operator.underflow
-    return kind.dual_norm(up(written.abs() + up(absolute)))
+    """‖A_i‖_* of every row, rounded up: each entry that is written out is off by 4(m + 2)u |A|."""
+    m, n = operator.shape
+    rounding = 4.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF
+    found = []
+    for index in torch.split(torch.arange(m), max(1, _ENTRIES_AT_ONCE // max(m, n))):
+        unit = torch.zeros(len(index), m, dtype=torch.float64, device=operator.device)
+        unit[torch.arange(len(index)), index] = 1.0
+        written, absolute = operator.adjoint(unit), operator.abs_adjoint(unit)
+        slack = absolute * (rounding * (1.0 + rounding)) + operator.underflow
+        found.append(kind.dual_norm(up(written.abs() + up(slack))))
+    return torch.cat(found)
 
 
 class Intervals(Domain[Interval]):

@@ -106,9 +106,11 @@ class Method(ABC):
 
     Attributes:
         name: What results call it.
+        by_default: Whether it is used where no methods are named.
     """
 
     name: ClassVar[str]
+    by_default: ClassVar[bool] = True
 
     @abstractmethod
     def requires(self, graph: Graph) -> tuple[Obstacle, ...]:

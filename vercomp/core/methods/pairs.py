@@ -171,6 +171,29 @@ class Pairs(ABC):
                 gradients.append(torch.zeros_like(leaf) if gradient is None else gradient)
         return margins.detach().to(x.dtype), torch.stack(gradients, 1).detach()
 
+    def values_at(self, x: Tensor, label: Tensor, targets: Tensor) -> Tensor:
+        """f (B, K) at flat points x (B, D), through the model, in the dtype of x."""
+        return self.values(self.evaluate(self._shaped(x)).detach(), label, targets).to(x.dtype)
+
+    def least(
+        self, x: Tensor, label: Tensor, targets: Tensor, aim: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """f (B, K) at flat points x (B, D), one column of each row, and the gradient there (B, D).
+
+        The column is that of the least f, or the one given, (B,). One forward and one backward.
+        """
+        with torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_()
+            logits = self.network(self._shaped(leaf))
+            margins = logits.gather(1, label[:, None]) - logits.gather(1, targets)
+            column = margins.argmin(1) if aim is None else aim
+            gradient = None
+            if margins.requires_grad:
+                chosen = margins.gather(1, column[:, None]).sum()
+                (gradient,) = torch.autograd.grad(chosen, leaf, allow_unused=True)
+        gradient = torch.zeros_like(leaf) if gradient is None else gradient
+        return margins.detach().to(x.dtype), column, gradient.detach()
+
     def linearize(self, x: Tensor, label: Tensor, target: Tensor) -> Linearization:
         """f and ∇f at flat points x (P, D) in float64, with proved errors."""
         found = self.bounded.linearize(x, self.coefficients(label, target))

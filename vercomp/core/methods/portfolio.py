@@ -14,7 +14,7 @@ from ..claims.given import claim_of
 from ..claims.labels import Labels, StatedLabels
 from ..claims.threshold import Threshold
 from ..errors import InputError, InputTypeError, UnanswerableError
-from ..inputs import check_number, check_points, check_radius
+from ..inputs import check_limits, check_number, check_points, check_radius
 from ..network import VerifiedNetwork
 from ..regions.ball_kind import ball_kind
 from ..regions.constructors import Ball
@@ -119,7 +119,7 @@ def certify(
     kind = ball_kind(norm)
     check_points(network, x)
     network, claim = _stated(network, x, claim_of(y), targets)
-    limits = None if box is None else _limits(x, box)
+    limits = None if box is None else check_limits(x, box)
     weights = None if scales is None else _weights(x, scales)
     question = Question(x, claim, kind, limits, weights, targets, asked, decide, evaluations, chunk)
     first, *others = chosen(network, methods)
@@ -250,7 +250,8 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
     known = {method.name: method for method in network.methods}
     if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
         raise InputTypeError(f"methods must be a list of names, got {names!r}")
-    wanted = list(known) if names is None else list(dict.fromkeys(names))
+    usual = [name for name, method in known.items() if method.by_default]
+    wanted = usual if names is None else list(dict.fromkeys(names))
     for name in wanted:
         if name not in known:
             raise UnanswerableError(
@@ -260,34 +261,6 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
     if not wanted:
         raise UnanswerableError("no method was asked for", remedy=f"Known: {', '.join(known)}")
     return [method for name, method in known.items() if name in wanted]
-
-
-def _limits(x: Tensor, box: object) -> tuple[Tensor, Tensor]:
-    """The box as two tensors shaped like x, in float64, widened to hold the inputs themselves.
-
-    A float32 input may be clipped to a number that float32 rounds: it lies inside as its own type
-    sees it, and outside in float64.
-    """
-    if not (isinstance(box, tuple | list) and len(box) == 2):
-        raise InputTypeError(f"box must be a pair (lo, hi), got {box!r}")
-    if not all(isinstance(end, int | float | Tensor) for end in box):
-        raise InputTypeError("the ends of the box must be numbers or tensors")
-    low, high = (torch.as_tensor(end, dtype=torch.float64, device=x.device) for end in box)
-    try:
-        low, high = low.expand_as(x), high.expand_as(x)
-    except RuntimeError as error:
-        raise InputError(
-            f"the ends of the box must broadcast to the inputs, {tuple(x.shape)}, got "
-            f"{tuple(low.shape)} and {tuple(high.shape)}"
-        ) from error
-    if not bool((low <= high).all()):
-        raise InputError("the lower end of the box must not exceed the upper one")
-    inside = (x >= low.to(x.dtype)) & (x <= high.to(x.dtype))
-    outside = ~inside.flatten(1).all(1)
-    if bool(outside.any()):
-        row = int(outside.nonzero()[0])
-        raise InputError(f"input {row} lies outside of the box, where nothing is asked about it")
-    return torch.minimum(low, x.double()), torch.maximum(high, x.double())
 
 
 def _weights(x: Tensor, scales: object) -> Tensor:

@@ -58,7 +58,7 @@ def prove_written(operator: Operator) -> Proof:
     batch = Batch(_gram(operator, size)[None, None], True, alive, terms)
     ones = torch.ones(1, 1, k, dtype=torch.float64)
     squared = up(weighted_bounds([batch], ones) + _repeated(operator, size))
-    root = up(up(squared.sqrt()) + _error(operator) / size).item()
+    root = up(up(squared.sqrt()) + writing_error(operator) / size).item()
     bound = math.nextafter(size * root * (1.0 + 8.0 * UNIT_ROUNDOFF), math.inf)
     return Proof(bound, "matrix", memory(operator))
 
@@ -69,7 +69,7 @@ def written_weighted(operator: Operator, q: Tensor) -> Tensor:
     k = min(m, n)
     covers, which, factor = majorants(q, max(1, int(_MOST_FOR_ROWS / (k**3 / 3.0 + 200.0 * k**2))))
     size = power_of_two(torch.tensor(operator.absolute_norm, dtype=torch.float64))
-    error = _error(operator) / size
+    error = writing_error(operator) / size
     alive = torch.ones(1, k, dtype=torch.bool)
     scale = torch.tensor([power_of_two(row) for row in covers], dtype=torch.float64)
     relative = covers / scale[:, None]
@@ -90,7 +90,7 @@ def written_weighted(operator: Operator, q: Tensor) -> Tensor:
     return times_up(bounds[which], factor)
 
 
-def _error(operator: Operator) -> float:
+def writing_error(operator: Operator) -> float:
     """Bound of the error of the entries that are written out, in the 2-norm."""
     m, n = operator.shape
     terms = max(operator.fan_in, operator.fan_out) + 2
@@ -104,7 +104,9 @@ def _repeated(operator: Operator, size: float) -> float:
     count = -(-min(operator.shape) // _rows(operator))
     if count == 1:
         return 0.0
-    return 3.0 * math.sqrt(count) * (_error(operator) / size) * (operator.absolute_norm / size)
+    return (
+        3.0 * math.sqrt(count) * (writing_error(operator) / size) * (operator.absolute_norm / size)
+    )
 
 
 def _gram(

@@ -92,6 +92,24 @@ class BallKind(ABC):
         """
         return None
 
+    def steepest(self, g: Tensor, share: float) -> Tensor:
+        """Directions of unit norm along which g·y falls fast, in the dtype of g; 0 where g is.
+
+        Args:
+            g: Gradients, (N, D).
+            share: The share of the coordinates that move at most, where the norm's own steepest
+                direction, max −g·y over ‖y‖ ≤ 1, would move very few.
+        """
+        size = self.norm(g.double()).to(g)[:, None]
+        return torch.where(size > 0.0, -g / size, 0.0)
+
+    def nearest(self, y: Tensor, radius: Tensor) -> Tensor | None:
+        """The points of the ball nearest to y (N, D) in the 2-norm, in its dtype, up to rounding.
+
+        None where there is no closed form.
+        """
+        return None
+
     def slab_multiplier(
         self, g: Tensor, radius: Tensor, direction: Tensor, low: Tensor, high: Tensor
     ) -> Tensor | None:

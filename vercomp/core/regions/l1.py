@@ -53,6 +53,30 @@ class L1(BallKind):
         best = slopes.gather(-1, position.clamp_max(g.shape[-1] - 1))[:, 0]
         return torch.nextafter(best, torch.zeros_like(best)), best
 
+    def steepest(self, g: Tensor, share: float) -> Tensor:
+        """−sign(gᵢ)/k for the k steepest coordinates: the norm's own direction moves just one.
+
+        k is the share of the coordinates, at least one (Croce and Hein, *Mind the box: l1-APGD for
+        sparse adversarial attacks on image classifiers*, 2021).
+        """
+        count = max(1, round(share * g.shape[1]))
+        size = g.abs()
+        least = size.topk(count, dim=1).values[:, -1:]
+        chosen = torch.where(size >= least, -torch.sign(g), 0.0)
+        return torch.nn.functional.normalize(chosen, p=1.0, dim=1)
+
+    def nearest(self, y: Tensor, radius: Tensor) -> Tensor:
+        """Soft thresholding by the θ for which Σ (|yᵢ| − θ)₊ = r, where ‖y‖₁ > r.
+
+        With |y| in descending order, θ is the largest of ((Σ_{i ≤ k} |yᵢ|) − r)/k over k (Duchi et
+        al., *Efficient projections onto the l1-ball for learning in high dimensions*, 2008).
+        """
+        size = y.abs()
+        ordered = size.sort(dim=1, descending=True).values
+        places = torch.arange(1, y.shape[1] + 1, device=y.device)
+        theta = ((ordered.cumsum(1) - radius[:, None]) / places).amax(1, keepdim=True)
+        return torch.sign(y) * (size - theta.clamp_min(0.0)).clamp_min(0.0)
+
     def draw(self, count: int, size: int, generator: torch.Generator | None) -> Tensor:
         """Uniform points: exponentials with signs, divided by the sum of size + 1 of them."""
         shape = (count, size + 1)

@@ -86,6 +86,15 @@ class L2(BallKind):
         """max sᵢ."""
         return scales.amax(-1)
 
+    def steepest(self, g: Tensor, share: float) -> Tensor:
+        """−g / ‖g‖."""
+        return -torch.nn.functional.normalize(g, dim=1, eps=torch.finfo(g.dtype).tiny)
+
+    def nearest(self, y: Tensor, radius: Tensor) -> Tensor:
+        """y, scaled down to the length r where it is longer."""
+        length: Tensor = torch.linalg.vector_norm(y, dim=1)
+        return y * (radius / length.clamp_min(torch.finfo(y.dtype).tiny)).clamp_max(1.0)[:, None]
+
     def slab_multiplier(
         self, g: Tensor, radius: Tensor, direction: Tensor, low: Tensor, high: Tensor
     ) -> Tensor:

@@ -38,6 +38,14 @@ class Linf(BallKind):
         """Zero."""
         return torch.zeros_like(radius)
 
+    def steepest(self, g: Tensor, share: float) -> Tensor:
+        """−sign(g)."""
+        return -torch.sign(g)
+
+    def nearest(self, y: Tensor, radius: Tensor) -> Tensor:
+        """y, clipped."""
+        return torch.clamp(y, -radius[:, None], radius[:, None])
+
     def draw(self, count: int, size: int, generator: torch.Generator | None) -> Tensor:
         """Uniform points."""
         device = None if generator is None else generator.device

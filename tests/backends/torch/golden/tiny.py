@@ -394,9 +394,7 @@ def hessian(x: Tensor, y: Tensor | None = None, t: Tensor | None = None) -> Tens
     return _own().hessian(x, y, t)
 
 
-def hessian_vector_product(
-    x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor
-) -> Tensor:
+def hessian_vector_product(x: Tensor, y: Tensor | None, t: Tensor | None, v: Tensor) -> Tensor:
     """Its product with directions; see :meth:`Network.hessian_vector_product`."""
     return _own().hessian_vector_product(x, y, t, v)
 

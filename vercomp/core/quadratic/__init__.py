@@ -1,0 +1,1 @@
+"""Quadratic relaxation: curvature bounds and linear relaxation are two points of one family."""
