@@ -61,6 +61,7 @@ CORE_FLOORS = {
     "tails": 4,
     "domains": 5,
     "methods": 6,
+    "quadratic": 6,
     "network": 6,
     "bounds": 6,
     "storage": 6,
