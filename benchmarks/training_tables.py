@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from benchmarks.published import CIFAR, FASHION, MNIST, PUBLISHED, Published
-from vercomp.train.recipe import METHODS
+from vercomp.train.methods import METHODS
 
 DASH = "–"
 TITLES = {MNIST: "MNIST", FASHION: "Fashion-MNIST", CIFAR: "CIFAR-10"}
@@ -262,7 +262,7 @@ def _ordered(results: Iterable[Result]) -> list[Result]:
 
     def key(result: Result) -> tuple[int, str, int, float]:
         depth = result.get("layers") or 99
-        return depth, result["activation"], METHODS.index(result["method"]), _penalty(result)
+        return depth, result["activation"], list(METHODS).index(result["method"]), _penalty(result)
 
     return sorted(results, key=key)
 

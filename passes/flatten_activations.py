@@ -24,6 +24,7 @@ class FlattenActivations:
     name: ClassVar[str] = "flatten-activations"
     requires: ClassVar[tuple[Property, ...]] = (AFFINE_CHAINS_MERGED,)
     establishes: ClassVar[tuple[Property, ...]] = (AFFINE_CHAINS_MERGED,)
+    for_analysis: ClassVar[bool] = True
 
     def run(self, graph: Graph) -> Graph:
         """The graph with flat activations."""

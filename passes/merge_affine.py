@@ -41,10 +41,10 @@ from vercomp.ir.normalisation import DivideByDeviation
 from vercomp.ir.rewrite import (
     concatenated_axis,
     gathered,
-    is_identity,
     pruned,
     rewired,
     summed,
+    without_identities,
 )
 from vercomp.ir.selections import Expand, Gather, Pad, Slice
 from vercomp.pass_manager import Property
@@ -78,6 +78,7 @@ class MergeAffine:
     name: ClassVar[str] = "merge-affine"
     requires: ClassVar[tuple[Property, ...]] = ()
     establishes: ClassVar[tuple[Property, ...]] = (AFFINE_CHAINS_MERGED,)
+    for_analysis: ClassVar[bool] = True
 
     def run(self, graph: Graph) -> Graph:
         """The graph with no affine node of one term that an affine node reads."""
@@ -87,25 +88,10 @@ class MergeAffine:
 def merge_affine(graph: Graph) -> Graph:
     """The merged graph; the same object where there is nothing to merge."""
     merged = graph
-    while (further := _swept(_without_identities(merged))) != merged:
+    while (further := _swept(without_identities(merged))) != merged:
         merged = further  # what was read twice may be read once now
     named = _renamed(merged, graph)
     return graph if named == graph else named
-
-
-def _without_identities(graph: Graph) -> Graph:
-    """The graph whose readers of identities read what those read."""
-    alias: dict[str, str] = {}
-    nodes = []
-    for node in graph.nodes:
-        node = rewired(node, alias)
-        if is_identity(node):
-            alias[node.name] = node.parents[0]
-        nodes.append(node)
-    output = alias.get(graph.output, graph.output)
-    if output == graph.input.name:  # logits are an affine node, even where they are the input
-        output = graph.output
-    return pruned(nodes, output)
 
 
 def _swept(graph: Graph) -> Graph:

@@ -50,6 +50,7 @@ CORE_FLOORS = {
     "arithmetic.outward": 1,
     "arithmetic.rounded": 1,
     "pieces": 1,
+    "relaxation": 1,
     "functions": 1,
     "specifications": 1,
     "regions": 2,
@@ -60,6 +61,7 @@ CORE_FLOORS = {
     "tails": 4,
     "domains": 5,
     "methods": 6,
+    "quadratic": 6,
     "network": 6,
     "bounds": 6,
     "storage": 6,
@@ -211,15 +213,22 @@ def test_importing_vercomp_does_not_import_torch() -> None:
 
 def test_public_names() -> None:
     assert vercomp.__all__ == [
+        "ActivationFamily",
         "Analysis",
+        "AttackOptions",
         "Attacks",
         "Ball",
+        "BallKind",
+        "Bounds",
         "Box",
         "Certificates",
+        "CertifyOptions",
         "CompiledNetwork",
         "Deviation",
         "Labels",
+        "Method",
         "Region",
+        "Registry",
         "Regularizer",
         "Specification",
         "Threshold",
@@ -236,3 +245,24 @@ def test_public_names() -> None:
     assert dir(vercomp) == vercomp.__all__
     with pytest.raises(AttributeError, match="module 'vercomp' has no attribute 'nothing'"):
         vercomp.nothing  # noqa: B018
+
+
+LONGEST = 60
+"""Lines of a function, docstrings aside."""
+
+LONGER = {
+    "vercomp.commands.certify.run",
+    "vercomp.core.methods.dual.solve_dual",
+    "vercomp.results.certificates.certificate_arrays",
+}
+"""The exceptions."""
+
+
+@pytest.mark.parametrize("path", _modules(), ids=_name)
+def test_functions_fit_on_a_screen(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if ast.get_docstring(node) is not None else None
+            said = 0 if first is None else (first.end_lineno or 0) - first.lineno + 1
+            lines = (node.end_lineno or 0) - node.lineno + 1 - said
+            assert lines <= LONGEST or f"{_name(path)}.{node.name}" in LONGER, node.name

@@ -214,7 +214,7 @@ def test_analyze_shows_layers_bound_and_what_was_found(run: Run, package: Path) 
     assert code == 0
     for words in (
         *("layer", "shape", "activation", "softplus", "share of K", "K_lb", "y \\ t"),
-        "40 inputs of digits (power iteration, a lower bound)",
+        "40 inputs of digits (Lanczos iterations, a lower bound)",
         "K / K_lb:",
     ):
         assert words in text

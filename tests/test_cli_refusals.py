@@ -92,6 +92,18 @@ def test_radii(fails: Fails, command: str, radius: str) -> None:
             "Invalid value for '--std': '0.5,0': every number must be positive",
         ),
         (
+            ("certify", DIGITS, "--data", "digits", "--methods", ""),
+            "Invalid value for '--methods': '' is no list of names separated by commas",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--methods", "interval,"),
+            "Invalid value for '--methods': 'interval,' is no list of names separated by commas",
+        ),
+        (
+            ("certify", DIGITS, "--data", "digits", "--max-memory", "1e-9"),
+            "a limit of memory must be at least 0.005 GB, got 1e-09 GB. Allow at least what",
+        ),
+        (
             ("certify", DIGITS, "--data", "digits", "--mean", "a,b"),
             "Invalid value for '--mean': 'a,b' is no list of numbers",
         ),

@@ -1,4 +1,4 @@
-"""A plugin that brings a map, an activation, a pass, a method and a ball, from a distribution."""
+"""A plugin that brings maps, front-end rules, an activation, a pass, a domain, a method, a ball."""
 
 from __future__ import annotations
 
@@ -10,139 +10,9 @@ from pathlib import Path
 import pytest
 from distributions import install
 
-PLUGIN = '''
-from dataclasses import dataclass, replace
-from functools import reduce
-from typing import ClassVar
+PLUGIN = (Path(__file__).parent / "plugin" / "rolling.py").read_text(encoding="utf-8")
 
-import sympy
-import torch
-
-import vercomp
-from vercomp.backends.torch.rules import MapRule
-from vercomp.core.maps.operators import Operator
-from vercomp.core.methods.interval import IntervalBounds
-from vercomp.core.regions.ball_kind import BallKind
-from vercomp.core.regions.rounding import norm2_up
-from vercomp.ir.activation import X
-from vercomp.ir.expressions import call
-from vercomp.ir.linear_maps import LinearMap, compose, parts
-from vercomp.ir.selections import Gather
-
-
-@dataclass(frozen=True)
-class Roll(Operator):
-    """x rolled by ``shift``."""
-
-    size: int
-    shift: int
-    error: float = 0.0
-
-    shape = property(lambda self: (self.size, self.size))
-    fan_in = fan_out = property(lambda self: 1)
-    absolute_norm = property(lambda self: 1.0)
-
-    def apply(self, x):
-        return x.roll(self.shift, -1)
-
-    def adjoint(self, s):
-        return s.roll(-self.shift, -1)
-
-    abs_apply, abs_adjoint = apply, adjoint
-
-
-@dataclass(frozen=True)
-class Rolled(LinearMap):
-    """The same as a symbol."""
-
-    size: int
-    shift: int
-
-    in_shape = out_shape = property(lambda self: (self.size,))
-
-    def operator(self):
-        return call(Roll, self.size, self.shift)
-
-    def __str__(self):
-        return f"roll({self.shift})"
-
-
-@dataclass(frozen=True)
-class Recognise:
-    """Gathers that roll a vector become rolls."""
-
-    name: ClassVar[str] = "recognise-rolls"
-    requires: ClassVar[tuple] = ()
-    establishes: ClassVar[tuple] = ()
-
-    def run(self, graph):
-        return replace(graph, nodes=tuple(map(self._node, graph.nodes)))
-
-    def _node(self, node):
-        terms = [
-            replace(term, map=reduce(lambda a, b: compose(b, a), map(self._map, parts(term.map))))
-            for term in getattr(node, "terms", ())
-        ]
-        return replace(node, terms=tuple(terms)) if terms else node
-
-    def _map(self, part):
-        if isinstance(part, Gather) and len(part.source) == 1:
-            size, shift = part.source[0], -part.indices[0] % part.source[0]
-            if part.indices == tuple((i - shift) % size for i in range(size)):
-                return Rolled(size, shift)
-        return part
-
-
-class Patient(IntervalBounds):
-    """Another method: intervals again, under a name of its own."""
-
-    name = "patient"
-
-
-class Stretched(BallKind):
-    """The ball of the norm 2‖y‖₂."""
-
-    name = "stretched"
-    smooth = True
-
-    def norm(self, y):
-        return 2.0 * norm2_up(y)
-
-    def dual_norm(self, g):
-        return 0.5 * norm2_up(g)
-
-    def shrink(self, g, rho, multiplier, lower, upper):
-        step = torch.where(g == 0.0, 0.0, -g / (rho + 4.0 * multiplier[:, None]))
-        return torch.clamp(step, lower, upper)
-
-    def share(self, g, y, multiplier):
-        return -4.0 * multiplier[:, None] * y
-
-    def multiplier_scale(self, g, radius):
-        return self.dual_norm(g) / radius
-
-    def draw(self, count, size, generator):
-        normal = torch.randn(count, size, dtype=torch.float64, generator=generator)
-        return 0.5 * torch.nn.functional.normalize(normal, dim=1)
-
-    def extents(self, size):
-        return torch.full((size,), 0.5, dtype=torch.float64)
-
-
-vercomp.register_ball(Stretched())
-
-
-def register(registry):
-    formula = X / sympy.sqrt(1 + X**2)
-    registry.add_activation(
-        vercomp.define_activation("isru", formula, lambda x: x / torch.sqrt(1 + x**2))
-    )
-    registry.add_linear_map(Rolled, MapRule(lambda m, x, read: f"{x}.roll({m.shift}, -1)"))
-    registry.add_pass("recognise-rolls", lambda options: Recognise())
-    registry.add_method(Patient())
-'''
-
-USER = """
+MODEL = """
 import sys
 
 import torch
@@ -157,41 +27,78 @@ class Net(torch.nn.Module):
 
     def forward(self, x):
         h = self.fc1(torch.roll(x, 2, 1))
-        return self.fc2(h / torch.sqrt(1 + h**2))
+        return self.fc2(torch.cumsum(h / torch.sqrt(1 + h**2), 1))
+
+
+def compiled(model, shape):
+    if sys.argv[1] == "torch":
+        return vercomp.compile(model, input_shape=shape)
+    torch.onnx.export(
+        model, (torch.zeros(1, *shape),), "net.onnx", dynamo=False, verbose=False,
+        dynamic_axes={"x": {0: "batch"}}, input_names=["x"],
+    )
+    return vercomp.compile("net.onnx")
 
 
 torch.manual_seed(0)
 model = Net()
-if sys.argv[1] == "onnx":
-    torch.onnx.export(model, (torch.zeros(1, 6),), "net.onnx", dynamo=False, verbose=False,
-                      dynamic_axes={"x": {0: "batch"}}, input_names=["x"])
-    net = vercomp.compile("net.onnx")
-else:
-    net = vercomp.compile(model, input_shape=(6,))
-source = net.files["net.py"].decode()
-assert "Roll(6, 2)" in source, source
-assert ".roll(2, -1)" in source, source
-assert "import Patient, Roll" in source or "import Roll" in source, source
 x = torch.randn(5, 6)
 y = model(x).argmax(1)
+"""
+
+CERTIFY = """
+net = compiled(model, (6,))
+source = net.files["net.py"].decode()
+imported = "from rolling import Roll, RunningSumOperator, SensitivityBounds"
+# The exporter spells a roll as a concatenation; forward is printed as the source has it.
+rolled = ".roll(2, 1)" if sys.argv[1] == "torch" else "torch.cat("
+for line in ("Roll(6, 2)", "RunningSumOperator(6)", rolled, ".cumsum(1)", imported):
+    assert line in source, (line, source)
 assert torch.allclose(net.network(x), model(x), atol=1e-6)
-one = net.certify(x, y, methods=["interval"])
-other = net.certify(x, y, methods=["patient"])
-assert set(other.method) == {"patient"}
-assert torch.equal(one.radius, other.radius)
-half = net.certify(x, y, norm="stretched", methods=["interval"])
-assert torch.allclose(half.radius, 2.0 * one.radius, rtol=3e-3), (half.radius, one.radius)
+
 curved = net.certify(x, y, methods=["curvature"])
-assert (curved.radius > 0).all()
-assert (net.certify(x, y, norm="stretched").radius >= half.radius).all()
-try:
-    net.certify(x[:, :2], y)
-except vercomp.VercompError:
-    pass
+intervals = net.certify(x, y, methods=["interval"])
+backward = net.certify(x, y, methods=["sensitivity"])
+for found in (curved, intervals, backward):
+    assert (found.radius > 0).all()
+assert set(backward.method) == {"sensitivity"}
+stretched = net.certify(x, y, norm="stretched", methods=["interval"])
+assert torch.allclose(stretched.radius, 2.0 * intervals.radius, rtol=3e-3)
+every = net.certify(x, y)
+assert (every.radius >= torch.maximum(curved.radius, backward.radius)).all()
+
+C = torch.eye(3)
+for norm in ("l2", "linf", "stretched"):
+    for radius in (0.0, 1e-3, 0.3):
+        region = vercomp.Ball(x, radius, norm)
+        lower = net.bound(region, C, methods=["sensitivity"])
+        points = region.sample(200, torch.Generator().manual_seed(0))
+        outputs = net.network.double()(points.reshape(-1, 6)).reshape(5, -1, 3)
+        net.network.float()
+        assert (lower <= outputs.amin(1)).all(), (norm, radius)
+        assert (lower >= outputs.amin(1) - 50.0 * radius - 1e-9).all(), (norm, radius)
+
 net.save("package")
 again = vercomp.load_package("package")
-assert torch.equal(again.certify(x, y).radius, net.certify(x, y).radius)
+assert torch.equal(again.certify(x, y).radius, every.radius)
 print("done")
+"""
+
+REFUSALS = """
+class Images(torch.nn.Module):
+    def forward(self, x):
+        return torch.cumsum(x, 2).flatten(1)
+
+
+try:
+    compiled(Images(), (2, 3))
+except vercomp.VercompError as error:
+    print(str(error).replace("aten.cumsum.default", "CumSum"))
+net = compiled(model, (6,))
+try:
+    net.certify(x, y, methods=["nothing"])
+except vercomp.VercompError as error:
+    print(error)
 """
 
 
@@ -207,7 +114,7 @@ def run(folder: Path, script: str, *arguments: str, plugins: bool) -> tuple[int,
 @pytest.mark.parametrize("source", ["torch", "onnx"])
 def test_everything_that_a_plugin_can_bring(tmp_path: Path, source: str) -> None:
     install(tmp_path / "site", "rolling", PLUGIN)
-    code, text, error = run(tmp_path, USER, source, plugins=True)
+    code, text, error = run(tmp_path, MODEL + CERTIFY, source, plugins=True)
     assert code == 0, error
     assert text.splitlines()[-1] == "done"
     load = "import vercomp; vercomp.load_package('package')"
@@ -217,3 +124,23 @@ def test_everything_that_a_plugin_can_bring(tmp_path: Path, source: str) -> None
         "vercomp.errors.ModelFileError: at package: the package needs the module 'rolling', which "
         "is not installed. Install the plugin with which it was compiled"
     )
+
+
+@pytest.mark.parametrize("source", ["torch", "onnx"])
+def test_what_a_plugin_refuses_is_refused_as_everything_is(tmp_path: Path, source: str) -> None:
+    install(tmp_path / "site", "rolling", PLUGIN)
+    code, text, error = run(tmp_path, MODEL + REFUSALS, source, plugins=True)
+    assert code == 0, error
+    first, second = text.splitlines()
+    assert "(CumSum)" in first
+    assert "running sums are along vectors only" in first
+    assert "no method 'nothing'. Choose from curvature, interval" in second
+    assert "sensitivity" in second
+
+
+def test_without_the_plugin_its_operator_is_refused(tmp_path: Path) -> None:
+    script = MODEL + "compiled(model, (6,))"
+    code, _, error = run(tmp_path, script, "onnx", plugins=False)
+    assert code == 1
+    assert "(CumSum)" in error
+    assert "vercomp has no rule for this operator" in error

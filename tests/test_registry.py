@@ -17,6 +17,7 @@ from torch import nn
 import vercomp
 from vercomp.core.methods.interval import IntervalBounds
 from vercomp.errors import PluginError
+from vercomp.features import METHODS
 from vercomp.ir.activation import X
 from vercomp.registry import Options, Registry, register, registry
 
@@ -146,7 +147,7 @@ def test_passes_and_methods_come_in_by_the_door() -> None:
     assert names == ["strip-head", "merge-affine", "flatten-activations"]
     with_mean = registry().make_passes(Options(mean=0.5, std=0.5))
     assert "normalize-input" in [current.name for current in with_mean]
-    assert [method.name for method in registry().methods] == ["curvature", "interval"]
+    assert [method.name for method in registry().methods] == list(METHODS)
 
 
 def test_a_method_has_one_owner() -> None:
@@ -165,3 +166,34 @@ def test_a_method_has_one_owner() -> None:
 
 def replace_name(method: IntervalBounds, name: str) -> IntervalBounds:
     return type("Finer", (IntervalBounds,), {"name": name})()
+
+
+@pytest.mark.parametrize("framework", ["torch", "ONNX"])
+def test_an_operator_has_one_plugin(framework: str) -> None:
+    """vercomp's own rules are no claim: a plugin's goes before them."""
+    found = Registry()
+    add = found.add_torch_operator if framework == "torch" else found.add_onnx_operator
+    found.owner = "mine"
+    add("aten::roll", lambda call: "no")
+    found.owner = "yours"
+    with pytest.raises(PluginError) as caught:
+        add("aten::roll", lambda call: "no")
+    assert str(caught.value) == (
+        f"the {framework} operator 'aten::roll' is registered by both mine and yours. "
+        "Rename or uninstall one of them"
+    )
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_rule_that_fails_is_the_plugins_fault() -> None:
+    @register
+    def add(found: Registry) -> None:
+        found.add_torch_operator("aten::tanh", lambda call: call.args["nothing"])
+
+    with pytest.raises(PluginError) as caught:
+        vercomp.compile(nn.Sequential(nn.Linear(3, 2), nn.Tanh()), input_shape=(3,))
+    assert str(caught.value) == (
+        "the rule for 'aten::tanh' of the plugin test_registry."
+        "test_a_rule_that_fails_is_the_plugins_fault.<locals>.add failed: KeyError('nothing'). "
+        "Repair or uninstall it"
+    )

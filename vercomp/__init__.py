@@ -12,14 +12,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vercomp.activations import define_activation
+    from vercomp.activations import ActivationFamily, define_activation
     from vercomp.compiled import CompiledNetwork, load_package
+    from vercomp.core.bounds import Bounds
     from vercomp.core.claims.deviation import Deviation
     from vercomp.core.claims.labels import Labels
     from vercomp.core.claims.threshold import Threshold
-    from vercomp.core.methods.attack import Attacks
+    from vercomp.core.methods.attack import AttackOptions, Attacks
     from vercomp.core.methods.certificates import Certificates
-    from vercomp.core.regions.ball_kind import register_ball
+    from vercomp.core.methods.method import Method
+    from vercomp.core.methods.portfolio import CertifyOptions
+    from vercomp.core.regions.ball_kind import BallKind, register_ball
     from vercomp.core.regions.constructors import Ball, Box
     from vercomp.core.regions.region import Region
     from vercomp.core.regularizer import Regularizer
@@ -27,19 +30,26 @@ if TYPE_CHECKING:
     from vercomp.driver import compile  # noqa: A004
     from vercomp.errors import VercompError
     from vercomp.live import regularizer
-    from vercomp.registry import register
+    from vercomp.registry import Registry, register
     from vercomp.results.analysis import Analysis
 
 _HOMES = {
+    "ActivationFamily": "vercomp.activations",
     "Analysis": "vercomp.results.analysis",
+    "AttackOptions": "vercomp.core.methods.attack",
     "Attacks": "vercomp.core.methods.attack",
     "Ball": "vercomp.core.regions.constructors",
+    "BallKind": "vercomp.core.regions.ball_kind",
+    "Bounds": "vercomp.core.bounds",
     "Box": "vercomp.core.regions.constructors",
     "Certificates": "vercomp.core.methods.certificates",
+    "CertifyOptions": "vercomp.core.methods.portfolio",
     "CompiledNetwork": "vercomp.compiled",
     "Deviation": "vercomp.core.claims.deviation",
     "Labels": "vercomp.core.claims.labels",
+    "Method": "vercomp.core.methods.method",
     "Region": "vercomp.core.regions.region",
+    "Registry": "vercomp.registry",
     "Regularizer": "vercomp.core.regularizer",
     "Specification": "vercomp.core.specifications",
     "Threshold": "vercomp.core.claims.threshold",
@@ -53,15 +63,22 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActivationFamily",
     "Analysis",
+    "AttackOptions",
     "Attacks",
     "Ball",
+    "BallKind",
+    "Bounds",
     "Box",
     "Certificates",
+    "CertifyOptions",
     "CompiledNetwork",
     "Deviation",
     "Labels",
+    "Method",
     "Region",
+    "Registry",
     "Regularizer",
     "Specification",
     "Threshold",

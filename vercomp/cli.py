@@ -19,7 +19,7 @@ import click
 
 from vercomp.commands.train_options import recipe_options
 from vercomp.errors import InternalError, VercompError
-from vercomp.features import FEATURES
+from vercomp.features import FEATURES, METHODS
 
 USER, OURS, INTERRUPTED = 2, 1, 130
 GRACE = 10.0  # seconds
@@ -104,7 +104,12 @@ def _columns(context: click.Context, option: click.Parameter, value: Value) -> A
 
 def _words(context: click.Context, option: click.Parameter, value: Value) -> Any:
     """A callback: names separated by commas."""
-    return None if value is None else tuple(word.strip() for word in value.split(","))
+    if value is None:
+        return None
+    words = tuple(word.strip() for word in value.split(","))
+    if not all(words):
+        raise click.BadParameter(f"{value!r} is no list of names separated by commas")
+    return words
 
 
 def _features(context: click.Context, option: click.Parameter, value: Value) -> Any:
@@ -235,7 +240,7 @@ def compile_command(**options: Any) -> None:
 def analyze(**options: Any) -> None:
     """Show layers, norms and curvature bounds of MODEL.
 
-    With --data, also the largest curvature found at given inputs, by power iteration on exact
+    With --data, also the largest curvature found at given inputs, by Lanczos iterations on exact
     Hessians: eight inputs a class, or the first N (--limit).
     """
     from vercomp.commands.analyze import run
@@ -320,7 +325,8 @@ def show(**options: Any) -> None:
     "--methods",
     metavar="M[,M…]",
     callback=_words,
-    help="Methods to use, of curvature, interval; by default every one that can take MODEL.",
+    help=f"Methods to use, of {', '.join(METHODS)} and those of plugins; by default every one that "
+    "can take MODEL.",
 )
 @click.option(
     "--timeout",

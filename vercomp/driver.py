@@ -10,7 +10,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -19,20 +19,23 @@ from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.memory import import_package
 from vercomp.compiled import CompiledNetwork
 from vercomp.core.bounds import MATRICES, BoundedNetwork, walked
+from vercomp.core.domains.values import Values
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.storage import fill_weights
-from vercomp.errors import UsageError, WeightError
+from vercomp.core.walk import forward
+from vercomp.errors import InternalError, UsageError, WeightError
 from vercomp.frontends.translation import Translation, unsupported
 from vercomp.frontends.validate import validate
 from vercomp.names import identifier
-from vercomp.pass_manager import run_passes
+from vercomp.pass_manager import printed, run_passes
 from vercomp.planning import Plan, plan, require
 from vercomp.registry import Options, Registry, registry
 
-if TYPE_CHECKING:
-    pass
-
 Model = "nn.Module | ExportedProgram | str | Path"
+
+_TOLERANCE = 1e-7
+"""Float64 results may differ by this share of a network's largest value: sums are taken in another
+order."""
 
 
 def compile(  # noqa: A001 - what the tool does
@@ -78,6 +81,7 @@ def compile(  # noqa: A001 - what the tool does
     network: VerifiedNetwork = module.Network()
     fill_weights(network, weights)
     network.eval()
+    _check_printed(network)
     emitted = emitted.with_file("net.safetensors", weights)
     entry = None
     if layout.curved:
@@ -106,7 +110,9 @@ def translate(
     if isinstance(model, str | Path):
         from vercomp.frontends.onnx import from_onnx
 
-        translation = from_onnx(Path(model), table, None if output is None else str(output))
+        translation = from_onnx(
+            Path(model), table, None if output is None else str(output), found.onnx_operators
+        )
         declared = translation.graph.input.shape
         if input_shape is not None and tuple(input_shape) != declared:
             raise UsageError(
@@ -123,7 +129,8 @@ def translate(
             )
         shape = None if input_shape is None else _sizes(input_shape)
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            translation = from_torch(model, shape, table, output)  # as it is, wherever it is called
+            # The model as it is, wherever this is called.
+            translation = from_torch(model, shape, table, output, found.torch_operators)
             validate(translation)
             return translation
     validate(translation)
@@ -153,7 +160,8 @@ def analyse(
         UnsupportedError: No method can take the network; the message lists all nodes.
         WeightError: A parameter is not finite.
     """
-    graph = run_passes(translation.graph, found.make_passes(options))
+    passes = found.make_passes(options)
+    graph = run_passes(translation.graph, passes)
     planned = plan(graph, found.methods)
     if planned.refused:
         raise unsupported(planned.refused)
@@ -166,8 +174,25 @@ def analyse(
         constants=planned.constants,
         map_rules=found.map_rules,
         methods=planned.methods,
+        source=run_passes(translation.graph, printed(passes)),
     )
     return layout, planned
+
+
+def _check_printed(network: VerifiedNetwork) -> None:
+    """Compare the printed forward pass with the printed graph, which certificates are about.
+
+    Raises:
+        InternalError: They are two functions.
+    """
+    double, graph = network.in_double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, *network.input_shape, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        printed, values = double.logits(x), forward(Values(x), graph)
+    largest = max(float(value.abs().max()) for value in values.values())
+    if bool(((printed - values[graph.output]).abs() > _TOLERANCE * largest).any()):
+        raise InternalError("the printed forward pass computes something else than the graph")
 
 
 def _title(model: Any) -> str:

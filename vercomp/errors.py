@@ -67,4 +67,4 @@ class OutputFolderError(VercompError):
 
 
 class PluginError(VercompError):
-    """A plugin that cannot be loaded or registers what another one already owns."""
+    """A plugin that cannot be loaded, fails, or registers what another plugin already owns."""

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 FEATURES = ("certify", "attack", "hessian", "regularizer")
 """In canonical order."""
 
 CURVED = ("hessian", "regularizer")
 """Those that need the second derivative of every activation."""
+
+METHODS: Mapping[str, str] = {
+    "curvature": "vercomp.core.methods.curvature:Curvature",
+    "interval": "vercomp.core.methods.interval:IntervalBounds",
+    "crown": "vercomp.core.methods.crown:Crown",
+    "quadratic": "vercomp.core.methods.quadratic:Quadratic",
+}
+"""The methods of certification by name, cheapest first: ``"module:Class"``."""

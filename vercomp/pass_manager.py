@@ -30,7 +30,11 @@ class Property:
 
 
 class Pass(Protocol):
-    """One pass: a frozen dataclass with its contract as class variables."""
+    """One pass: a frozen dataclass with its contract as class variables.
+
+    A pass that only puts together what stays the same function sets ``for_analysis = True`` as one
+    more class variable: analyses walk its result, and the forward pass is printed without it.
+    """
 
     name: ClassVar[str]
     requires: ClassVar[tuple[Property, ...]]
@@ -61,6 +65,11 @@ def run_passes(graph: Graph, passes: Iterable[Pass]) -> Graph:
             raise InternalError(f"after the pass {current.name!r}: {error}") from error
         _hold(graph, current.establishes, f"the pass {current.name!r} promises that")
     return graph
+
+
+def printed(passes: Iterable[Pass]) -> list[Pass]:
+    """The passes whose result the printed forward pass shows."""
+    return [current for current in passes if not getattr(current, "for_analysis", False)]
 
 
 def _hold(graph: Graph, properties: tuple[Property, ...], who: str) -> None:

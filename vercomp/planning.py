@@ -102,7 +102,7 @@ def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _lacking(found: Plan, features: Sequence[str]) -> UnsupportedError:
-    """Why a network cannot have these features."""
+    """Why a network cannot have these features: its activations have no second derivative."""
     listed, one = " and ".join(features), len(features) == 1
     remedy = f"Leave them out: this network can have {', '.join(found.features)}"
     error = unsupported(found.uncurved)

@@ -1,4 +1,8 @@
-"""What vercomp can be extended with, and by whom: activations, maps, passes, methods, targets.
+"""What vercomp can be extended with, and by whom.
+
+Activations, linear maps with the rules that translate operators to them, passes, methods, targets.
+Kinds of balls register themselves (:func:`vercomp.register_ball`); a domain is a class that a
+method walks with, and needs no registration.
 
 A distribution names a function in the entry-point group ``vercomp.plugins``; it is called with the
 registry. The built-in passes come in by this door too. A script may call :func:`register` itself.
@@ -9,24 +13,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vercomp.activations import BUILTIN, ActivationFamily, ActivationTable
 from vercomp.backends.torch.package import Target, torch_target
 from vercomp.backends.torch.rules import BUILTIN_RULES, MapRule
-from vercomp.core.methods.crown import Crown
-from vercomp.core.methods.curvature import Curvature
-from vercomp.core.methods.interval import IntervalBounds
 from vercomp.core.methods.method import Method
-from vercomp.core.methods.quadratic import Quadratic
-from vercomp.errors import PluginError
+from vercomp.errors import PluginError, VercompError
+from vercomp.features import METHODS
+from vercomp.frontends import fx_call, onnx_call
 from vercomp.ir.linear_maps import LinearMap
 
 if TYPE_CHECKING:
     from vercomp.pass_manager import Pass
 
 GROUP = "vercomp.plugins"
+
+C = TypeVar("C")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,13 @@ MakePass = Callable[[Options], "Pass | None"]
 """Makes a pass for a compilation, or None where it has nothing to do."""
 
 
+def _method(place: str) -> Method:
+    """A method from where its class is."""
+    module, _, name = place.partition(":")
+    method: Method = getattr(import_module(module), name)()
+    return method
+
+
 @dataclass
 class Registry:
     """Everything registered so far, with the owner of each entry.
@@ -53,6 +66,8 @@ class Registry:
     Args:
         activations: The table that front ends match against.
         map_rules: How the torch backend spells each kind of linear map.
+        torch_operators: Rules of plugins for operators of torch, by full name.
+        onnx_operators: Rules of plugins for operators of ONNX, by name.
         passes: Constructors of the passes that rewrite a graph, in order of registration.
         methods: The methods of certification, cheapest first.
         targets: What emits a package, by name.
@@ -61,10 +76,10 @@ class Registry:
 
     activations: ActivationTable = BUILTIN
     map_rules: dict[type[LinearMap], MapRule] = field(default_factory=lambda: dict(BUILTIN_RULES))
+    torch_operators: dict[str, fx_call.Rule] = field(default_factory=dict)
+    onnx_operators: dict[str, onnx_call.Rule] = field(default_factory=dict)
     passes: list[MakePass] = field(default_factory=list)
-    methods: list[Method] = field(
-        default_factory=lambda: [Curvature(), IntervalBounds(), Crown(), Quadratic()]
-    )
+    methods: list[Method] = field(default_factory=lambda: list(map(_method, METHODS.values())))
     targets: dict[str, Target] = field(default_factory=lambda: {"torch": torch_target})
     owner: str = "vercomp"
     _owners: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -85,9 +100,36 @@ class Registry:
         self.activations = self.activations.with_family(family)
 
     def add_linear_map(self, map_type: type[LinearMap], rule: MapRule) -> None:
-        """Emit a linear map of the caller's own."""
+        """Emit a linear map of the caller's own.
+
+        A pass puts it into graphs, or a rule for the operators that it stands for:
+        :meth:`add_torch_operator`, :meth:`add_onnx_operator`.
+        """
         self._claim("linear map", map_type.__name__)
         self.map_rules[map_type] = rule
+
+    def add_torch_operator(self, name: str, rule: fx_call.Rule) -> None:
+        """Translate an operator of torch, in the place of vercomp's own rule where it has one.
+
+        Args:
+            name: Its full name, ``"aten::cumsum"``, or a custom operator's.
+            rule: Takes the call (:class:`vercomp.frontends.fx_call.Call`), gives the value, or a
+                sentence that says why the operator cannot be analysed.
+        """
+        self._claim("torch operator", name)
+        self.torch_operators[name] = self._named(rule, name)
+
+    def add_onnx_operator(self, name: str, rule: onnx_call.Rule) -> None:
+        """Translate an operator of ONNX, in the place of vercomp's own rule where it has one.
+
+        Args:
+            name: Its name, ``"CumSum"``, with the domain where that is not the standard's:
+                ``"com.microsoft::FusedGemm"``.
+            rule: Takes the node (:class:`vercomp.frontends.onnx_call.Call`), gives the value, or a
+                sentence that says why the operator cannot be analysed.
+        """
+        self._claim("ONNX operator", name)
+        self.onnx_operators[name] = self._named(rule, name)
 
     def add_pass(self, name: str, make: MakePass) -> None:
         """Run a pass behind those that are registered already."""
@@ -106,6 +148,23 @@ class Registry:
         """Emit packages for something else than torch."""
         self._claim("target", name)
         self.targets[name] = target
+
+    def _named(self, rule: Callable[[C], R], name: str) -> Callable[[C], R]:
+        """The rule, whose faults are the plugin's and say so."""
+        owner = self.owner
+
+        def named(call: C) -> R:
+            try:
+                return rule(call)
+            except (VercompError, onnx_call.RefusalError):
+                raise
+            except Exception as error:
+                raise PluginError(
+                    f"the rule for {name!r} of the plugin {owner} failed: {error!r}",
+                    remedy="Repair or uninstall it",
+                ) from error
+
+        return named
 
     def make_passes(self, options: Options) -> list[Pass]:
         """The passes for one compilation."""

@@ -25,9 +25,9 @@ def test_a_quarter_of_the_limit_is_for_one_working_set() -> None:
         assert working_set(CPU) == 25_000_000
 
 
-@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
-def test_a_limit_is_positive(limit: float) -> None:
-    with pytest.raises(InputError, match="must be positive"), memory_limit(limit):
+@pytest.mark.parametrize("limit", [1e-9, 0.0, -1.0, float("nan")])
+def test_a_limit_that_nothing_can_keep_to_is_refused(limit: float) -> None:
+    with pytest.raises(InputError, match=r"must be at least 0\.005 GB, got"), memory_limit(limit):
         pass
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,8 +17,12 @@ from torch.nn import functional as F
 from passes.merge_affine import MergeAffine
 from vercomp.activations import BUILTIN
 from vercomp.errors import ModelFileError, UnsupportedError
+from vercomp.frontends import algebra
 from vercomp.frontends.onnx import from_onnx
+from vercomp.frontends.onnx_call import Call, Result, or_reason
+from vercomp.frontends.translation import refuse_opaque
 from vercomp.frontends.validate import validate
+from vercomp.frontends.values import Constant
 from vercomp.ir.printer import to_text
 from vercomp.ir.reference import evaluate, stored_as
 from vercomp.pass_manager import run_passes
@@ -314,3 +319,26 @@ def test_weights_that_are_strings(tmp_path):
         from_onnx(
             save(tmp_path / "words.onnx", nodes, {"words": words}, shape=["batch", 2]), BUILTIN
         )
+
+
+def test_a_rule_of_a_plugin_reads_an_operator_of_another_domain(tmp_path: Path) -> None:
+    nodes = [
+        node("FusedMatMul", ["x", "w"], ["h"], domain="com.microsoft", alpha=0.5),
+        node("Tanh", ["h"], ["a"]),
+        node("FusedMatMul", ["a", "v"], ["y"], domain="com.microsoft"),
+    ]
+    tensors = {"w": weights(4, 5), "v": weights(5, 3)}
+    path = save(tmp_path / "m.onnx", nodes, tensors, shape=("N", 4), domains=["com.microsoft"])
+
+    def rule(call: Call) -> Result:
+        alpha = Constant(torch.tensor(call.attributes.get("alpha", 1.0), dtype=torch.float64))
+        product = algebra.matmul(call.build, call.site, call.signal(), call.value(1))
+        assert product is not None
+        scaled = algebra.multiply(call.build, call.site, product, alpha)
+        return or_reason(scaled, "unknown")
+
+    translation = from_onnx(path, BUILTIN, operators={"com.microsoft::FusedMatMul": rule})
+    refuse_opaque(translation.graph)
+    validate(translation)
+    with pytest.raises(UnsupportedError, match=r"com\.microsoft::FusedMatMul"):
+        from_onnx(path, BUILTIN, operators={"FusedMatMul": rule})

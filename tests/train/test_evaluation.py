@@ -14,7 +14,7 @@ from vercomp.compiled import CompiledNetwork
 from vercomp.data import load_data
 from vercomp.errors import UsageError
 from vercomp.results.certificates import runners_up
-from vercomp.train.eigenvalues import largest_eigenvalues
+from vercomp.results.eigenvalues import largest_eigenvalues
 from vercomp.train.evaluation import certified, curvature_bounds, success
 
 ONNX = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"

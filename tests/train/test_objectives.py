@@ -19,7 +19,7 @@ import vercomp
 from vercomp.core.regularizer import Regularizer
 from vercomp.data import load_data
 from vercomp.errors import UsageError
-from vercomp.train.methods import objective
+from vercomp.train.methods import METHODS, objective
 from vercomp.train.objectives import (
     Batch,
     Loss,
@@ -27,7 +27,7 @@ from vercomp.train.objectives import (
     generalised_cross_entropy,
     untouched,
 )
-from vercomp.train.recipe import METHODS, Recipe
+from vercomp.train.recipe import Recipe
 
 NOW = Moment(radius=0.4, penalty=0.1, exponent=0.5)
 

@@ -1,8 +1,9 @@
 """Interval arithmetic for formulas: every value of a function over an interval, proved.
 
 mpmath's intervals round sums, products and roots outward; its elementary functions are widened by a
-few bits on top. What is lacking (tanh, erf, atan, sigmoid, softplus) is monotone, so its range is
-had from the ends, computed with 30 bits more than are kept and widened.
+few bits on top. The functions that mpmath lacks (tanh, erf, atan, sigmoid, softplus) are monotone:
+their enclosures follow from the values at the two ends, which are computed with 30 bits more than
+are kept, and widened.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from vercomp.data import load_data
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.report.page import Found, report_page
 from vercomp.report.tables import layer_table, number, pair_table
+from vercomp.results.analysis import LayerRow
 from vercomp.results.sampled_curvature import first_of_each_class, sampled_curvature
 from vercomp.results.tightness import curvature_notes
 
@@ -49,18 +50,7 @@ def run(
         "name": network.name,
         "input_shape": list(network.network.input_shape),
         "classes": outputs,
-        "layers": [
-            {
-                "name": row.name,
-                "shape": list(row.shape),
-                "activation": row.activation,
-                "g": row.g,
-                "h": row.h,
-                "norm": row.norm,
-                "share": row.share if network.curved else None,
-            }
-            for row in layers
-        ],
+        "layers": [_layer(row, curved=network.curved) for row in layers],
         "methods": network.manifest["methods"],
     }
     shape = "×".join(map(str, network.network.input_shape))
@@ -105,7 +95,7 @@ def _curvature(
         found, inputs = _found(network, data, limit)
         summary |= _comparison(bound, found, data, inputs)
         label = f"K_lb: the largest found at {inputs} inputs of {data}"
-        label += " (power iteration, a lower bound)"
+        label += " (Lanczos iterations, a lower bound)"
         beside = Found(found, label)
         tables += [
             pair_table(found, label),
@@ -133,6 +123,19 @@ def _without_curvature(network: CompiledNetwork, data: str | None, html: Path | 
         )
 
 
+def _layer(row: LayerRow, *, curved: bool) -> dict[str, Any]:
+    """A layer as JSON has it."""
+    return {
+        "name": row.name,
+        "shape": list(row.shape),
+        "activation": row.activation,
+        "g": row.g,
+        "h": row.h,
+        "norm": row.norm,
+        "share": row.share if curved else None,
+    }
+
+
 def _found(
     network: CompiledNetwork, data: str, limit: int | None
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
@@ -148,7 +151,7 @@ def _found(
     if limit is None:
         rows = first_of_each_class(y, INPUTS_PER_CLASS)
         x, y = x[rows], y[rows]
-    with Patience("power iteration on Hessians", len(x)) as patience:
+    with Patience("Lanczos iterations on Hessians", len(x)) as patience:
         return sampled_curvature(network, x, y, advance=patience.advance).numpy(), len(x)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from vercomp.train.recipe import BY_DATA, METHODS, PRECISIONS, TARGETS, Recipe
+from vercomp.train.methods import METHODS
+from vercomp.train.recipe import BY_DATA, PRECISIONS, TARGETS, Recipe
 
-WORDS = {"method": METHODS, "target": TARGETS, "precision": PRECISIONS}
+WORDS = {"method": tuple(METHODS), "target": TARGETS, "precision": PRECISIONS}
 TYPES = {"int": (int, "N"), "float": (float, "NUMBER")}
 HELP = {
-    "method": "The objective.",
+    "method": "The loss. " + "; ".join(f"{m.name}: {m.summary}" for m in METHODS.values()) + ".",
     "radius": "Of the l2 balls attacked, and of the certified accuracy that selects the network.",
     "penalty": "Weight of the mean curvature bound; several, for a sweep: 0,0.005,0.01.",
     "epochs": "Passes over the training data.",
@@ -21,8 +22,8 @@ HELP = {
     "learning_rate": "Of Adam, at its largest; rises at first and falls to 0 along a cosine.",
     "weight_decay": "Of Adam, decoupled.",
     "attack_steps": "Gradients an attack takes.",
-    "target": "Class that crt attacks: at every step the largest logit; the one with the smallest "
-    "certificate at the input; or the second largest there.",
+    "target": "Class that crt and dual attack: at every step the largest logit; the one with the "
+    "smallest certificate at the input; or the second largest there.",
     "radius_ramp": "Share of the training over which the radius grows from 0.",
     "penalty_ramp": "Share of the training over which the penalty grows from 0.",
     "warm_start": "Attacks begin at the perturbation of an epoch ago.",

@@ -1,1 +1,1 @@
-"""What certificates are made of: torch alone. Packages carry the part of it that they need."""
+"""Everything that proves certificates. It needs torch alone; packages carry the part they use."""

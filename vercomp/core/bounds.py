@@ -131,7 +131,7 @@ class BoundedNetwork(VerifiedNetwork):
         return self.bounds().lipschitz
 
     def linearize(self, x: Tensor, c: Tensor) -> Linearization:
-        """f = c·z and ∇f at points x (P, D) in float64, with bounds of what rounding did.
+        """f = c·z and ∇f at points x (P, D) in float64, with bounds of their rounding errors.
 
         Leading axes broadcast: x (B, 1, D) and c (B, K, C) share the forward evaluation.
         """

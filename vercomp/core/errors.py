@@ -1,4 +1,4 @@
-"""What is raised on purpose: one base class, and what the runtime itself refuses.
+"""The exceptions that are raised on purpose: a base class, and the refusals of the runtime.
 
 A package holds a copy of this file, but inside a process that has vercomp it takes vercomp's own
 module: ``except vercomp.VercompError`` is then meant for all packages, also those that an earlier

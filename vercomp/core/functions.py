@@ -22,7 +22,7 @@ _GUARD = 1.0 + 2.0**-40
 
 @dataclass(frozen=True)
 class Elementwise:
-    """σ with its derivatives, and what is proved about them over ℝ, rounded outward.
+    """σ with its derivatives, and their proved ranges over ℝ, rounded outward.
 
     Args:
         value: σ.

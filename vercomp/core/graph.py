@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 class AnyNode(Protocol):
-    """What every kind of node has."""
+    """The attributes of every kind of node."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Dag(Generic[N]):
     _children: dict[str, tuple[N, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Look names up once. Not on demand: torch.compile cannot trace what takes a lock."""
+        """Index the nodes at once: torch.compile cannot trace properties that take a lock."""
         children: dict[str, list[N]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
             for parent in dict.fromkeys(node.parents):

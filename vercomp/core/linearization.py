@@ -1,4 +1,4 @@
-"""What a network tells the solvers about one point: a value, a gradient, and what rounding did."""
+"""A network's value and gradient at a point, with bounds of their rounding errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 class Linearization(NamedTuple):
     """Value and gradient of f(x) = c·z(x) at P points, evaluated in float64.
 
-    Where points and coefficients had more leading axes, so have these: (B, K) for points (B, 1, D)
+    The results have the joint leading axes of points and coefficients: (B, K) for points (B, 1, D)
     with coefficients (B, K, C).
 
     The bounds hold between the float64 numbers given here and the real-arithmetic function of the

@@ -14,6 +14,9 @@ from .errors import InputError
 DEFAULT = 512 * 2**20
 """The most that one working set takes on a CPU, unless the user says otherwise."""
 
+_LEAST = 5_000_000
+"""No limit may be smaller, in bytes: a single input may need as much."""
+
 _LIMIT: ContextVar[int | None] = ContextVar("memory limit", default=None)
 
 
@@ -25,13 +28,16 @@ def memory_limit(gigabytes: float | None) -> Iterator[None]:
     take the rest.
 
     Raises:
-        InputError: The limit is not positive.
+        InputError: The limit is below 0.005 GB, or is not a number.
     """
     if gigabytes is None:
         yield
         return
-    if not gigabytes > 0.0:
-        raise InputError(f"a limit of memory must be positive, got {gigabytes} GB")
+    if not gigabytes * 1e9 >= _LEAST:
+        raise InputError(
+            f"a limit of memory must be at least {_LEAST / 1e9} GB, got {gigabytes} GB",
+            remedy="Allow at least what the network and its inputs take themselves",
+        )
     token = _LIMIT.set(int(gigabytes * 1e9))
     try:
         yield
@@ -52,4 +58,4 @@ def working_set(device: torch.device) -> int:
         available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return wanted
-    return max(min(wanted, available // 4), 2**20)
+    return max(min(wanted, available // 4), _LEAST // 4)

@@ -147,7 +147,7 @@ class Regularizer(nn.Module):
         return torch.tensor(self._phase)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on from there."""
+        """Continue from a state that :meth:`get_extra_state` gave."""
         self._phase = int(state) % self.every
 
     def _rests(self) -> bool:

@@ -41,7 +41,7 @@ def fill(network: N, files: Mapping[str, bytes]) -> N:
 
 
 def _unchanged(promised: Mapping[str, str], files: Mapping[str, bytes]) -> bool:
-    """Whether the Python files are those of the manifest, all of them and no others."""
+    """Whether the Python files are exactly the files that the manifest lists."""
     found = {p: hashlib.sha256(c).hexdigest() for p, c in files.items() if p.endswith(".py")}
     return found == {p: digest for p, digest in promised.items() if p.endswith(".py")}
 

@@ -115,7 +115,7 @@ def result(domain: Domain[V], graph: Dag[Any]) -> V:
 
 
 def backward(domain: Domain[V], graph: Dag[Any], start: V) -> dict[str, V]:
-    """What arrives at every node that the output depends on, by name.
+    """The value that arrives at every node on which the output depends, by name.
 
     Args:
         domain: The table; its rules say to which nodes something is sent.

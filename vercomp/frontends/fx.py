@@ -12,7 +12,8 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.export.passes import move_to_device_pass
 
 from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
+from vercomp.frontends.fx_call import Rule
 from vercomp.frontends.fx_graph import STAND_IN, Translator
 from vercomp.frontends.torch_source import (
     TorchSource,
@@ -39,6 +41,7 @@ def from_torch(
     input_shape: Sequence[int] | None,
     table: ActivationTable,
     output: str | int | None = None,
+    operators: Mapping[str, Rule] = MappingProxyType({}),
 ) -> Translation:
     """Translate a PyTorch model.
 
@@ -51,6 +54,8 @@ def from_torch(
         table: The activations to recognise.
         output: Which result the logits are, for a model that returns several: a key of a dict, a
             field of a named tuple or dataclass, an index of a tuple.
+        operators: Rules of plugins by the operator's full name, ``"aten::cumsum"``. They go before
+            the rules in :mod:`vercomp.frontends.fx_operators`.
 
     Raises:
         UnsupportedError: Several inputs, several outputs of which none is named, control flow that
@@ -59,7 +64,7 @@ def from_torch(
         WeightError: A parameter holds NaN or infinity.
     """
     if isinstance(model, ExportedProgram):
-        return _from_program(model, input_shape, table, output)
+        return _from_program(model, input_shape, table, output, operators)
     _refuse_kind(model)
     if input_shape is None:
         raise UsageError("an nn.Module needs input_shape, the shape of one input without the batch")
@@ -67,7 +72,8 @@ def from_torch(
     source.settle_batch()
     program = _export(source)
     names = {id(parameter): name for name, parameter in source.model.named_parameters()}
-    translator = Translator(program, tuple(input_shape), table, type(model).__name__, names)
+    location = type(model).__name__
+    translator = Translator(program, tuple(input_shape), table, location, names, operators)
     graph = translator.translate(output)
     build = translator.build
     return Translation(graph, source, "torch", source.dtype, build.derived, build.recipes)
@@ -99,10 +105,11 @@ def _from_program(
     input_shape: Sequence[int] | None,
     table: ActivationTable,
     output: str | int | None,
+    operators: Mapping[str, Rule],
 ) -> Translation:
     if elsewhere((*program.state_dict.values(), *program.constants.values())):
         program = move_to_device_pass(copy.deepcopy(program), "cpu")
-    translator = Translator(program, input_shape, table, "ExportedProgram", {})
+    translator = Translator(program, input_shape, table, "ExportedProgram", {}, operators)
     graph = translator.translate(output)
     source = TorchSource(program.module(), graph.input.shape, output)
     source.batch = None if translator.build.batch == STAND_IN else translator.build.batch

@@ -14,7 +14,7 @@ from torch.utils import _pytree
 from vercomp.activations import ActivationTable
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.frontends.builder import Builder
-from vercomp.frontends.fx_call import Call, Size
+from vercomp.frontends.fx_call import Call, Rule, Size
 from vercomp.frontends.fx_constants import (
     evaluated,
     filled_type,
@@ -70,10 +70,12 @@ class Translator:
         table: ActivationTable,
         location: str,
         names: dict[int, str],
+        operators: Mapping[str, Rule],
     ) -> None:
         self.program = program
         self.location = location
         self.names = names
+        self.operators = operators
         self.env: dict[fx.Node, Any] = {}
         self.modules: set[str] = set()
         self.state: set[str] = set()
@@ -173,7 +175,7 @@ class Translator:
         if name in FILLS and isinstance(value, Tensor) and -1 not in self._shape(value):
             result: Any = self._filled(value, name, args)
         elif any(isinstance(v, Lost) for v in given):
-            if name not in RULES and name not in SEVERAL:
+            if name not in RULES and name not in SEVERAL and self._plugin_rule(node) is None:
                 self._lose(site, REFUSED.get(name, NO_RULE))
             return Lost()
         elif not signals:
@@ -202,6 +204,8 @@ class Translator:
         run = self._runner(node, args, signals)
         call = Call(self.build, site, args, outs, run)
         rule, several = RULES.get(name), SEVERAL.get(name)
+        own = self._plugin_rule(node)
+        rule, several = (rule, several) if own is None else (own, None)
         reason = REFUSED.get(name, NO_RULE)
         if any(sum(map(self._is_batch, v.shape)) > 1 for v in tensors):
             rule, several, reason = None, None, "two of its dimensions depend on the batch size"
@@ -223,6 +227,12 @@ class Translator:
         if isinstance(results, str):
             return Several(tuple(signals), run, (), results)
         return Several(tuple(signals), run, results, reason)
+
+    def _plugin_rule(self, node: fx.Node) -> Rule | None:
+        """The rule that a plugin has for the operator, in place or not."""
+        target: Any = node.target
+        name = target._schema.name
+        return self.operators.get(name) or self.operators.get(name.removesuffix("_"))
 
     def _opaque(
         self,

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,13 @@ from vercomp.frontends.onnx_call import Call, RefusalError, Rule
 from vercomp.frontends.onnx_cone import ML, restricted, subgraphs
 from vercomp.frontends.onnx_constants import folded
 from vercomp.frontends.onnx_ends import InputEnd, Reading, chosen_output, sole_input
-from vercomp.frontends.onnx_file import check_operators, load, sparse_tensor, to_tensor
+from vercomp.frontends.onnx_file import (
+    check_operators,
+    load,
+    operator_name,
+    sparse_tensor,
+    to_tensor,
+)
 from vercomp.frontends.onnx_learn import LABEL
 from vercomp.frontends.onnx_nodes import SingleNode, integral_values
 from vercomp.frontends.onnx_opaque import OpaqueNode
@@ -46,13 +53,21 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators whose second and third inputs are a weight and a bias."""
 
 
-def from_onnx(path: str | Path, table: ActivationTable, output: str | None = None) -> Translation:
+def from_onnx(
+    path: str | Path,
+    table: ActivationTable,
+    output: str | None = None,
+    operators: Mapping[str, Rule] = MappingProxyType({}),
+) -> Translation:
     """Translate an ONNX file.
 
     Args:
         path: The file.
         table: The activations to recognise.
         output: The result that holds the logits, where the model has several.
+        operators: Rules of plugins by the operator's name, ``"CumSum"``, with its domain where that
+            is not the standard's: ``"com.microsoft::FusedGemm"``. They go before the rules in
+            :mod:`vercomp.frontends.onnx_operators`.
 
     Raises:
         ModelFileError: It cannot be read, see :func:`vercomp.frontends.onnx_file.load`.
@@ -65,12 +80,12 @@ def from_onnx(path: str | Path, table: ActivationTable, output: str | None = Non
     path = Path(path)
     model = load(path)
     output = restricted(model, chosen_output(model, str(path), output))
-    check_operators(model, path)
+    check_operators(model, path, operators)
     end = sole_input(model, str(path), _held(model))
     failures: list[UnsupportedError] = []
     doubtful: list[Translation] = []
     for reading in end.readings:
-        translator = _Translator(model, path, table, output, end, reading)
+        translator = _Translator(model, path, table, output, end, reading, operators)
         try:
             graph = translator.translate()
         except UnsupportedError as error:
@@ -117,9 +132,11 @@ class _Translator:
         output: str,
         end: InputEnd,
         reading: Reading,
+        operators: Mapping[str, Rule],
     ) -> None:
         self.model = model
         self.path = path
+        self.operators = operators
         self.output = output
         self.dtype, self.reading = end.dtype, reading
         domains = {entry.domain: entry.version for entry in model.opset_import}
@@ -214,7 +231,7 @@ class _Translator:
         for name in lost:
             self._note(name)
         inputs = [self.values.get(name) if name else None for name in node.input]
-        if lost and _table(node)[0].get(node.op_type) is not None:
+        if lost and self._rule(node) is not None:
             self._lose(node, inputs, self.lost[lost[0]])
             return
         try:
@@ -275,7 +292,7 @@ class _Translator:
     ) -> str | None:
         """Find the results by the operator's rule, or say why there is none."""
         attributes = {a.name: _attribute(helper.get_attribute_value(a)) for a in node.attribute}
-        rule = _table(node)[0].get(node.op_type)
+        rule = self._rule(node)
         if rule is None:
             return _reason(node)
         names = list(node.output)
@@ -293,6 +310,10 @@ class _Translator:
         only = Offence(site.name, site.operator, site.origin, reason)
         self.lost.update((name, only) for name in names if name and name not in known)
         return None
+
+    def _rule(self, node: onnx.NodeProto) -> Rule | None:
+        """The rule of the node's operator: a plugin's where it has one."""
+        return self.operators.get(operator_name(node)) or _table(node)[0].get(node.op_type)
 
     def _branch(self, node: onnx.NodeProto, condition: bool) -> None:
         """The branch of an If that is always taken."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -20,12 +20,23 @@ CHECKPOINT_REMEDY = (
     "or export it with torch.onnx.export"
 )
 OLDEST_OPSET = 7
-CONTRIBUTED = frozenset((("com.microsoft", "Gelu"), ("com.microsoft", "QuickGelu")))
+CONTRIBUTED = frozenset(("com.microsoft::Gelu", "com.microsoft::QuickGelu"))
 """What is taken of onnxruntime's own operators: an optimised model may hold these."""
 
 
-def load(path: Path) -> onnx.ModelProto:
+def operator_name(node: onnx.NodeProto) -> str:
+    """The name of a node's operator, with its domain where that is not the standard's."""
+    standard = node.domain in ("", "ai.onnx")
+    return str(node.op_type if standard else f"{node.domain}::{node.op_type}")
+
+
+def load(path: Path, known: Collection[str] = ()) -> onnx.ModelProto:
     """The model with all its tensors, external ones included.
+
+    Args:
+        path: The file.
+        known: Operators of other domains than the standard's that are translated all the same, as
+            :func:`operator_name` has them.
 
     Raises:
         ModelFileError: Missing, empty, truncated, of another format, or with external data that
@@ -166,8 +177,14 @@ def _load_external(tensor: onnx.TensorProto, path: Path) -> None:
     del tensor.external_data[:]
 
 
-def check_operators(model: onnx.ModelProto, path: Path) -> None:
+def check_operators(model: onnx.ModelProto, path: Path, known: Collection[str] = ()) -> None:
     """Refuse what is too old, or of nobody's standard.
+
+    Args:
+        model: The model.
+        path: Its file.
+        known: Operators of other domains that are translated all the same, as
+            :func:`operator_name` has them.
 
     Raises:
         UnsupportedError: An opset older than 7, or operators of other domains.
@@ -183,10 +200,12 @@ def check_operators(model: onnx.ModelProto, path: Path) -> None:
     custom = [
         node
         for node in model.graph.node
-        if node.domain not in ("", "ai.onnx", ML) and (node.domain, node.op_type) not in CONTRIBUTED
+        if "::" in operator_name(node)
+        and node.domain != ML
+        and operator_name(node) not in {*CONTRIBUTED, *known}
     ]
     if custom:
-        listed = ", ".join(sorted({f"{node.domain}::{node.op_type}" for node in custom}))
+        listed = ", ".join(sorted({operator_name(node) for node in custom}))
         raise UnsupportedError(
             f"operators of other domains than ai.onnx: {listed}",
             node=custom[0].name or custom[0].output[0],

@@ -47,6 +47,21 @@ def pruned(nodes: Iterable[Node], output: str) -> Graph:
     return Graph(tuple(node for node in graph.nodes if node.name in living), output)
 
 
+def without_identities(graph: Graph) -> Graph:
+    """The graph whose readers of identities read what those read."""
+    alias: dict[str, str] = {}
+    nodes = []
+    for node in graph.nodes:
+        node = rewired(node, alias)
+        if is_identity(node):
+            alias[node.name] = node.parents[0]
+        nodes.append(node)
+    output = alias.get(graph.output, graph.output)
+    if output == graph.input.name:  # logits are an affine node, even where they are the input
+        output = graph.output
+    return pruned(nodes, output)
+
+
 def concatenated_axis(node: Affine) -> int | None:
     """The axis along which a node puts its terms side by side, in order and without a gap.
 

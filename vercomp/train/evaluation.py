@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vercomp.errors import UsageError
 from vercomp.results.certificates import certificate_arrays, runners_up
+from vercomp.results.eigenvalues import largest_eigenvalues
 from vercomp.results.summaries import certificate_summary
-from vercomp.train.eigenvalues import largest_eigenvalues
 
 if TYPE_CHECKING:
     from vercomp.compiled import CompiledNetwork

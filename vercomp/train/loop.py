@@ -150,19 +150,14 @@ def train(
     run = _Run(stepper, selection, home)
     run.resume()
     title = name or type(model).__name__
+
+    def compiled() -> CompiledNetwork:
+        weights = stepper.weights.eval()
+        return compile(weights, shape, mean=mean, std=std, output=output, name=title)
+
     with torch.random.fork_rng([like.device] if like.is_cuda else []):
         for epoch in range(len(run.history) + 1, recipe.epochs + 1):
-            begin = time.perf_counter()
-            row = stepper.epoch(epoch)
-            evaluated = epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs
-            if evaluated:
-                found = compile(
-                    stepper.weights.eval(), shape, mean=mean, std=std, output=output, name=title
-                )
-                row |= selection.evaluate(epoch, found)
-            row["seconds"] = time.perf_counter() - begin
-            run.history.append(row)
-            run.keep(soon=not evaluated)
+            row = run.epoch(epoch, recipe, compiled)
             if progress is not None:
                 progress(row)
     model.eval()
@@ -189,6 +184,18 @@ class _Run:
             self.selection.load(state["selection"])
             self.history = state["history"]
             self._publish()  # a kill may have come between these files and the checkpoint
+
+    def epoch(self, epoch: int, recipe: Recipe, compiled: Callable[[], CompiledNetwork]) -> Row:
+        """One epoch, with an evaluation where it is due; its row of the history."""
+        begin = time.perf_counter()
+        row = self.stepper.epoch(epoch)
+        evaluated = epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs
+        if evaluated:
+            row |= self.selection.evaluate(epoch, compiled())
+        row["seconds"] = time.perf_counter() - begin
+        self.history.append(row)
+        self.keep(soon=not evaluated)
+        return row
 
     def keep(self, *, soon: bool) -> None:
         """Write the state down; soon: only if the last time was a while ago."""

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, fields, replace
 
 from vercomp.errors import UsageError
+from vercomp.train.methods import METHODS, Method
 
-METHODS = ("plain", "penalty", "pgd", "trades", "crt", "dual")
 TARGETS = ("largest", "certificate", "runner-up")
 PRECISIONS = ("highest", "high", "medium")
 
@@ -27,13 +27,10 @@ class Recipe:
     """What a training is made of.
 
     Args:
-        method: ``plain``: cross entropy; ``penalty``: with the curvature bound; ``pgd``: at points
-            of projected gradient ascent (Madry et al. 2018); ``trades``: Zhang et al. 2019;
-            ``crt``: at worst points found by Theorem 2, with the curvature bound (Singla and Feizi
-            2020, section 6); ``dual``: CRT with certified margins in the place of attacked ones
-            (:mod:`vercomp.train.dual`).
+        method: The name of a method in :data:`vercomp.train.methods.METHODS`, which says what its
+            loss is.
         radius: ρ, of the balls of attacks, and of the certified accuracy that selects the network.
-        penalty: γ, of the mean curvature bound, in ``penalty``, ``crt`` and ``dual``.
+        penalty: γ, of the mean curvature bound, in methods that evaluate it.
         epochs: Passes over the training data; −1: by their size (:meth:`fitted`).
         batch_size: Inputs a step, over all processes together; −1: by the size of the data.
         learning_rate: Of Adam; rises over the first steps and falls to zero along a cosine; −1: by
@@ -141,14 +138,23 @@ class Recipe:
         return replace(self, batch_size=batch, epochs=epochs, learning_rate=rate)
 
     @property
+    def _row(self) -> Method:
+        return METHODS[self.method]
+
+    @property
     def bounded(self) -> bool:
         """Whether the curvature bound is evaluated at every step, as a penalty or for attacks."""
-        return self.method in ("penalty", "crt", "dual")
+        return self._row.bounded
 
     @property
     def attacked(self) -> bool:
         """Whether the inputs of a step are attacked."""
-        return self.method not in ("plain", "penalty")
+        return self._row.attacked
+
+    @property
+    def resumes_attacks(self) -> bool:
+        """Whether attacks begin at the perturbations of an epoch ago."""
+        return self.warm_start and self._row.warm
 
     @property
     def gamma(self) -> float:

@@ -67,7 +67,7 @@ class Stepper:
         )
         self.average = averaged(model, recipe.averaging) if recipe.averaging else None
         self.perturbations: Tensor | None = None
-        if recipe.warm_start and recipe.method in ("pgd", "crt", "dual"):
+        if recipe.resumes_attacks:
             self.perturbations = torch.zeros_like(x, dtype=KEPT)
 
     @property

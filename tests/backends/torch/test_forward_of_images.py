@@ -18,7 +18,6 @@ from graphs import (
 )
 from torch import nn
 
-from vercomp.backends.torch.offsets import Spread, collected
 from vercomp.ir.check import check
 from vercomp.ir.convolutions import Convolution, Window
 from vercomp.ir.graph import Activate, Affine, Graph, Input, Offset, Term
@@ -68,7 +67,7 @@ def network(linear: LinearMap, *offsets: Offset, skip: LinearMap | None = None) 
 
 def layer(made: Emitted) -> list[str]:
     """The statements that make up the node called layer."""
-    body = made.source.split('"""The logits."""\n')[1].split("squashed =")[0]
+    body = made.source.split('"""The outputs."""\n')[1].split("squashed =")[0]
     return [line.strip() for line in body.splitlines() if line.strip() and "act =" not in line]
 
 
@@ -181,27 +180,12 @@ def test_skips_and_sums() -> None:
     assert layer(network(KERNEL, skip=small)) == [
         "layer = F.conv2d(x, self.conv_weight, padding=1) + F.conv2d(act, self.small_weight)"
     ]
-    two, halved = Scale(IMAGE, DRAW("two", 1)), DRAW("means", 2)
-    offsets = [
-        Offset(compose(way, compose(two, channelwise(halved, IMAGE))), halved) for way in both.maps
-    ]
-    made = network(compose(both, two), *offsets)
-    assert layer(made) == [
-        "layer = (x + self.means[:, None, None]) * self.two",
-        "layer = F.conv2d(layer, self.conv_weight, padding=1) + F.conv2d(layer, self.small_weight)",
-    ]
 
 
 def test_an_offset_that_went_through_one_path_of_a_sum_only() -> None:
     vector = DRAW("means", 2)
     small = Convolution(IMAGE, DRAW("small.weight", 3, 2, 1, 1), Window.of((1, 1)))
     total = Sum((KERNEL, small))
-    spreads = [
-        Spread.of(Offset(compose(way, channelwise(vector, IMAGE)), vector)) for way in total.maps
-    ]
-    (both,) = collected(spreads, (total,))
-    assert both.maps == (total,)
-    assert collected(spreads[:1], (total,)) == spreads[:1]
     assert layer(network(total, Offset(compose(KERNEL, channelwise(vector, IMAGE)), vector))) == [
         "layer_0 = F.conv2d(x + self.means[:, None, None], self.conv_weight, padding=1)",
         "layer_1 = F.conv2d(x, self.small_weight)",

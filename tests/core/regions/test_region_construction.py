@@ -10,6 +10,7 @@ import torch
 from region_cases import PARTS, Case, functions, region
 from weighted_l2 import WeightedL2
 
+from vercomp.core.errors import InputError, InputTypeError
 from vercomp.core.regions import Ball, Box, ball_kind, register_ball
 
 X = torch.zeros(3, 2)
@@ -75,6 +76,48 @@ def test_refused_types() -> None:
         Ball(X.long(), 1.0)
     with pytest.raises(TypeError, match="radius must be a number or a tensor, got str"):
         Ball(X, "1")  # type: ignore[arg-type]
+
+
+MALFORMED = {
+    "a number for a box": (
+        {"box": 1.0},
+        r"box must be \(lo, hi\), got float\. Pass box=\(lo, hi\)",
+    ),
+    "three ends": ({"box": (0, 1, 2)}, r"box must be \(lo, hi\), got tuple of 3"),
+    "one end": ({"box": (0.0,)}, r"box must be \(lo, hi\), got tuple of 1"),
+    "text for a box": ({"box": "01"}, r"box must be \(lo, hi\), got str"),
+    "an end that is none": ({"box": (None, 1.0)}, "lower end of the box must be a number or a"),
+    "an end in words": ({"box": (0.0, "1")}, "upper end of the box must be a number or a tensor"),
+    "a slab of two": ({"slab": (X, 0.0)}, r"slab must be \(u, a, b\), got tuple of 2"),
+    "a tensor for a slab": ({"slab": X}, r"slab must be \(u, a, b\), got Tensor"),
+    "no direction": ({"slab": ("u", 0.0, 1.0)}, "direction of the slab must be a number or a"),
+    "an end of the slab": ({"slab": (X + 1.0, 0.0, None)}, "ends of the slab must be a number or"),
+    "a list of scales": ({"scales": [1.0, 2.0]}, "scales must be a number or a tensor, got list"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_parts_are_refused(name: str) -> None:
+    options, message = MALFORMED[name]
+    with pytest.raises(InputTypeError, match=message):
+        Ball(X, 1.0, **options)
+
+
+def test_a_box_holds_the_centers_that_lie_inside_as_their_own_type_sees_it() -> None:
+    """0.7 and 0.1 are not float32 numbers: one rounds to less, the other to more."""
+    x = torch.tensor([[0.7, 0.1], [0.8, 0.0]])
+    low, high = 0.7, 0.1
+    box = tuple(torch.tensor(end, dtype=torch.float64) for end in ([low, 0.0], [1.0, high]))
+    region = Ball(x, 0.0, "linf", box=box)
+    assert bool(region.contains(x).all())
+    lower, upper = region.interval()
+    assert torch.equal(lower, x.double())
+    assert torch.equal(upper, x.double())
+    assert region.box is not None
+    assert region.box[0][1, 0] == low  # no row is widened for another
+    assert region.box[1][1, 1] == high
+    with pytest.raises(InputError, match="region of row 0 is empty"):
+        Ball(x.double(), 0.0, "linf", box=box)
 
 
 def test_refused_boxes() -> None:

@@ -92,7 +92,7 @@ class Chain:
                 offsets.remove(offset)
 
     def _then(self, make: Callable[[str], str], *, apart: bool = False) -> None:
-        """Go on from the expression so far, in a statement of its own where it is long or apart."""
+        """Continue the expression, which becomes a statement first where it is long or apart."""
         longer = make(self.expression)
         if not self.expression.isidentifier():
             repeats = longer.count(self.expression) > 1
@@ -186,7 +186,7 @@ class Chain:
         return None
 
     def _here(self, position: int, shape: Shape, offsets: Sequence[Spread]) -> list[Spread]:
-        """The offsets that are added just here: what is still to come is exactly their maps.
+        """The offsets that are added at this position: the maps behind it are exactly their maps.
 
         Reshapes leave a choice: where nothing else is to come it is the node's, if it can.
         """
@@ -210,7 +210,7 @@ def joined(
     name: str,
     axis: int | None = None,
 ) -> str | None:
-    """Chains on what they read, added or concatenated; None where that is longer than a line.
+    """The sum or concatenation of several chains as one expression; None where it needs more lines.
 
     Args:
         writer: Whose lines they are.
@@ -236,7 +236,7 @@ def joined_apart(
     offsets: list[Spread],
     axis: int | None = None,
 ) -> str:
-    """The same after a statement or more for each of several chains."""
+    """The sum or concatenation of several chains, each with statements of its own before it."""
     values = []
     for chain, x in chains:
         value = chain.spelled(x, offsets)

@@ -7,9 +7,9 @@ from functools import partial
 
 from vercomp.backends.torch.chains import Chain, joined, joined_apart
 from vercomp.backends.torch.layout import Layout
-from vercomp.backends.torch.offsets import Spread, collected
+from vercomp.backends.torch.offsets import Spread
 from vercomp.backends.torch.writer import Writer
-from vercomp.ir.graph import Activate, Affine
+from vercomp.ir.graph import Activate, Affine, Graph
 from vercomp.ir.linear_maps import Parameter, Shape, Sum, parts
 from vercomp.ir.rewrite import concatenated_axis
 
@@ -18,7 +18,7 @@ _TYPES = {"torch.float64": ", dtype=torch.float64"}
 
 def parameter_lines(layout: Layout, writer: Writer) -> None:
     """The constructor's declarations, each with the source's own name behind it."""
-    for parameter in _by_module(layout.graph.parameters()):
+    for parameter in _by_module(layout.stored):
         name = layout.parameters[parameter.name]
         dtype = layout.dtype if parameter.trainable else parameter.value.dtype
         empty = f"torch.empty({_sizes(parameter)}{_TYPES.get(str(dtype), '')})"
@@ -29,22 +29,32 @@ def parameter_lines(layout: Layout, writer: Writer) -> None:
 
 
 def forward_lines(layout: Layout, writer: Writer) -> None:
-    """The body of ``forward``: a statement or two for each node."""
-    speller = _Speller(layout, writer)
-    for node in layout.graph.nodes:
-        name = layout.nodes[node.name]
+    """The body of ``forward``: a statement or two for each layer and activation."""
+    graph, speller = layout.printed, _Speller(layout, writer)
+    for node in graph.nodes:
+        name = layout.values[node.name]
         if isinstance(node, Affine):
             value = speller.affine(node, name)
         elif isinstance(node, Activate):
-            value = f"{layout.function_of(node)}.value({layout.nodes[node.parent]})"
+            value = f"{layout.function_of(node)}.value({layout.values[node.parent]})"
         else:
             continue
-        if node.name == layout.graph.output:
+        if node.name == graph.output:
             writer.line(f"return {value}")
+        elif _is_summand(graph, node):
+            speller.summands[node.name] = value
         else:
             writer.assign(name, value)
-    if layout.graph.output == layout.graph.input.name:
-        writer.line(f"return {layout.nodes[layout.graph.output]}")
+    if graph.output == graph.input.name:
+        writer.line(f"return {layout.values[graph.output]}")
+
+
+def _is_summand(graph: Graph, node: Affine | Activate) -> bool:
+    """Whether a chain of maps is read once, by a sum or a concatenation: it stands in its line."""
+    readers = graph.children(node.name)
+    if not isinstance(node, Affine) or len(node.terms) > 1 or len(readers) != 1:
+        return False
+    return len(readers[0].parents) > 1 and readers[0].parents.count(node.name) == 1
 
 
 class _Speller:
@@ -58,6 +68,7 @@ class _Speller:
         self.layout = layout
         self.writer = writer
         self.read = partial(layout.read, owner="self")
+        self.summands: dict[str, str] = {}
 
     def affine(self, node: Affine, name: str) -> str:
         """The expression of a node, after the statements that lead to it."""
@@ -65,14 +76,21 @@ class _Speller:
         axis = concatenated_axis(node)
         chains = []
         for index, term in enumerate(node.terms):
-            target = self.layout.map_field(node, index)
+            target = self.layout.part(name, index) if len(node.terms) > 1 else name
             maps = parts(term.map)
-            offsets = collected(offsets, maps)
             behind = maps[-1:] if axis is not None else ()
             applied = maps[: len(maps) - len(behind)]
             chain = Chain(self.layout, self.writer, target, applied, behind, ends=axis is not None)
-            chains.append((chain, self.layout.nodes[term.parent]))
+            value = self.layout.values[term.parent]
+            chains.append((chain, self.summands.get(term.parent, value)))
         total = joined(self.writer, chains, offsets, name, axis)
+        if total is None:
+            for index, term in enumerate(node.terms):
+                if term.parent in self.summands:
+                    value = self.layout.values[term.parent]
+                    self.writer.assign(value, self.summands[term.parent])
+                    chains[index] = (chains[index][0], value)
+            total = joined(self.writer, chains, offsets, name, axis)
         if total is None:
             long = [chain for chain, _ in chains if not chain.expression.isidentifier()]
             if len(long) == 1:  # beside skips alone: it may have the node's own name
@@ -84,7 +102,7 @@ class _Speller:
         return total
 
     def _added(self, total: str, offset: Spread, name: str, target: str, shape: Shape) -> str:
-        """What is left of a bias at the end of a node, through its maps where it has some."""
+        """The expression plus a bias that found no place in a chain, behind the maps it has."""
         read = self.read(offset.vector)
         if not offset.rest:
             moved = offset.summand(read, shape)
@@ -100,7 +118,7 @@ class _Speller:
 
 
 def _by_module(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """Parameters of one module next to each other, what is trained first."""
+    """The parameters module by module; in each module the trainable ones come first."""
     modules = list(dict.fromkeys(p.name.rpartition(".")[0] or p.name for p in parameters))
 
     def place(parameter: Parameter) -> tuple[int, bool]:

@@ -1,4 +1,4 @@
-"""What the sections of an emitted file share: the graph, and the names of everything in it."""
+"""The layout that all sections of an emitted file share: the graph, and a name for each thing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from vercomp.activations import constants
 from vercomp.backends.torch import rules
+from vercomp.backends.torch.readable import readable, value_names
 from vercomp.backends.torch.rules import MapRule
 from vercomp.backends.torch.spelling import Indices, listed
 from vercomp.core import graph as core
@@ -19,13 +20,13 @@ from vercomp.core.methods.method import Method
 from vercomp.ir.activation import Activation, ActivationConstants
 from vercomp.ir.binding import bind
 from vercomp.ir.graph import Activate, Affine, Graph
-from vercomp.ir.linear_maps import LinearMap, Parameter
+from vercomp.ir.linear_maps import LinearMap, Parameter, parts
 from vercomp.ir.reference import stored_as
 from vercomp.names import identifiers
 
 
 class Named:
-    """Something that emitted code has a name for; so have its attributes.
+    """A stand-in for a value of the emitted code: it knows the name of the value, and no more.
 
     Args:
         text: The name.
@@ -35,7 +36,7 @@ class Named:
         self.text = text
 
     def __getattr__(self, attribute: str) -> Named:
-        """An attribute, by its own name."""
+        """A stand-in for an attribute of the value."""
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         return Named(f"{self.text}.{attribute}")
@@ -51,6 +52,8 @@ class Layout:
         constants: The constants of each activation node.
         map_rules: How linear maps are spelled.
         methods: The methods that can take the network, cheapest first.
+        source: The graph before it was merged, from which the forward pass is printed; the merged
+            graph where None.
     """
 
     title: str
@@ -58,6 +61,7 @@ class Layout:
     constants: Mapping[str, ActivationConstants]
     map_rules: Mapping[type, MapRule]
     methods: tuple[Method, ...] = ()
+    source: Graph | None = None
 
     @cached_property
     def nodes(self) -> Mapping[str, str]:
@@ -66,9 +70,29 @@ class Layout:
         return {**names, self.graph.input.name: "x"}
 
     @cached_property
+    def printed(self) -> Graph:
+        """The graph from which the forward pass is printed."""
+        return readable(self.graph if self.source is None else self.source, self.holds_layer)
+
+    @cached_property
+    def values(self) -> Mapping[str, str]:
+        """Identifier of the value of each node of that graph."""
+        return value_names(self.printed, self.graph, self.nodes)
+
+    def holds_layer(self, linear: LinearMap) -> bool:
+        """Whether a map is a layer, which may have a bias of its own, or has one in it."""
+        return any(rules.bias_axis(self.map_rules, part) is not None for part in parts(linear))
+
+    @cached_property
+    def stored(self) -> tuple[Parameter, ...]:
+        """Every parameter of the graph, and of the forward pass, once."""
+        found = (*self.graph.parameters(), *self.printed.parameters())
+        return tuple({parameter.name: parameter for parameter in reversed(found)}.values())[::-1]
+
+    @cached_property
     def parameters(self) -> Mapping[str, str]:
         """Identifier of each parameter."""
-        return identifiers((p.name for p in self.graph.parameters()), "layer")
+        return identifiers((p.name for p in self.stored), "layer")
 
     @cached_property
     def functions(self) -> Mapping[Activation, str]:
@@ -88,7 +112,7 @@ class Layout:
     @cached_property
     def dtype(self) -> torch.dtype:
         """The type of the network: that of its trainable parameters, the widest of them."""
-        types = [p.value.dtype for p in self.graph.parameters() if p.trainable]
+        types = [p.value.dtype for p in self.stored if p.trainable]
         return torch.float64 if torch.float64 in types or not types else torch.float32
 
     @property
@@ -130,7 +154,7 @@ class Layout:
 
     @cached_property
     def picks(self) -> dict[Indices, str]:
-        """Constants that hold long lists of indices, by what they hold; filled as they are read."""
+        """Names of the constants that hold long lists of indices, made at the first use of each."""
         return {}
 
     @property
@@ -180,7 +204,7 @@ class Layout:
         return [term for node in affine for term in node.terms]
 
     def part(self, whole: str, index: int) -> str:
-        """The identifier of one of several parts of what has an identifier; no node has it."""
+        """An identifier for one of several parts of a node, map or bias; no node is called so."""
         name = f"{whole}_{index}"
         while name in self._node_identifiers:
             name += "_"
@@ -188,7 +212,7 @@ class Layout:
 
     @cached_property
     def _node_identifiers(self) -> frozenset[str]:
-        return frozenset(self.nodes.values())
+        return frozenset((*self.nodes.values(), *self.values.values()))
 
     def operator(self, linear_map: LinearMap, owner: str) -> str:
         """The expression of a map as an operator."""

@@ -1,4 +1,4 @@
-"""Importing a package from memory: what is executed is exactly what would be written.
+"""Importing a package from memory: the code that runs is the code that would be written.
 
 A package's core files are copies of vercomp's own. Where nothing differs, vercomp's module is taken
 and not executed a second time, so that the types of both are the same.

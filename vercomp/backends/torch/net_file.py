@@ -63,7 +63,7 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
 
 
 def init_text(layout: Layout, features: tuple[str, ...]) -> str:
-    """__init__.py."""
+    """The source of ``__init__.py``."""
     names = sorted(["Network", "load", *(n for f in features for n in EXPORTS[f])], key=_isort)
     shared = _SHARED if "certify" in features else {}
     writer = Writer()
@@ -80,7 +80,7 @@ def init_text(layout: Layout, features: tuple[str, ...]) -> str:
 
 
 def net_text(layout: Layout, features: tuple[str, ...]) -> str:
-    """net.py."""
+    """The source of ``net.py``."""
     body = Writer()
     sections = [functions_section, maps_section, biases_section, graph_section]
     if _bounded(layout, features) or "regularizer" in features:
@@ -143,7 +143,7 @@ def _header(layout: Layout, features: tuple[str, ...]) -> str:
 
 
 def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
-    """The import block: what the text uses outside of its comments, in the order of isort."""
+    """The imports of all names that the text uses outside of comments, in the order of isort."""
     text = re.sub(r"^ *#.*$", "", text, flags=re.MULTILINE)
     standard = ["from pathlib import Path", _typing(text)]
     if re.search(r"\binf\b", text):
@@ -155,23 +155,24 @@ def _imports(layout: Layout, text: str, features: tuple[str, ...]) -> str:
             "from functools import cache",
             *(s for s in standard if not s.startswith("from coll")),
         ]
-    torch_lines = ["import torch"] if "torch." in text else []
-    torch_lines.append(
-        "from torch import Tensor, nn" if "nn." in text else "from torch import Tensor"
-    )
+    installed = ["from torch import Tensor, nn" if "nn." in text else "from torch import Tensor"]
     if "F." in text:
-        torch_lines.append("from torch.nn import functional as F")
+        installed.append("from torch.nn import functional as F")
     used = {module: _used(names, text) for module, names in _OPTIONAL.items()}
     local = [f"from .core.{m} import {', '.join(names)}" for m, names in used.items() if names]
     classes = {(type(m).__module__, type(m).__name__) for m in layout.methods}
-    wanted = {*_plugin_operators(layout), *(classes if "certify" in features else ())}
-    local += [_import_of(*each) for each in wanted if _is_ours(each[0])]
-    torch_lines += sorted(_import_of(*each) for each in wanted if not _is_ours(each[0]))
+    wanted: dict[str, set[str]] = {}
+    for module, name in (*_plugin_operators(layout), *(classes if "certify" in features else ())):
+        wanted.setdefault(module, set()).add(name)
+    for module, found in wanted.items():
+        (local if _is_ours(module) else installed).append(_import_of(module, found))
+    installed.sort(key=_module)
     local.append("from .core.storage import load_network")
     if re.search(r"\brounding\.\w", text):
         local.append("from .core.domains import rounding")
     local.sort(key=_module)
-    groups = [["from __future__ import annotations"], standard, torch_lines, local]
+    whole = ["import torch"] if "torch." in text else []
+    groups = [["from __future__ import annotations"], standard, [*whole, *installed], local]
     return "\n\n".join("\n".join(group) for group in groups) + "\n"
 
 
@@ -204,10 +205,10 @@ def _is_ours(module: str) -> bool:
     return module.startswith("vercomp.core.")
 
 
-def _import_of(module: str, name: str) -> str:
-    """The import of a class: from the core that the package carries, or from a plugin."""
+def _import_of(module: str, names: set[str]) -> str:
+    """The import of classes: from the core that the package carries, or from a plugin."""
     inside = f".{module.removeprefix('vercomp.')}" if _is_ours(module) else module
-    return f"from {inside} import {name}"
+    return f"from {inside} import {', '.join(sorted(names))}"
 
 
 def _bounded(layout: Layout, features: tuple[str, ...]) -> bool:
@@ -216,7 +217,7 @@ def _bounded(layout: Layout, features: tuple[str, ...]) -> bool:
 
 
 def _bases(layout: Layout, features: tuple[str, ...]) -> str:
-    """What the network inherits from: its features, then what they stand on."""
+    """The base classes of the network: that of each feature, then that of curvature bounds."""
     found = [base for feature, base in _BASES.items() if feature in features]
     if _bounded(layout, features):
         found.append("BoundedNetwork")
@@ -276,7 +277,7 @@ def _network(layout: Layout, writer: Writer, features: tuple[str, ...]) -> None:
         name = "forward" if graph.tail is None else "logits"
         writer.line(f"def {name}(self, x: Tensor) -> Tensor:")
         with writer.indented():
-            writer.line('"""The logits."""')
+            writer.line('"""The outputs."""')
             forward_lines(layout, writer)
         if graph.tail is not None:
             writer.blank()

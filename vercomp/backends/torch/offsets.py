@@ -8,12 +8,12 @@ broadcasts, and the second is a subtraction at the right place of a chain of map
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vercomp.backends.torch.spelling import atom, broadcast, viewed
 from vercomp.ir.graph import Offset
-from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Shape, Sum, parts
+from vercomp.ir.linear_maps import LinearMap, Parameter, Reshape, Shape, parts
 from vercomp.ir.selections import Expand, Pad
 
 
@@ -54,18 +54,13 @@ class Spread:
 
     @property
     def sign(self) -> str:
-        """How it is added."""
+        """The operator with which the offset is added: plus or minus."""
         return "-" if self.negate else "+"
 
     @property
     def rest(self) -> tuple[LinearMap, ...]:
         """The maps as :func:`applied` has them."""
         return applied(self.maps)
-
-    @property
-    def reduced(self) -> Spread:
-        """The same with no maps but those."""
-        return replace(self, maps=self.rest)
 
     @property
     def _is_view(self) -> bool:
@@ -77,7 +72,7 @@ class Spread:
         return self.shape == shape or self._is_view
 
     def summand(self, read: str, shape: Shape) -> str:
-        """What is added to a batch of tensors of a shape with as many entries.
+        """The expression that is added to a batch of tensors of a shape with as many entries.
 
         Args:
             read: The expression of the parameter.
@@ -103,7 +98,7 @@ class Spread:
         return read if self._is_view else self._expanded(read, self.shape)
 
     def batch(self, read: str) -> str:
-        """The same as a batch of one."""
+        """The vector with all its repetitions, as a batch of one."""
         if self._is_view:
             return viewed(read, self.vector.shape, (1, *self.shape))
         return self._expanded(read, (1, *self.shape))
@@ -114,37 +109,11 @@ class Spread:
         return f"{atom(expression)}.expand({', '.join(map(str, shape))})"
 
 
-def collected(offsets: Iterable[Spread], maps: Sequence[LinearMap]) -> list[Spread]:
-    """Offsets that went through every path of a sum, as one that goes through the sum.
-
-    Args:
-        offsets: The offsets of a node.
-        maps: The chain of maps of one of its terms, with the sum in it.
-    """
-    found = list(offsets)
-    for place, part in reversed(list(enumerate(maps))):
-        if isinstance(part, Sum):
-            for start in range(place + 1):
-                found = _through(part, maps[start:place], maps[place + 1 :], found)
-    return found
-
-
-def _through(
-    total: Sum, before: Sequence[LinearMap], behind: Sequence[LinearMap], offsets: list[Spread]
-) -> list[Spread]:
-    """The offsets, with those that are alike but for the path through a sum as one."""
-    paths = [applied((*before, *parts(way), *behind)) for way in total.maps]
-    for first in [offset for offset in offsets if offset.rest == paths[0]]:
-        alike = [replace(first, maps=path) for path in paths]
-        same = [next((o for o in offsets if o.reduced == one), None) for one in alike]
-        if None not in same:
-            offsets = [offset for offset in offsets if offset not in same]
-            offsets.append(replace(first, maps=(*before, total, *behind)))
-    return offsets
-
-
 def applied(maps: Iterable[LinearMap]) -> tuple[LinearMap, ...]:
-    """The maps without reshapes, zeros around zeros as one: the same function on flat vectors."""
+    """The maps without reshapes, and with neighbouring paddings by zeros joined.
+
+    On flat (row-major) vectors this is the same function.
+    """
     found: list[LinearMap] = []
     for part in maps:
         if isinstance(part, Reshape):
@@ -158,7 +127,7 @@ def applied(maps: Iterable[LinearMap]) -> tuple[LinearMap, ...]:
 
 
 def _both(first: LinearMap, second: LinearMap) -> LinearMap | None:
-    """Zeros around zeros."""
+    """Two paddings with zeros as one padding; None for any other two maps."""
     if not (isinstance(first, Pad) and isinstance(second, Pad)):
         return None
     if first.out_shape != second.source or not first.mode == second.mode == "zeros":

@@ -51,7 +51,7 @@ def weights(layout: Layout) -> bytes:
         .cpu()
         .contiguous()
         .clone()
-        for p in layout.graph.parameters()
+        for p in layout.stored
     }
     return bytes(save(tensors))
 
@@ -75,7 +75,7 @@ def manifest(
         "methods": [method.name for method in layout.methods],
         "input_shape": list(layout.graph.input.shape),
         "classes": layout.outputs,
-        "parameters": {layout.parameters[p.name]: p.name for p in layout.graph.parameters()},
+        "parameters": {layout.parameters[p.name]: p.name for p in layout.stored},
         "nodes": [_node(layout, node) for node in layout.graph.nodes],
         "output": layout.nodes[layout.graph.output],
         "tail": None if layout.graph.tail is None else str(layout.graph.tail),
@@ -100,7 +100,7 @@ def manifest(
 
 
 def _node(layout: Layout, node: Node) -> dict[str, Any]:
-    """A node for reports: what it is called, what it reads, how the graph prints its maps."""
+    """A node as reports need it: its names, its parents, and its maps as the graph prints them."""
     found: dict[str, Any] = {
         "kind": "input",
         "name": node.name,

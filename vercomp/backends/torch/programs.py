@@ -140,32 +140,39 @@ def hessian_section(layout: Layout, writer: Writer) -> None:
     writer.line("def hessian_matrix(net: Any, x: Tensor, c: Tensor) -> Tensor:")
     with writer.indented():
         writer.line('"""∇²(c·z) at flat points x (P, D), by Lemma 1: (P, D, D)."""')
-        if found is None:
-            writer.line("return x.new_zeros(*x.shape, x.shape[1])")
-            return
-        _program(layout, writer, recording, found, "B_x = torch.eye(x.shape[1]).to(x)")
+        identity, zero = "B_x = torch.eye(x.shape[1]).to(x)", "x.new_zeros(*x.shape, x.shape[1])"
+        _program(layout, writer, recording, found, zero, identity)
 
 
 def product_section(layout: Layout, writer: Writer) -> None:
-    """``hessian_product(net, x, c, v)``: tangents forward, gradients and theirs back."""
+    """``hessian_product(net, x, c, v)``: tangents go forward, gradients and their tangents back."""
     recording: Any = Recording(_TAKEN)
     found = hessian_product(recording, layout.recorded, _named("x"), _named("c"), _named("v"))
     writer.line("def hessian_product(net: Any, x: Tensor, c: Tensor, v: Tensor) -> Tensor:")
     with writer.indented():
         writer.line('"""∇²(c·z) v at flat points x (P, D) for directions v (P, D): (P, D)."""')
-        if found is None:
-            writer.line("return torch.zeros_like(v)")
-            return
-        _program(layout, writer, recording, found)
+        _program(layout, writer, recording, found, "torch.zeros_like(v)")
 
 
 _TAKEN = ("A", "b", "c", "net", "x", "v", "B_x", "D", "P")
 
 
 def _program(
-    layout: Layout, writer: Writer, recording: Recording, found: Any, *before: str
+    layout: Layout, writer: Writer, recording: Recording, found: Any, zero: str, *before: str
 ) -> None:
-    """The steps that a result needs, and the statement that returns it."""
+    """The steps that a result needs, and the statement that returns it.
+
+    Args:
+        layout: The names of maps and functions.
+        writer: Where lines go.
+        recording: What was recorded.
+        found: The result; None where it is zero.
+        zero: The expression of a result that is zero.
+        before: Statements that come first.
+    """
+    if found is None:
+        writer.line(f"return {zero}")
+        return
     body = writer.inside()
     printer = Printer(layout, body, plain=True)
     steps = recording.needed((found,))

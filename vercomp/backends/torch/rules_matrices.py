@@ -9,7 +9,7 @@ from vercomp.ir.normalisation import DivideByDeviation
 
 
 def dense(part: Dense, x: str, read: Read, bias: str | None = None) -> str:
-    """F.linear, or a product with what is stored as Wᵀ."""
+    """F.linear; a matrix product where the parameter holds Wᵀ."""
     matrix = _matrix(part, read)
     if part.transposed:
         return f"{atom(x)} @ {matrix}"
@@ -65,7 +65,7 @@ def _factor(part: Scale, read: Read, *, batch: int) -> str:
 
 
 def deviation(part: DivideByDeviation, x: str, read: Read) -> str:
-    """A quotient."""
+    """The quotient by √(variance + ε)."""
     return f"{atom(x)} / ({_variance(part, read, batch=1)} + {part.eps!r}).sqrt()"
 
 

@@ -53,7 +53,7 @@ def _along(x: str, axis: int, index: str) -> str:
 
 
 def pad(part: Pad, x: str, read: Read) -> str:
-    """F.pad; what its other modes cannot do, as the entries that they copy."""
+    """F.pad; where a mode of it cannot do this, the entries that it would copy are picked."""
     padded = [axis for axis, pair in enumerate(part.pads) if pair != (0, 0)]
     if not padded:
         return x

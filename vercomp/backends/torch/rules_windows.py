@@ -29,7 +29,7 @@ def channels(part: Convolution | TransposedConvolution) -> int | None:
 
 
 def transposed(part: TransposedConvolution, x: str, read: Read, bias: str | None = None) -> str:
-    """F.conv_transpose1d and its kin; what uneven padding takes off by a negative F.pad."""
+    """F.conv_transpose1d, 2d or 3d; uneven padding is taken off by a negative F.pad."""
     window = part.window
     even = _even(window.pads)
     expression = call(
@@ -80,7 +80,7 @@ def average_pool(part: AveragePool, x: str, read: Read) -> str:
 
 
 def _own_padding(part: AveragePool) -> dict[str, str | None] | None:
-    """What torch's pooling is told about padding; None where it would divide otherwise."""
+    """The options of torch's pooling for this padding; None where it divides by other counts."""
     window, nothing = part.window, ((0, 0),) * len(part.window.size)
     around = [before for before, _ in window.pads]
     even = tuple((before, before) for before in around)

@@ -1,4 +1,4 @@
-"""How pieces of torch expressions are spelled: what the rules of all linear maps share."""
+"""The spelling of parts of torch expressions, shared by the rules of all linear maps."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def viewed(expression: str, shape: Shape, view: Shape) -> str:
 
 
 def broadcast(expression: str, shape: Shape, view: Shape, rank: int) -> str:
-    """The same where the result is broadcast: ones in front need not be written.
+    """A tensor under another shape, to be broadcast: leading axes of length 1 are not written.
 
     Args:
         expression: The tensor.
@@ -79,7 +79,7 @@ def _stripped(shape: Shape) -> Shape:
 
 
 def _new_axes(shape: Shape, view: Shape) -> list[str] | None:
-    """Indices that put axes of length 1 between those that there are."""
+    """Indices that insert axes of length 1; None where the view differs in more than that."""
     picks, met = [], 0
     for length in view:
         if met < len(shape) and length == shape[met]:

@@ -92,8 +92,8 @@ class _Layout:
     ) -> list[str]:
         """Opening, elements, closing: calls may have all elements on one line, nothing else may.
 
-        The one element of a tuple has a comma behind it always, that of a call or list where it
-        stands beside others.
+        The only element of a tuple always has a comma behind it. Elements of a call or list have
+        one where they stand beside others.
         """
         inside = ", ".join(prefix + self._source(node) for prefix, node in elements)
         if two_lines and self._fits(inside, depth + 1):
@@ -182,7 +182,7 @@ class _Layout:
         return end
 
     def _surrounded(self, start: int, end: int) -> bool:
-        """Whether brackets of its own stand around: not those of a call."""
+        """Whether an expression stands in brackets that are not those of a call."""
         if self.text[start - 1 : start] != b"(" or self.text[end : end + 1] != b")":
             return False
         before = self.text[start - 2 : start - 1]

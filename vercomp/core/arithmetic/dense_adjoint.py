@@ -20,7 +20,7 @@ class Scratch:
         self._places: dict[tuple[torch.Size, torch.dtype, torch.device], Tensor] = {}
 
     def like(self, tensor: Tensor) -> Tensor:
-        """Memory for a tensor of the same kind, holding anything."""
+        """An uninitialised tensor of the same type, shape and device."""
         key = (tensor.shape, tensor.dtype, tensor.device)
         if key not in self._places:
             self._places[key] = torch.empty_like(tensor, requires_grad=False)
@@ -38,12 +38,12 @@ class AdjointAround(torch.autograd.Function):
     def forward(
         matrix: Tensor, middle: Tensor, radius: Tensor, scratch: Scratch
     ) -> tuple[Tensor, Tensor]:
-        """Both products."""
+        """The products with W and with |W|."""
         return middle @ matrix, radius @ torch.abs(matrix, out=scratch.like(matrix))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keep what the products were of; |W| is made again, which costs less than keeping it."""
+        """Keep the factors of the products; |W| is computed again: cheaper than keeping it."""
         *tensors, ctx.scratch = inputs
         ctx.save_for_backward(*tensors)
 

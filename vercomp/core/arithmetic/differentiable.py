@@ -180,7 +180,7 @@ class Differentiable(Arithmetic, nn.Module):
         return (weighted * image).sum(1)
 
     def _step(self, operator: Operator, weighted: Tensor) -> Tensor:
-        """Aᵀ(q ⊙ A v), normalised; where that is nothing, the start."""
+        """Aᵀ(q ⊙ A v) divided by its norm; the starting vector where the norm is zero."""
         moved = operator.adjoint(weighted)
         size = moved.norm(dim=1, keepdim=True)
         found = (size > _TINY) & size.isfinite()

@@ -31,7 +31,7 @@ def preimage(operator: Operator, ends: Ends) -> Ends:
 def by_rows(
     run: Callable[[Tensor, Tensor], tuple[Tensor, ...]], ends: Ends, width: int
 ) -> tuple[Tensor, ...]:
-    """What ``run`` gives for the ends of a few rows at a time, of so many entries each."""
+    """The results of ``run`` for all rows, a few rows of the interval at a time."""
     count, rows = len(ends[0]), max(1, _BLOCK_ENTRIES // max(1, width))
     blocks = zip(*(torch.split(end, rows) for end in ends), strict=True)
     results: list[Tensor] = []

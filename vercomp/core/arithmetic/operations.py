@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """What a curvature program gives for P coefficient rows c.
+    """The results of a curvature program for P coefficient rows c.
 
     Args:
         curvature: κ (P,) with ∇²(c·z) ≽ −κI everywhere.
@@ -97,7 +97,7 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def refine(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
-        """The same where b ≤ a in real arithmetic, and only rounding can make a the tighter."""
+        """The tighter of two bounds with b ≤ a in real arithmetic; only rounding can reverse it."""
 
     @abstractmethod
     def row_max(self, weights: Tensor, *, name: str = "") -> Tensor:
@@ -113,7 +113,7 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def join(self, a: Any, b: Any, *, name: str = "") -> Any:
-        """a + b of intervals: two paths to the same node."""
+        """a + b of intervals, the contributions of two paths to one node."""
 
     @abstractmethod
     def adjoint(self, operator: Operator, interval: Any, *, name: str = "") -> Any:

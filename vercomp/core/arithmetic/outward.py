@@ -1,4 +1,4 @@
-"""Float64 rounded outward: what one rounding to the nearest may have taken is given back."""
+"""Float64 results moved outward by as much as one rounding to the nearest may have moved them."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from ..functions import Range
 from ..maps.operators import Operator
 from ..norms import bounds as norms
+from ..regions.rounding import norm2_up
 from .enclosures import by_rows, preimage
 from .operations import Arithmetic, Interval
-from .outward import UNIT_ROUNDOFF, down, up
+from .outward import down, up
 
 
 class Rigorous(Arithmetic):
@@ -126,13 +127,7 @@ class Rigorous(Arithmetic):
 
 
 def _largest_norm(lower: Tensor, upper: Tensor) -> tuple[Tensor]:
-    size = torch.maximum(lower.abs(), upper.abs())
-    largest = size.amax(1)
-    safe = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)
-    total = (size / safe[:, None]).square().sum(1) + 1e-300 * size.shape[1]
-    slack = 1.0 + 2.0 * (size.shape[1] + 8) * UNIT_ROUNDOFF
-    norm = torch.nan_to_num(up(safe * (total.sqrt() * slack)), nan=math.inf, posinf=math.inf)
-    return (torch.where(largest == 0, 0.0, norm),)
+    return (norm2_up(torch.maximum(lower.abs(), upper.abs())),)
 
 
 def _lowest(lower: Tensor, upper: Tensor, other: Range) -> Tensor:

@@ -1,4 +1,4 @@
-"""A float64 value together with what rounding may have done to it."""
+"""A float64 value together with a bound of its rounding error."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class Rounded(NamedTuple):
 
 
 def exact(value: Tensor) -> Rounded:
-    """A value that nothing was done to: inputs, weights, coefficients."""
+    """A value that was not rounded: an input, a weight, a coefficient."""
     return Rounded(value, torch.zeros(value.shape[:-1], dtype=value.dtype, device=value.device))

@@ -91,7 +91,7 @@ ONE = Jacobian(None, None)
 
 @dataclass
 class _Seen:
-    """What the domains share: the paths of a graph, and every operand once.
+    """The state that the domains share: the paths of a graph, and each operand, made once.
 
     Args:
         ops: The arithmetic.
@@ -274,7 +274,7 @@ class Coefficients(Domain[Value]):
             yield node.parent, self.ops.through(arrived, slope, name=name)
 
     def join(self, name: str, one: Value, other: Value) -> Value:
-        """Two paths to the same node."""
+        """The sum of the contributions of two paths to one node."""
         return self.ops.join(one, other, name=f"f_{name}")
 
 
@@ -294,7 +294,7 @@ class GradientNorms(Domain[Value]):
 
     @rule(Affine)
     def affine(self, node: Affine, arrived: Value) -> Iterator[tuple[str, Value]]:
-        """‖A‖ times what has arrived; from the output, whose coefficients are exact, ‖Aᵀc‖."""
+        """‖A‖ times the arrived norm; at the output, whose coefficients are exact, ‖Aᵀc‖."""
         self.ops.note(f"Back through {node.name}: norms by ‖A‖")
         for path in self.seen.paths[node.name]:
             name = self._name(path.start)
@@ -307,7 +307,7 @@ class GradientNorms(Domain[Value]):
 
     @rule(Activate)
     def activation(self, node: Activate, arrived: Value) -> Iterator[tuple[str, Value]]:
-        """g times what has arrived, or times the norm of the interval F where that is less."""
+        """g times the arrived norm, or times the norm of the interval F if that is smaller."""
         self.ops.note(f"Back through {node.name}: norms by g")
         within = self.seen.row_norm(self.coefficients[node.name], f"l_{node.name}")
         if arrived is not None and arrived is not within:
@@ -362,7 +362,7 @@ def _share(
 
 
 def _is_direct(seen: _Seen, node: Affine) -> bool:
-    """Whether its norms and its weighted norms are taken of the same maps, its own.
+    """Whether the node's norms and its weighted norms are both of its own maps.
 
     Then ‖diag(√q) A‖² ≤ max q ‖A‖² for each of them, and the bounds that weigh the maps before
     their norms are taken are never above the one that weighs them afterwards.

@@ -10,7 +10,7 @@ forward, and G = ∂F/∂x v comes back beside F.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ..arithmetic.tensors import Tensors
 from ..graph import Activate, Affine, Graph, Input
@@ -123,7 +123,7 @@ class Derivatives(Domain[Value]):
 
     @rule(Input)
     def input(self, node: Input) -> Value:
-        """Where it starts."""
+        """The derivative of the input, which the caller gives."""
         return self.start
 
     @rule(Affine)
@@ -143,16 +143,16 @@ class Derivatives(Domain[Value]):
         return self.scale(slope, b, name=f"{self.letter}_{node.name}")
 
 
-class Gradients(Domain[Value]):
-    """The gradient (P, n) of c·z with respect to every node.
+class _Backward(Domain[Value]):
+    """The rules that Gradients and TurnedGradients share; None stands for zero.
 
     Args:
         ops: The operations.
         values: The values of the nodes.
-        wanted: The nodes whose gradient something asks for.
+        wanted: The nodes whose results something asks for.
     """
 
-    title = "gradients"
+    letter: ClassVar[str]
 
     def __init__(self, ops: Tensors, values: Mapping[str, Value], wanted: Container[str]) -> None:
         self.ops, self.values, self.wanted = ops, values, wanted
@@ -166,8 +166,24 @@ class Gradients(Domain[Value]):
     def affine(self, node: Affine, s: Value) -> Iterator[tuple[str, Value]]:
         """Aᵀ s."""
         for term in node.terms:
-            if term.parent in self.wanted:
-                yield term.parent, self.ops.adjoint(term.map, s, name=f"F_{term.parent}")
+            name = f"{self.letter}_{term.parent}"
+            if s is None:
+                yield term.parent, None
+            elif term.parent in self.wanted:
+                yield term.parent, self.ops.adjoint(term.map, s, name=name)
+
+    def join(self, name: str, one: Value, other: Value) -> Value:
+        """Two paths to the same node are added."""
+        if one is None or other is None:
+            return other if one is None else one
+        return self.ops.add(one, other, name=f"{self.letter}_{name}")
+
+
+class Gradients(_Backward):
+    """The gradient (P, n) of c·z with respect to every node; for arguments see the base."""
+
+    title = "gradients"
+    letter = "F"
 
     @rule(Activate)
     def activation(self, node: Activate, s: Value) -> Iterator[tuple[str, Value]]:
@@ -176,22 +192,19 @@ class Gradients(Domain[Value]):
             slope = self.ops.first(node.function, self.values[node.parent])
             yield node.parent, self.ops.multiply(slope, s, name=f"F_{node.parent}")
 
-    def join(self, name: str, one: Value, other: Value) -> Value:
-        """Two paths to the same node are added."""
-        return self.ops.add(one, other, name=f"F_{name}")
 
-
-class TurnedGradients(Domain[Value]):
-    """The derivative of the gradient of every node along v; None where it is zero.
+class TurnedGradients(_Backward):
+    """The derivative of the gradient of every node along v.
 
     Args:
         ops: The operations.
         values: The values of the nodes.
-        tangents: The derivatives of the nodes along v.
+        tangents: The derivatives of the nodes along v; every node that has one is wanted.
         gradients: The gradients of the nodes.
     """
 
     title = "derivatives of gradients"
+    letter = "G"
 
     def __init__(
         self,
@@ -200,21 +213,8 @@ class TurnedGradients(Domain[Value]):
         tangents: Mapping[str, Value],
         gradients: Mapping[str, Value],
     ) -> None:
-        self.ops, self.values, self.tangents, self.gradients = ops, values, tangents, gradients
-
-    @rule(Input)
-    def input(self, node: Input, g: Value) -> Iterator[tuple[str, Value]]:
-        """Nothing comes before the input."""
-        return iter(())
-
-    @rule(Affine)
-    def affine(self, node: Affine, g: Value) -> Iterator[tuple[str, Value]]:
-        """Aᵀ G."""
-        for term in node.terms:
-            if g is None:
-                yield term.parent, None
-            else:
-                yield term.parent, self.ops.adjoint(term.map, g, name=f"G_{term.parent}")
+        super().__init__(ops, values, tangents)
+        self.tangents, self.gradients = tangents, gradients
 
     @rule(Activate)
     def activation(self, node: Activate, g: Value) -> Iterator[tuple[str, Value]]:
@@ -229,12 +229,6 @@ class TurnedGradients(Domain[Value]):
             turned = ops.multiply(bend, self.gradients[node.name])
             yield node.parent, ops.add(moved, turned, name=name)
 
-    def join(self, name: str, one: Value, other: Value) -> Value:
-        """Two paths to the same node are added."""
-        if one is None or other is None:
-            return other if one is None else one
-        return self.ops.add(one, other, name=f"G_{name}")
-
 
 def _curved(graph: Graph) -> list[str]:
     """The activations on which the output depends."""
@@ -243,7 +237,7 @@ def _curved(graph: Graph) -> list[str]:
 
 
 def _behind(graph: Graph, curved: list[str]) -> frozenset[str]:
-    """Those activations, and the nodes that depend on one of them."""
+    """The activations given, and the nodes that depend on one of them."""
     found: set[str] = set()
     for node in graph.nodes:
         if node.name in curved or any(parent in found for parent in node.parents):

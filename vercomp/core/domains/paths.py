@@ -1,4 +1,4 @@
-"""Paths through affine nodes: what a node reads, seen through the sums that stand between.
+"""Paths through affine nodes: the nodes that a node reads through the sums between them.
 
 A sum that several nodes read stays a node of its own, and the network computes it once. Its bounds
 need not: for z = A(Ba + Cb), ‖∂z/∂x‖ ≤ ‖AB‖ρ_a + ‖AC‖ρ_b is at most ‖A‖(‖B‖ρ_a + ‖C‖ρ_b), and |AB|
@@ -32,7 +32,7 @@ class Path:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the maps: two paths with the same names are the same product."""
+        """The names of the maps; paths with equal names are equal products."""
         return tuple(term.name for term in self.terms)
 
 
@@ -44,7 +44,7 @@ def paths(graph: Graph, *, scales: bool) -> Paths:
     """Paths that see through a sum wherever the product with its maps multiplies out.
 
     The nearest sums come first, as long as there are no more than :data:`LIMIT` paths.
-    Concatenations see nothing and are not seen through: their parts are bounded side by side.
+    Paths neither begin at a concatenation nor go through it: its parts are bounded side by side.
 
     Args:
         graph: The graph.
@@ -97,7 +97,7 @@ def _through(path: Path, node: Affine) -> list[Path]:
 
 
 def _multiplies(path: Path, scales: bool) -> bool:
-    """Whether the path times what comes before it is one matrix, or one map with other weights."""
+    """Whether the path times the maps before it multiplies out to one matrix, or to one map."""
     kinds = {type(factor) for term in path.terms for factor in _factors(term.map)}
     return Dense in kinds or (scales and kinds == {Diagonal})
 

@@ -1,4 +1,4 @@
-"""Evaluation in float64 that carries a bound of what rounding did.
+"""Evaluation in float64 that carries a bound of its rounding error.
 
 Every value is a pair: the float64 numbers (..., n), and for each row (...) a bound of their 2-norm
 distance from the real-arithmetic result. Leading axes broadcast: points (B, 1, D) with coefficients
@@ -44,7 +44,7 @@ _TINY = 1e-150
 
 
 def linearize(graph: Graph, norms: Mapping[str, float], x: Tensor, c: Tensor) -> Linearization:
-    """f = c·z(x) and ∇f at flat points, with bounds of what rounding did.
+    """f = c·z(x) and ∇f at flat points, with bounds of their rounding errors.
 
     Args:
         graph: The graph, over float64 operators.
@@ -199,7 +199,7 @@ def _lost(operator: Operator, terms: int, x: Tensor) -> Tensor:
 
 
 def product_loss(operator: Operator, terms: int, size: Tensor) -> Tensor:
-    """What evaluating Â x loses, and how far it is from A x, in the 2-norm.
+    """A bound of the distance of the computed Â x from A x, in the 2-norm.
 
     The roundoff meets the norms last: a factor u would take a tiny norm below all numbers.
 

@@ -1,4 +1,4 @@
-"""The values of a network: what its graph computes, in whatever precision its operators are in."""
+"""The values of all nodes of a network, in the precision of its operators."""
 
 from __future__ import annotations
 

@@ -132,11 +132,11 @@ class AxesSum(Operator):
         return tensor.reshape(*s.shape[:-1], -1)
 
     def abs_apply(self, x: Tensor) -> Tensor:
-        """The same: all entries are 1."""
+        """|A| x, which is A x: all entries are 1."""
         return self.apply(x)
 
     def abs_adjoint(self, s: Tensor) -> Tensor:
-        """The same."""
+        """|A|ᵀ s, which is Aᵀ s: all entries are 1."""
         return self.adjoint(s)
 
     @property

@@ -100,7 +100,7 @@ class Convolution(Operator):
         Args:
             of: Shape of x: (C, *n).
             size: Of the windows, for each axis or one number for all of them.
-            stride: The same; None is the size.
+            stride: The stride along each axis; None is the size.
             padding: Zeros on both sides of an axis, or (before, behind).
             divisor: What sums are divided by; None is the size of the window.
             counted: The zeros that count as entries where ``divisor`` is None, like ``padding``;
@@ -186,7 +186,7 @@ class Convolution(Operator):
 
     @cached_property
     def absolute_norm(self) -> float:
-        """√(‖|A|‖_∞ ‖|A|‖_1): the largest sums of |W| over what one output and one input meet."""
+        """√(‖|A|‖_∞ ‖|A|‖_1), the largest sums of |W| over what an output and an input meet."""
         size = self.kernel.detach().abs()
         rows = float(size.flatten(1).sum(1).max())
         grouped = size.reshape(self.groups, -1, *size.shape[1:])
@@ -225,7 +225,7 @@ class Convolution(Operator):
         return replace(self, kernel=kernel, error=product_error(outer, self, 1))
 
     def _typed(self, x: Tensor) -> Tensor:
-        """The kernel in the type and place of what it meets: pooling weights follow it."""
+        """The kernel in the type and on the device of x, which the weights of pooling follow."""
         return self.kernel.to(x)
 
     def _forward(self, x: Tensor, kernel: Tensor) -> Tensor:
@@ -313,7 +313,10 @@ def channel_factor(diagonal: Diagonal) -> Tensor | None:
 
 @contextmanager
 def _direct_sums(x: Tensor) -> Iterator[None]:
-    """No algorithm of cuDNN for float64, whose errors could exceed those of a direct sum."""
+    """A context in which float64 convolutions are direct sums.
+
+    cuDNN's other algorithms can have larger errors than a direct sum.
+    """
     if x.is_cuda and x.dtype == torch.float64:
         with torch.backends.cudnn.flags(enabled=False):
             yield

@@ -69,7 +69,7 @@ class Monomial(Operator):
     def padding(
         shape: Sequence[int], pads: Sequence[tuple[int, int]], mode: str = "zeros"
     ) -> Monomial:
-        """More entries before and behind each axis: zeros, or those that ``F.pad`` copies.
+        """More entries before and behind each axis: zeros, or the entries that ``F.pad`` copies.
 
         Args:
             shape: Shape of x.
@@ -261,7 +261,7 @@ class Diagonal(Operator):
 
     @property
     def monomial(self) -> Monomial:
-        """The same as a monomial operator."""
+        """The diagonal map as a monomial operator."""
         n = self.shape[0]
         return Monomial(torch.arange(n, device=self.device), n, self.full, self.error)
 
@@ -270,7 +270,7 @@ class Diagonal(Operator):
         return x * self.full.to(x)
 
     def adjoint(self, s: Tensor) -> Tensor:
-        """The same."""
+        """s ⊙ the argument: a diagonal map is its own adjoint."""
         return s * self.full.to(s)
 
     def abs_apply(self, x: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ class Diagonal(Operator):
         return x * self.full.to(x).abs()
 
     def abs_adjoint(self, s: Tensor) -> Tensor:
-        """The same."""
+        """|s| ⊙ the argument: a diagonal map is its own adjoint."""
         return s * self.full.to(s).abs()
 
     @property

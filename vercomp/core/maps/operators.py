@@ -1,4 +1,4 @@
-"""Linear maps as numbers: what a symbolic map becomes once its parameters have values.
+"""Linear maps as numbers: a symbolic map is one of these once its parameters have values.
 
 Every operator maps flat vectors ``(..., n) → (..., m)``. Reshaping is therefore free. This file has
 the interface, the matrix, and the product that is kept as it is; the other kinds have files of
@@ -70,11 +70,11 @@ class Operator(ABC):
     @property
     @abstractmethod
     def absolute_norm(self) -> float:
-        """Upper bound of ‖|A|‖₂ in float64, quickly: what rounding errors are relative to."""
+        """A cheap upper bound of ‖|A|‖₂ in float64: rounding errors are relative to it."""
 
     @property
     def underflow(self) -> float:
-        """Bound of what products that underflow take from A x or Aᵀ s, in the 2-norm."""
+        """Bound of what underflowing products change in A x or Aᵀ s, in the 2-norm."""
         terms = max(self.fan_in, self.fan_out) + 1
         return 4.0 * terms * math.sqrt(max(1, *self.shape)) * SMALLEST
 
@@ -269,12 +269,12 @@ class Product(Operator):
 
     @property
     def fan_in(self) -> int:
-        """What makes 2 (n + 2) u cover the roundings of all factors."""
+        """The n for which 2 (n + 2) u covers the roundings of all factors."""
         return sum(factor.fan_in + 2 for factor in self.factors)
 
     @property
     def fan_out(self) -> int:
-        """The same for the adjoint."""
+        """The n for which 2 (n + 2) u covers the roundings of all factors in the adjoint."""
         return sum(factor.fan_out + 2 for factor in self.factors)
 
     @property
@@ -284,7 +284,7 @@ class Product(Operator):
 
     @cached_property
     def underflow(self) -> float:
-        """What one factor loses is amplified by the others."""
+        """The sum of the errors of all factors, each amplified by the other factors."""
         sizes = [max(1.0, factor.absolute_norm) for factor in self.factors]
         return 2.0 * math.prod(sizes) * sum(factor.underflow for factor in self.factors)
 
@@ -301,7 +301,7 @@ class Product(Operator):
         return total * (1.0 + 8.0 * len(sizes) * UNIT_ROUNDOFF)
 
     def _after(self, inner: Operator) -> Operator | None:
-        """Try to multiply the factor at the right end with what comes before it."""
+        """Try to multiply the rightmost factor with the operator that is applied before it."""
         if isinstance(inner, Product):
             return self @ inner.factors[0] @ product(inner.factors[1:])
         joined = self.factors[-1] @ inner

@@ -31,7 +31,7 @@ class Transposed(Operator):
 
     @property
     def values(self) -> tuple[Tensor, ...]:
-        """Those of A."""
+        """The numbers of A."""
         return self.inner.values
 
     def apply(self, x: Tensor) -> Tensor:
@@ -52,27 +52,27 @@ class Transposed(Operator):
 
     @property
     def fan_in(self) -> int:
-        """That of the adjoint."""
+        """Terms summed in one entry of Aᵀ s."""
         return self.inner.fan_out
 
     @property
     def fan_out(self) -> int:
-        """That of A."""
+        """Terms summed in one entry of A x."""
         return self.inner.fan_in
 
     @property
     def absolute_norm(self) -> float:
-        """The same."""
+        """‖|A|‖₂ is ‖|Aᵀ|‖₂."""
         return self.inner.absolute_norm
 
     @property
     def underflow(self) -> float:
-        """The same."""
+        """The bound of A, which is one for both products."""
         return self.inner.underflow
 
     @property
     def error(self) -> float:  # type: ignore[override]
-        """The same."""
+        """‖A − Â‖₂ is ‖Aᵀ − Âᵀ‖₂."""
         return self.inner.error
 
 
@@ -116,12 +116,12 @@ class Sum(Operator):
 
     @property
     def fan_in(self) -> int:
-        """What makes 2 (n + 2) u cover the roundings of all summands and of their sum."""
+        """The n for which 2 (n + 2) u covers the roundings of all summands and of their sum."""
         return sum(summand.fan_in + 2 for summand in self.summands)
 
     @property
     def fan_out(self) -> int:
-        """The same for the adjoint."""
+        """The n for which 2 (n + 2) u covers the roundings in the adjoint."""
         return sum(summand.fan_out + 2 for summand in self.summands)
 
     @cached_property
@@ -132,19 +132,19 @@ class Sum(Operator):
 
     @property
     def underflow(self) -> float:
-        """Σ of what the summands lose."""
+        """The sum of the summands' bounds."""
         return 2.0 * sum(summand.underflow for summand in self.summands)
 
     @cached_property
     def error(self) -> float:  # type: ignore[override]
-        """Σ of the errors."""
+        """The sum of the summands' errors."""
         guard = 1.0 + 2.0 * len(self.summands) * UNIT_ROUNDOFF
         return sum(summand.error for summand in self.summands) * guard
 
 
 @dataclass(frozen=True, eq=False)
 class SideBySide(Operator):
-    """[A_1 … A_p]: (x_1, …, x_p) ↦ Σ A_k x_k, what an affine node of several parents applies.
+    """[A_1 … A_p]: (x_1, …, x_p) ↦ Σ A_k x_k, the map of an affine node with several parents.
 
     Args:
         blocks: The A_k, with equally many outputs.
@@ -187,7 +187,7 @@ class SideBySide(Operator):
 
     @property
     def fan_in(self) -> int:
-        """What makes 2 (n + 2) u cover the roundings of all blocks and of their sum."""
+        """The n for which 2 (n + 2) u covers the roundings of all blocks and of their sum."""
         return sum(block.fan_in + 2 for block in self.blocks)
 
     @property
@@ -203,7 +203,7 @@ class SideBySide(Operator):
 
     @property
     def underflow(self) -> float:
-        """Σ of what the blocks lose."""
+        """The sum of the blocks' bounds."""
         return 2.0 * sum(block.underflow for block in self.blocks)
 
     @cached_property

@@ -120,7 +120,7 @@ def weighted_norm2_squared(
 
 
 def _weighted(operator: Operator, q: Tensor, norm: float | None = None, blocks: int = 1) -> Tensor:
-    """The same for finite weights on the CPU."""
+    """Bounds of λ_max(Aᵀ diag(q) A) for finite weights on the CPU."""
     if isinstance(operator, Dense):
         return _dense_weighted(operator, q)
     if isinstance(operator, Diagonal):
@@ -139,7 +139,7 @@ def _weighted(operator: Operator, q: Tensor, norm: float | None = None, blocks: 
 
 
 def _structured(operator: Operator, q: Tensor, blocks: int) -> Tensor:
-    """Bounds from what the operator is made of; infinite where there is nothing to say."""
+    """Bounds that follow from the structure of the operator; infinite where there is none."""
     found = torch.full((len(q),), math.inf, dtype=torch.float64)
     adjoint = isinstance(operator, Transposed)
     inner = operator.inner if isinstance(operator, Transposed) else operator

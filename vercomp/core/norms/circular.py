@@ -1,4 +1,4 @@
-"""Convolutions of tensors that were padded circularly: nothing is lost on their torus.
+"""Convolutions of circularly padded tensors, whose norm on the torus is their own.
 
 A padding of that kind is a selection of entries, composed with a convolution that pads no more.
 Along an axis of n entries, with a stride s that divides n, the result p reads the entry

@@ -111,7 +111,7 @@ def _choices(
     *,
     adjoint: bool = False,
 ) -> list[Spectrum]:
-    """The cheapest choice for every number of kept axes, of those that fit into memory."""
+    """For every number of kept axes, the cheapest choice that fits into memory."""
     axes = [axis for axis in range(convolution.dimensions) if axis not in wrapped]
     every = [
         [Spectrum(convolution, kept, wrapped) for kept in itertools.combinations(axes, count)]

@@ -24,9 +24,9 @@ from ..maps.sums import SideBySide, Sum
 
 
 def as_convolution(operator: Operator) -> Convolution | None:
-    """The same linear map as one convolution, where it is one.
+    """The operator as one convolution; None where it is none.
 
-    What multiplying out rounds is in its ``error``.
+    Its ``error`` bounds the rounding of multiplying out.
     """
     if isinstance(operator, Convolution):
         return operator
@@ -203,7 +203,7 @@ def _aligned(parts: list[Convolution], groups: int) -> tuple[list[Tensor], Pads]
 
 
 def _of_some_channels(outer: Convolution, inner: Monomial) -> Convolution | None:
-    """A convolution of a tensor of which only some channels are not zero: those of a branch."""
+    """A convolution of a tensor of which only the channels of one branch are not zero."""
     size = math.prod(outer.of[1:])
     if inner.factor is not None or inner.inputs % size or outer.groups != 1:
         return None

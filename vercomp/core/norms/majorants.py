@@ -1,4 +1,4 @@
-"""Few rows that cover many: where every row of weights would need a proof of its own."""
+"""A few rows of weights that dominate many others, so that a few proofs cover all rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the proof of a norm is, and how much memory it may take.
+"""Proofs of norms: of what kind each is, and how much memory it may take.
 
 Every way to prove a norm states its peak memory before it starts. A way whose peak is above
 ``MEMORY`` is not taken: another one, whose bound is looser, stands in for it.

@@ -142,7 +142,7 @@ class Spectrum:
 
     @property
     def how(self) -> str:
-        """The choice in words."""
+        """The choice in words, for reports."""
         if not self.around:
             return "matrix"
         kept = ", ".join(str(axis) for axis in self.kept)
@@ -243,7 +243,7 @@ class Spectrum:
 
     @cached_property
     def error(self) -> float:
-        """Bound of what every computed block is off by, in the 2-norm."""
+        """Bound of the error of every computed block, in the 2-norm."""
         if not self.around:
             return 0.0
         # |B̂ − B| is entrywise at most this factor times a convolution with |W| whose taps on the

@@ -93,7 +93,7 @@ def written_weighted(operator: Operator, q: Tensor, blocks: int = 1) -> Tensor:
 
 
 def writing_error(operator: Operator) -> float:
-    """Bound of what the entries written out are off by, in the 2-norm."""
+    """Bound of the error of the entries that are written out, in the 2-norm."""
     m, n = operator.shape
     terms = max(operator.fan_in, operator.fan_out) + 2
     rounding = 2.0 * terms * UNIT_ROUNDOFF * operator.absolute_norm * math.sqrt(min(m, n))
@@ -102,7 +102,7 @@ def writing_error(operator: Operator) -> float:
 
 
 def _repeated(operator: Operator, size: float) -> float:
-    """Bound of what strips that are rounded differently do to the Gram matrix of A / size."""
+    """Bound of the error in the Gram matrix of A / size where strips are rounded differently."""
     count = -(-min(operator.shape) // _rows(operator))
     if count == 1:
         return 0.0
@@ -148,7 +148,7 @@ def _strips(operator: Operator, size: float, start: int) -> Iterator[tuple[slice
 
 
 def _rows(operator: Operator) -> int:
-    """Rows of a strip."""
+    """The number of rows of a strip."""
     return min(min(operator.shape), max(1, _STRIP // (8 * _widest(operator))))
 
 

@@ -1,4 +1,4 @@
-"""What a region asks of a norm, and the register of norms: a kind of ball is one file.
+"""The interface of a kind of ball, and the register of kinds: each kind is one file.
 
 A kind of ball knows the *unit coordinates* y only: x = x₀ + s ⊙ y, where the scales s are 1 unless
 the user gives a radius for each feature. Its norm must depend on the absolute values |yᵢ| alone and

@@ -53,7 +53,7 @@ def _ball_alone(region: Geometry, g: Tensor) -> Tensor:
 
 
 def _divisions(region: Geometry, g: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs (p, ν) to try: the parts alone, and what the multipliers say."""
+    """Pairs (p, ν) to try: each part of the region alone, and what the multipliers give."""
     kind, slab = region.kind, region.slab
     nothing = torch.zeros_like(g)
     zero = torch.zeros_like(region.radius)

@@ -1,4 +1,4 @@
-"""What is refused where a region is made: shapes, NaN, emptiness, named by the row."""
+"""Checks of a new region: shapes, NaN and empty regions are refused, with the number of the row."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""How regions are made, and what is refused: shapes, NaN, empty regions, by the row."""
+"""Constructors of regions, for users: they check everything that they are given."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,23 +31,26 @@ def Ball(  # noqa: N802
         x: The centers, (B, *shape). A center may lie outside the box.
         radius: r ≥ 0, a number or (B,).
         p: The norm: "l1", "l2", "linf", 1, 2, "inf", math.inf, or the name of a registered kind.
-        box: (lo, hi), numbers or tensors that broadcast to x; infinite ends are open.
+        box: (lo, hi), numbers or tensors that broadcast to x; infinite ends are open. The box is
+            widened to hold centers that lie inside as their own type sees it: a float32 center may
+            be clipped to an end that float32 rounds.
         slab: (u, a, b): directions that broadcast to x, of any length but zero, and numbers or (B,)
             with a ≤ u·(x′ − x) ≤ b; infinite a or b are open.
         scales: s ≥ 0, broadcasting to x: with r = 1, a radius for each feature. A feature of scale
             zero is frozen. None stands for ones.
 
     Raises:
-        InputTypeError: x is not a tensor of floating-point numbers.
+        InputTypeError: x is not a tensor of floating-point numbers, or another argument is not what
+            it should be.
         InputError: A wrong shape, NaN, a negative radius, lo > hi, a > b, or an empty region.
     """
     center, shape = _inputs("centers", x)
     limits = None if box is None else _limits(box, x)
     cut = None
     if slab is not None:
-        direction = _like("direction of the slab", slab[0], x)
-        low, high = (rows_of("ends of the slab", end, center) for end in slab[1:])
-        cut = Slab(direction, low, high)
+        direction, *ends = _parts("slab", "(u, a, b)", slab, 3)
+        low, high = (rows_of("ends of the slab", end, center) for end in ends)
+        cut = Slab(_like("direction of the slab", direction, x), low, high)
     weights = None if scales is None else _like("scales", scales, x)
     size = radius_of(radius, center)
     return checked(Region(ball_kind(p), shape, center, size, limits, cut, weights))
@@ -80,8 +85,30 @@ def _inputs(name: str, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     return flat, shape
 
 
+def _parts(name: str, form: str, value: object, count: int) -> Sequence[float | Tensor]:
+    """The parts of an argument that is a tuple of numbers and tensors.
+
+    Raises:
+        InputTypeError: It is none, or has another number of parts.
+    """
+    if not isinstance(value, tuple | list) or len(value) != count:
+        raise InputTypeError(
+            f"{name} must be {form}, got {type(value).__name__}"
+            + (f" of {len(value)}" if isinstance(value, tuple | list) else ""),
+            remedy=f"Pass {name}={form}, numbers or tensors",
+        )
+    return value
+
+
 def _like(name: str, value: float | Tensor, x: Tensor) -> Tensor:
-    """A number or a tensor that broadcasts to the inputs, as (B, D) in float64."""
+    """A number or a tensor that broadcasts to the inputs, as (B, D) in float64.
+
+    Raises:
+        InputTypeError: Neither a number nor a tensor.
+        InputError: It does not broadcast.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
+        raise InputTypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
     tensor = torch.as_tensor(value, dtype=torch.float64, device=x.device).detach()
     try:
         wide = tensor.broadcast_to(x.shape)
@@ -93,4 +120,12 @@ def _like(name: str, value: float | Tensor, x: Tensor) -> Tensor:
 
 
 def _limits(box: Limits, x: Tensor) -> tuple[Tensor, Tensor]:
-    return _like("lower end of the box", box[0], x), _like("upper end of the box", box[1], x)
+    """The ends of a box, moved to where centers lie that are inside as their own type sees it."""
+    lo, hi = _parts("box", "(lo, hi)", box, 2)
+    low, high = _like("lower end of the box", lo, x), _like("upper end of the box", hi, x)
+    own = x.detach().flatten(1)
+    center = own.double()
+    return (
+        torch.where(own >= low.to(own.dtype), torch.minimum(low, center), low),
+        torch.where(own <= high.to(own.dtype), torch.maximum(high, center), high),
+    )

@@ -31,7 +31,7 @@ class Linf(BallKind):
         return torch.clamp(torch.where(g == 0.0, 0.0, -g / rho), lower, upper)
 
     def share(self, g: Tensor, y: Tensor, multiplier: Tensor) -> Tensor:
-        """Nothing."""
+        """Zero: the box holds all of the ball."""
         return torch.zeros_like(g)
 
     def multiplier_scale(self, g: Tensor, radius: Tensor) -> Tensor:

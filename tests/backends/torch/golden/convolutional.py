@@ -358,7 +358,7 @@ class Network(VerifiedNetwork):
         self.fc_bias = nn.Parameter(torch.empty(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits."""
+        """The outputs."""
         conv1 = F.conv2d(x, self.conv1_weight, self.conv1_bias, padding=1)
         conv1 = F.batch_norm(
             conv1, self.bn1_running_mean, self.bn1_running_var, self.bn1_weight, self.bn1_bias

@@ -303,7 +303,7 @@ class Network(VerifiedNetwork):
         self.skip_weight = nn.Parameter(torch.empty(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits."""
+        """The outputs."""
         layer0 = F.linear(x, self.layer0_weight, self.layer0_bias)
         a0 = TANH.value(layer0)
         layer1 = F.linear(a0, self.layer2_weight, self.layer2_bias)
