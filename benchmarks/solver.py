@@ -26,7 +26,8 @@ from vercomp.core.methods.dual import DualSolution, solve_dual
 
 from .algorithm1 import algorithm1
 from .boundary_attack import pgd_distance
-from .networks import mnist, trained
+from .images import mnist
+from .networks import trained
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def compare(layers: int, images: int, cache: Path) -> None:
-    module = trained(layers, cache)
+    module = trained(f"sigmoid-{layers}x1024-5epochs", cache)
     compiled, seconds = timed(lambda: vercomp.compile(module, input_shape=(784,)))
     network = compiled.network
     x, y = mnist("test")
