@@ -60,16 +60,19 @@ class Training:
     flips: bool = False
 
 
-class Normalise(nn.Module):
-    """(x − mean) / std, by channel or by pixel."""
+def normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Conv2d:
+    """(x − mean) / std of each channel, as a convolution of 1 × 1.
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
+    As a subtraction and a division, auto_LiRPA would lose the region of l1 and l2 in them: its
+    intervals of what follows are then those of the centre alone.
+    """
+    channels = len(mean)
+    layer = nn.Conv2d(channels, channels, 1)
+    scale = 1.0 / torch.tensor(std)
+    with torch.no_grad():
+        layer.weight.copy_(torch.diag(scale)[:, :, None, None])
+        layer.bias = nn.Parameter(-torch.tensor(mean) * scale, requires_grad=False)
+    return layer.requires_grad_(False)
 
 
 class Residual(nn.Module):
@@ -101,9 +104,8 @@ def perceptron(layers: int, width: int, activation: str) -> nn.Sequential:
 
 def residual() -> nn.Sequential:
     """Six convolutions in a stem, two residual blocks and a stride between them: softplus."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     return nn.Sequential(
-        Normalise(mean, std),
+        normalisation(MEAN, STD),
         nn.Conv2d(CIFAR_SHAPE[0], 16, 3, stride=2, padding=1),
         nn.Softplus(),
         Residual(16, nn.Softplus),
