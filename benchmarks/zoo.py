@@ -24,7 +24,7 @@ class Subject:
         x: Test images that it classifies correctly, the first of them, (N, *shape) float32.
         y: Their labels, (N,).
         others: Correctly classified images after them: where attacks look for other classes.
-        radii: A radius by norm, at which margins are bounded.
+        has_peer: Whether auto_LiRPA relaxes its activation: it knows no line for softplus.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Subject:
     x: Tensor
     y: Tensor
     others: tuple[Tensor, Tensor]
-    radii: Radii
+    has_peer: bool
 
 
 PLAIN: Radii = {"linf": 0.01, "l1": 1.0, "l2": 0.25}
@@ -81,8 +81,15 @@ def subject(name: str, count: int) -> Subject:
         shape = (784,) if training(name).data == "mnist" else CIFAR_SHAPE
     images, labels = cifar10("test") if shape == CIFAR_SHAPE else mnist("test")
     x, y = correct(module, images.reshape(-1, *shape), labels)
-    radii = RADII.get(name, RADII["cifar_conv_small_sigmoid"] if len(shape) == 3 else PLAIN)
-    return Subject(name, module, x[:count], y[:count], (x[count:], y[count:]), radii)
+    has_peer = not any(isinstance(layer, nn.Softplus) for layer in module.modules())
+    return Subject(name, module, x[:count], y[:count], (x[count:], y[count:]), has_peer)
+
+
+def radii_of(name: str) -> Radii:
+    """A radius by norm, at which margins are bounded."""
+    if name in RADII:
+        return RADII[name]
+    return PLAIN if training(name).data == "mnist" else RADII["cifar_conv_small_sigmoid"]
 
 
 def correct(module: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

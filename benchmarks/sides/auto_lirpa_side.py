@@ -35,8 +35,7 @@ class Bounded:
             self.classes = network(x).shape[1]
 
     def bounds(self, x: Tensor, y: Tensor, job: Job) -> Tensor:
-        assert job.radius is not None
-        return self._margins(x, y, job.radius, job)
+        return self._margins(x, y, job.ball, job)
 
     def radii(self, x: Tensor, y: Tensor, job: Job) -> Tensor:
         """By doubling or halving and then by bisection; each trial is a batch of all inputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 OURS, PEER = "vercomp", "auto_LiRPA"
 SIDES = (OURS, PEER)
@@ -35,6 +35,17 @@ class Job:
     iterations: int = 20
     block: int = 10
     threads: int = 1
+
+    def by(self, side: str) -> Job:
+        """The same question to another side."""
+        return replace(self, side=side)
+
+    @property
+    def ball(self) -> float:
+        """The radius of the ball that bounds are asked for in."""
+        if self.radius is None:
+            raise ValueError("radii are looked for, not bounds in a ball")
+        return self.radius
 
     @property
     def name(self) -> str:

@@ -127,9 +127,10 @@ def code_of(side: str) -> str:
 def weights_of(module: nn.Module) -> str:
     """A digest of the weights of a network."""
     state = module.state_dict().items()
-    return digest(*(f"{name}{tensor.shape}" for name, tensor in state), *(
-        hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest() for _, tensor in state
-    ))
+    return digest(
+        *(f"{name}{tensor.shape}" for name, tensor in state),
+        *(hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest() for _, tensor in state),
+    )
 
 
 def digest(*texts: str) -> str:

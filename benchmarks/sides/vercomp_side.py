@@ -22,9 +22,8 @@ class Compiled:
         self.network = vercomp.compile(network, input_shape=tuple(x.shape[1:]))
 
     def bounds(self, x: Tensor, y: Tensor, job: Job) -> Tensor:
-        assert job.radius is not None
         rows = Specification.margins(y, self.network.network.classes).coefficients
-        region = vercomp.Ball(x, job.radius, job.norm)
+        region = vercomp.Ball(x, job.ball, job.norm)
         return self.network.bound(region, rows, methods=methods(job))
 
     def radii(self, x: Tensor, y: Tensor, job: Job) -> Tensor:

@@ -49,7 +49,7 @@ def answers(side: Side, x: Tensor, y: Tensor, job: Job) -> list[list[float]]:
 def run(job: Job, assignment: dict[str, Any], results: Results) -> None:
     """Answer what is not answered yet."""
     torch.set_num_threads(job.threads)
-    # Written by this run a moment ago; a module has no other form that every version of torch reads.
+    # Written by this very run: a module has no form that is free of code.
     network: nn.Module = torch.load(assignment["network"], weights_only=False)
     inputs = torch.load(assignment["inputs"], weights_only=True)
     x, y = inputs["x"][: assignment["count"]], inputs["y"][: assignment["count"]]
@@ -104,7 +104,9 @@ def main() -> None:
         run(job, assignment, results)
     except Exception as error:  # whatever a side meets is a result of the comparison
         traceback.print_exc()
-        results.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        results.failed = (
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        )
     write(path, results)
 
 
