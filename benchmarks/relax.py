@@ -5,8 +5,8 @@ Usage: VERCOMP_DATA=… [VERCOMP_PEER_PYTHON=…] python -m benchmarks.relax [NE
 For l∞ and l1: the lower bounds of the margins of all other classes in one ball, by each method of
 ours and its counterpart (``interval`` and IBP, ``crown`` and CROWN, ``alpha`` and α-CROWN with as
 many iterations). For l2 the same, and the certified radii. Each method runs in a process of its own
-with as many threads, ours and its counterpart one after the other; convolutions are in float32 with
-auto_LiRPA, everything of ours has its last word in float64.
+with as many threads, ours and its counterpart one after the other; auto_LiRPA computes in float32,
+ours has its last word in float64.
 
 What is finished is kept (build/benchmarks/relax) and not done again while the code, the weights and
 the options are the same; what was interrupted resumes. The tables go into benchmarks/RESULTS.md,
@@ -38,7 +38,7 @@ def questions(name: str, options: argparse.Namespace) -> Iterator[Job]:
     radii = zoo.radii_of(name)
     for method in options.methods:
         for norm in options.norms:
-            asked = [(BOUNDS, radii[norm])]
+            asked: list[tuple[str, float | None]] = [(BOUNDS, radii[norm])]
             if norm == "l2" and method != "alpha":
                 asked.append((RADII, None))
             for task, radius in asked:

@@ -63,7 +63,8 @@ class Pair:
 
 def tables(pairs: Sequence[Pair], options: argparse.Namespace) -> str:
     """The section: what was run, then a table of bounds and a table of radii for each method."""
-    parts = [header(pairs, options)]
+    sides = [side for pair in pairs for side in (pair.ours, pair.theirs) if side is not None]
+    parts = [header(sides, options)]
     for method in dict.fromkeys(pair.job.method for pair in pairs):
         for task, title, make in (
             ("bounds", "lower bounds of margins", bounds_table),
@@ -76,17 +77,17 @@ def tables(pairs: Sequence[Pair], options: argparse.Namespace) -> str:
     return "\n".join(parts)
 
 
-def header(pairs: Sequence[Pair], options: argparse.Namespace) -> str:
-    """Versions and the command, without folders."""
-    sides = (side for pair in pairs for side in (pair.ours, pair.theirs) if side is not None)
-    versions = list(dict.fromkeys(side.versions for side in sides if side.versions))
+def header(results: Sequence[Results], options: argparse.Namespace) -> str:
+    """Versions and options, without folders."""
+    versions = dict.fromkeys(each.versions for each in results if each.versions)
+    threads = "one thread" if options.threads == 1 else f"{options.threads} threads"
     return (
         f"{'; '.join(versions)}; Python {platform.python_version()}. The first {options.limit} "
-        f"correctly classified test images, in blocks of {options.block}, {options.threads} "
-        f"thread{'s' if options.threads > 1 else ''} a side; α with {options.iterations} "
-        f"iterations; no block is begun after {options.timeout:g} s. Seconds are of the processor, "
-        "an input; megabytes are the peak of a process, compiling included. The seed of a network "
-        "is its number of layers (0 for the residual one).\n"
+        f"correctly classified test images, in blocks of {options.block}, {threads} a side; α with "
+        f"{options.iterations} iterations; no further block is begun after {options.timeout:g} s. "
+        "Seconds are of the processor, an input; megabytes are the peak of a process, compiling "
+        "included. The seed of a training is the network's number of layers (0 for the residual "
+        "one).\n"
     )
 
 

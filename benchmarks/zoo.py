@@ -95,5 +95,5 @@ def radii_of(name: str) -> Radii:
 def correct(module: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The inputs that the network classifies as their labels say."""
     with torch.no_grad():
-        right = torch.cat([module(part).argmax(1) for part in x.split(500)]) == y
+        right = torch.cat([module(part).argmax(1) for part in torch.split(x, 500)]) == y
     return x[right], y[right]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import auto_LiRPA
 import torch
@@ -16,10 +17,10 @@ from .job import Job
 METHODS = {"interval": "IBP", "crown": "CROWN", "alpha": "CROWN-Optimized"}
 """What auto_LiRPA calls the methods."""
 NORMS = {"linf": math.inf, "l1": 1.0, "l2": 2.0}
-WIDTH = 1e-3
-"""Radii are searched until a bracket has this relative width, as those of vercomp are."""
-FIRST = 0.1
-HALVINGS = 40
+WIDTH, WIDE = 1e-3, 5e-3
+"""Radii are searched until a bracket has this relative width: as those of vercomp, and of α."""
+FIRST, STEP, TRIALS = 0.1, 0.02, 40
+"""The first radius that CROWN tries, the first relative step that α-CROWN tries, and how often."""
 
 
 class Bounded:
@@ -38,11 +39,23 @@ class Bounded:
         return self._margins(x, y, job.ball, job)
 
     def radii(self, x: Tensor, y: Tensor, job: Job) -> Tensor:
-        """By doubling or halving and then by bisection; each trial is a batch of all inputs."""
-        low, high = torch.zeros(len(x)), torch.full((len(x),), math.inf)
-        trial = torch.full_like(low, FIRST)
-        for _ in range(HALVINGS):
-            rows = torch.nonzero(~(high <= low * (1.0 + WIDTH)))[:, 0]
+        """By doubling or halving and then by bisection; each trial is a batch of all inputs.
+
+        α-CROWN costs so much that it begins where CROWN ends, and stops at a wider bracket.
+        """
+        if job.method != "alpha":
+            return self._searched(x, y, job, torch.zeros(len(x)))
+        known = self._searched(x, y, replace(job, method="crown"), torch.zeros(len(x)))
+        return self._searched(x, y, job, known)
+
+    def _searched(self, x: Tensor, y: Tensor, job: Job, low: Tensor) -> Tensor:
+        """The largest radii proved, from radii ``low`` that are; 0 where none is."""
+        costly = job.method == "alpha"
+        growth, width = (1.0 + STEP, WIDE) if costly else (2.0, WIDTH)
+        high, trial = torch.full_like(low, math.inf), growth * low
+        trial = torch.where(low > 0.0, trial, FIRST)
+        for _ in range(TRIALS):
+            rows = torch.nonzero(~(high <= low * (1.0 + width)))[:, 0]
             if len(rows) == 0:
                 break
             bound = self._in_balls(x[rows], y[rows], trial[rows], job)
@@ -52,7 +65,7 @@ class Bounded:
             failed[rows] = ~proved[rows]
             low, high = torch.where(proved, trial, low), torch.where(failed, trial, high)
             middle = torch.where(low > 0.0, 0.5 * (low + high), 0.5 * high)
-            trial = torch.where(high.isinf(), 2.0 * low, middle)
+            trial = torch.where(high.isinf(), growth * low, middle)
         return low
 
     def _in_balls(self, x: Tensor, y: Tensor, radii: Tensor, job: Job) -> Tensor:

@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -116,7 +115,6 @@ def read(path: Path, stamp: str) -> Results | None:
     return None
 
 
-@cache
 def code_of(side: str) -> str:
     """A digest of the code of a side, and of what both share."""
     roots = [REPOSITORY / name for name in SIDE_CODE[side]]
