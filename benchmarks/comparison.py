@@ -11,6 +11,8 @@ from .sides.job import Results
 
 ROUNDING = 1e-4
 """Bounds that differ by less, absolutely or relatively, are equal: the peer computes in float32."""
+LARGEST = 1e30
+"""Stands for the infinite difference to a bound where the other side has none."""
 SEARCH = 1e-3
 """Radii that differ by less, relatively, are equal: both searches stop at such a bracket."""
 
@@ -35,16 +37,15 @@ class Difference:
 
 
 def of_bounds(ours: Results, theirs: Results) -> Difference | None:
-    """Every lower bound of a margin; a NaN of theirs is no bound, one of ours counts against us."""
+    """Every lower bound of a margin; a NaN is no bound, as −∞ is none."""
     mine, other = _common(ours, theirs)
     if len(mine) == 0:
         return None
-    other = other.nan_to_num(nan=-torch.inf)
-    both = mine.isinf() & other.isinf() & (mine == other)
-    gain = torch.where(both, 0.0, mine - other).nan_to_num(nan=-torch.inf)
+    mine, other = (torch.where(side.isnan(), -torch.inf, side) for side in (mine, other))
+    gain = torch.where(mine == other, 0.0, mine - other)
     size = 1.0 + torch.minimum(mine.abs(), other.abs())
-    good = gain >= -ROUNDING * size
-    finite = gain.clamp(-1e30, 1e30)
+    good = (mine >= other) | (gain >= -ROUNDING * size)
+    finite = gain.clamp(-LARGEST, LARGEST)
     return Difference(
         len(mine),
         float(finite.min()),

@@ -51,6 +51,7 @@ def cifar10(split: str) -> tuple[Tensor, Tensor]:
     if not picture.exists():
         data = load_data(f"cifar10:{folder}:{split}", input_shape=CIFAR_SHAPE, limit=10_000)
         return data.x, data.y
-    images = torch.from_numpy(imread(picture)).reshape(-1, 32, 32, 3).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(imread(picture)[..., :3].copy())
+    images = pixels.reshape(-1, 32, 32, 3).permute(0, 3, 1, 2)
     labels = json.loads((folder / f"{split}_labels.json").read_text())
     return images.contiguous(), torch.tensor(labels[: len(images)])
