@@ -85,9 +85,9 @@ def header(results: Sequence[Results], options: argparse.Namespace) -> str:
         f"{'; '.join(versions)}; Python {platform.python_version()}. The first {options.limit} "
         f"correctly classified test images, in blocks of {options.block}, {threads} a side; α with "
         f"{options.iterations} iterations; no further block is begun after {options.timeout:g} s. "
-        "Seconds are of the processor, an input; megabytes are the peak of a process, compiling "
-        "included. The seed of a training is the network's number of layers (0 for the residual "
-        "one).\n"
+        "Seconds are of the processor (and by the clock), an input; megabytes are the most that a "
+        "process held while it answered (and at any time, compiling included). The seed of a "
+        "training is the network's number of layers, or 0 for the residual one.\n"
     )
 
 
@@ -150,7 +150,13 @@ def mean(side: Results | None) -> str:
 
 
 def costs(pair: Pair) -> tuple[str, ...]:
-    sides = (pair.ours, pair.theirs)
-    seconds = (f"{s.seconds('cpu'):.3g}" if s is not None and s.values else DASH for s in sides)
-    memory = (f"{s.peak:.0f}" if s is not None and s.values else DASH for s in sides)
+    """Seconds of the processor (by the clock), and megabytes while answering (at any time)."""
+    sides = [
+        side if side is not None and side.values else None for side in (pair.ours, pair.theirs)
+    ]
+    seconds = (
+        DASH if side is None else f"{side.seconds('cpu'):.3g} ({side.seconds('wall'):.3g})"
+        for side in sides
+    )
+    memory = (DASH if side is None else f"{side.answering:.0f} ({side.peak:.0f})" for side in sides)
     return (*seconds, *memory)

@@ -20,7 +20,9 @@ OPTIONS = argparse.Namespace(limit=3, block=2, threads=1, iterations=20, timeout
 
 
 def results(*values: list[float], seconds: float = 1.0) -> Results:
-    return Results("s", "v 1", peak=100.0, blocks=[Block(list(values), 2.0 * seconds, seconds)])
+    return Results(
+        "s", "v 1", peak=100.0, answering=80.0, blocks=[Block(list(values), 2.0 * seconds, seconds)]
+    )
 
 
 def test_bounds_are_equal_to_rounding() -> None:
@@ -70,8 +72,8 @@ def test_the_tables_of_bounds_and_radii() -> None:
         Pair(radii, results([0.3]), None),
     ]
     text = tables(pairs, OPTIONS)
-    assert "| net | l∞ 0.1 | 1 | 0.5 | 0.5 | 100.0% | 1 | 2 | 100 | 100 |" in text
-    assert "| net | 1 | 0.3000 | – | – | – | – | 1 | – | 100 | – |" in text
+    assert "| net | l∞ 0.1 | 1 | 0.5 | 0.5 | 100.0% | 1 (2) | 2 (4) | 80 (100) | 80 (100) |" in text
+    assert "| net | 1 | 0.3000 | – | – | – | – | 1 (2) | – | 80 (100) | – |" in text
     assert "v 1; Python" in text
     assert "as good on 100.0%" in pairs[0].line()
 

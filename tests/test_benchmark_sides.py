@@ -92,6 +92,7 @@ def test_a_worker_answers_block_by_block_after_a_warm_up(run: Run, side: Countin
     assert [row[0] for row in found.values] == subject().x[:, 0].double().tolist()
     assert found.failed is None
     assert found.versions == "counting 1"
+    assert found.peak >= found.answering > 0.0
     assert found.peak >= found.before > 0.0
     assert found.seconds("cpu") >= 0.0
 
@@ -131,7 +132,7 @@ def test_no_ball_without_a_radius() -> None:
 
 
 def test_results_survive_the_file() -> None:
-    results = Results("s", "v", 1.0, 2.0, 3.0, None, [Block([[1.0, -2.0]], 0.5, 0.25)])
+    results = Results("s", "v", 1.0, 2.0, 3.0, 2.5, None, [Block([[1.0, -2.0]], 0.5, 0.25)])
     assert parsed(json.loads(json.dumps(asdict(results)))) == results
 
 

@@ -78,7 +78,8 @@ class Results:
         versions: Of the side and of torch, in words.
         setup: Seconds of the processor before the first answer: compiling, caches, a warm-up.
         before: Megabytes that the process held at most before, with the network in memory.
-        peak: Megabytes that it has held at most.
+        peak: Megabytes that it has held at most, setup included.
+        answering: Megabytes that it has held at most since the setup, where the system can tell.
         failed: Why there are no answers, or no more; None where nothing failed.
         blocks: The answers, in the order of the inputs.
     """
@@ -88,6 +89,7 @@ class Results:
     setup: float = 0.0
     before: float = 0.0
     peak: float = 0.0
+    answering: float = 0.0
     failed: str | None = None
     blocks: list[Block] = field(default_factory=list)
 

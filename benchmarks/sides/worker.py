@@ -9,6 +9,7 @@ is begun, and the paths of the network, of the inputs and of the results. The ne
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -60,6 +61,8 @@ def run(job: Job, assignment: dict[str, Any], results: Results) -> None:
     side: Side = module.prepared(network.eval(), x[:1])
     answers(side, x[:1], y[:1], job)
     results.setup = time.process_time() - start
+    results.peak = max(results.peak, peak_megabytes())
+    forget_peak()
     for first in range(len(results.values), len(x), job.block):
         if results.blocks and time.perf_counter() - begun > assignment["timeout"]:
             break
@@ -68,7 +71,8 @@ def run(job: Job, assignment: dict[str, Any], results: Results) -> None:
         values = answers(side, x[rows], y[rows], job)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         results.blocks.append(Block(values, wall, cpu))
-        results.peak = max(results.peak, peak_megabytes())
+        results.answering = max(results.answering, peak_megabytes())
+        results.peak = max(results.peak, results.answering)
         write(assignment["results"], results)
 
 
@@ -91,6 +95,12 @@ def peak_megabytes() -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def forget_peak() -> None:
+    """Let ``VmHWM`` begin anew, where the system allows it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:
