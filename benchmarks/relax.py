@@ -25,7 +25,7 @@ from . import zoo
 from .relax_tables import Pair, tables
 from .sections import write_section
 from .sides.job import BOUNDS, OURS, PEER, RADII, Job
-from .sides.runner import Runner
+from .sides.runner import Runner, end_with_us
 from .zoo import Subject, subject
 
 BUILD = Path("build/benchmarks/relax")
@@ -88,6 +88,7 @@ def main() -> None:
     if options.list:
         print("\n".join(options.networks))
         return
+    end_with_us()
     runner, found = Runner(options.build, options.timeout), list[Pair]()
     for name in options.networks:
         say(name)

@@ -31,7 +31,7 @@ from . import zoo
 from .nearest import Effort, nearest
 from .sections import write_section
 from .sides.job import OURS, PEER, RADII, Job
-from .sides.runner import Runner, digest, weights_of
+from .sides.runner import Runner, digest, end_with_us, weights_of
 from .tight_tables import Row, table
 from .zoo import Subject, subject
 
@@ -118,6 +118,7 @@ def main() -> None:
     if options.list:
         print("\n".join(options.networks))
         return
+    end_with_us()
     runner, found = Runner(options.build, options.timeout), list[Row]()
     for name in options.networks:
         say(name)
