@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := vercomp passes tests examples benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench bench-scale bench-memory bench-device bench-train clean
+.PHONY: help demo test test-slow check format bench bench-scale bench-memory bench-device bench-train bench-relax bench-tight clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/make \1\t\2/' | expand -t 20
@@ -50,6 +50,12 @@ bench-device: $(READY)  ## certificates and training on a GPU, if there is one, 
 
 bench-train: $(READY)  ## networks trained for certificates beside published ones; resumes (needs VERCOMP_DATA)
 	$(BIN)/python -m benchmarks.training
+
+bench-relax: $(READY)  ## linear relaxations beside auto_LiRPA's; resumes (needs VERCOMP_DATA, VERCOMP_PEER_PYTHON)
+	$(BIN)/python -m benchmarks.relax
+
+bench-tight: $(READY)  ## certified radii beside the nearest attack; resumes (needs VERCOMP_DATA, VERCOMP_PEER_PYTHON)
+	$(BIN)/python -m benchmarks.tight
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build

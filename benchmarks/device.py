@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import vercomp
-from benchmarks.memory import write_section
 from benchmarks.regularizer import dense
 from benchmarks.scale import peak_megabytes
+from benchmarks.sections import write_section
 from vercomp.core.bounds import walked
 from vercomp.core.methods.attack import Attackable
 from vercomp.core.methods.portfolio import Certifiable
@@ -35,7 +35,6 @@ from vercomp.train.logits import Logits
 from vercomp.train.recipe import Recipe
 from vercomp.train.stepper import Stepper
 
-BEGIN, END = "<!-- device: begin -->", "<!-- device: end -->"
 EXAMPLES = Path(__file__).parents[1] / "examples"
 COMPARED, RADIUS, SEED = 64, 0.1, 0
 CLOSE = 2e-5
@@ -232,7 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(line, flush=True)
         lines.append(line)
     if not options.dry:
-        write_section("\n".join(("```", *lines, "```", "")), BEGIN, END)
+        write_section("device", "\n".join(("```", *lines, "```", "")))
     if any("DISAGREES" in line for line in lines):
         raise SystemExit("the device disagrees with the CPU")
 

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -26,12 +25,10 @@ from torch import nn
 
 import vercomp
 from benchmarks.scale import peak_megabytes
+from benchmarks.sections import write_section
 from vercomp.core.maps.convolution import Convolution
 from vercomp.core.norms.bounds import prove
-from vercomp.outputs import write_atomically
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
-BEGIN, END = "<!-- memory: begin -->", "<!-- memory: end -->"
 CLASSES = 10
 
 
@@ -102,15 +99,6 @@ def table(rows: Iterable[str]) -> str:
     return "\n".join(("```", versions, *rows, "```", ""))
 
 
-def write_section(text: str, begin: str, end: str) -> None:
-    """Put a section between its marks in RESULTS.md."""
-    before, _, rest = RESULTS.read_text().partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{RESULTS} has lost the marks {begin} and {end}")
-    write_atomically(RESULTS, f"{before}{begin}\n{text}{end}{after}".encode())
-
-
 def main() -> None:
     """Print the table and write it down."""
     parser = argparse.ArgumentParser(description="memory and time of compiling one convolution")
@@ -124,7 +112,7 @@ def main() -> None:
             f"{cost.before:9.0f}  {cost.peak:7.0f}  {cost.how}"
         )
         print(rows[-1], flush=True)
-    write_section(table(rows), BEGIN, END)
+    write_section("memory", table(rows))
 
 
 if __name__ == "__main__":

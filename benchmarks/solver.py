@@ -28,7 +28,8 @@ from vercomp.core.methods.dual import DualSolution, solve_dual
 
 from .algorithm1 import algorithm1
 from .boundary_attack import pgd_distance
-from .networks import mnist, trained
+from .images import mnist
+from .networks import trained
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def timed(work: Callable[[], T], runs: int = 1) -> tuple[T, float]:
 
 
 def compare(layers: int, images: int, cache: Path) -> None:
-    module = trained(layers, cache)
+    module = trained(f"sigmoid-{layers}x1024-5epochs", cache)
     compiled, seconds = timed(lambda: vercomp.compile(module, input_shape=(784,)))
     network = compiled.network
     x, y = mnist("test")

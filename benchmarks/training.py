@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.sections import write_section
 from benchmarks.training_tables import Result, tables
 from vercomp.compiled import CompiledNetwork
 from vercomp.data import Dataset, load_data
@@ -40,8 +41,6 @@ from vercomp.train.architectures import architecture
 from vercomp.train.evaluation import Scores, certified, curvature_bounds
 from vercomp.train.strongest import strongest
 
-HERE = Path(__file__).parent
-BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"
 BUILD = Path("build/benchmarks/training")
 NORMALISATION = {"mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}
 """Mean and standard deviation of the training pixels; in front of the network, inside the proof."""
@@ -250,17 +249,11 @@ def finished() -> list[Result]:
 
 def write_tables() -> None:
     """Put the tables of all finished rows between the marks in RESULTS.md."""
-    path = HERE / "RESULTS.md"
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{path} has lost the marks {BEGIN} and {END}")
     versions = (
         f"vercomp {version('vercomp')}, torch {torch.__version__}, Python "
         f"{platform.python_version()}."
     )
-    text = f"{before}{BEGIN}\n{versions}\n\n{tables(finished())}{END}{after}"
-    write_atomically(path, text.encode())
+    write_section("training", f"{versions}\n\n{tables(finished())}")
 
 
 def main() -> None:

@@ -1,0 +1,135 @@
+"""How close certified l2 radii come to what the strongest attack finds, and at what price.
+
+Usage: VERCOMP_DATA=… [VERCOMP_PEER_PYTHON=…] python -m benchmarks.tight [NETWORK …] [--list]
+
+For each network: the mean over correctly classified inputs, against all other classes, of the
+certified radius divided by the distance of the nearest adversarial point (1 is perfect), for the
+portfolio, for each method of ours alone, and for auto_LiRPA's CROWN and α-CROWN; the share of the
+gap between CROWN and the attack that each one closes; and seconds an input. A certificate of ours
+beyond an adversarial point stops the benchmark.
+
+What is finished is kept (build/benchmarks/tight) and not done again while the code, the weights and
+the options are the same; what was interrupted resumes. The table goes into benchmarks/RESULTS.md,
+between two marks. VERCOMP_PEER_PYTHON is the Python of an environment that has auto_LiRPA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vercomp.outputs import write_atomically
+
+from . import zoo
+from .nearest import Effort, nearest
+from .sections import write_section
+from .sides.job import OURS, PEER, RADII, Job
+from .sides.runner import Runner, digest, end_with_us, weights_of
+from .tight_tables import Row, table
+from .zoo import Subject, subject
+
+BUILD = Path("build/benchmarks/tight")
+METHODS = ("portfolio", "curvature", "crown", "alpha", "quadratic")
+PEER_METHODS = ("crown", "alpha")
+SOUND = 1e-6
+"""How far, relatively, a certificate may exceed the distance of a point found in float64."""
+
+
+def rows(runner: Runner, this: Subject, options: argparse.Namespace) -> Iterator[Row]:
+    """A row for each method of each side."""
+    asked = [(OURS, method) for method in options.methods]
+    if this.has_peer:
+        asked += [(PEER, method) for method in PEER_METHODS if method in options.peer_methods]
+    distance = distances(runner, this)
+    for side, method in asked:
+        job = Job(
+            side,
+            RADII,
+            this.name,
+            method,
+            "l2",
+            None,
+            iterations=options.iterations if method == "alpha" else 0,
+            block=options.block,
+            threads=options.threads,
+        )
+        results = runner.run(job, this)
+        if results is not None:
+            row = Row(job, results, distance)
+            check(row)
+            yield row
+
+
+def distances(runner: Runner, this: Subject) -> Tensor:
+    """The attack's distances (N,), kept as results are."""
+    path = runner.folder / this.name / "distances.json"
+    stamp = digest(weights_of(this.module), json.dumps(asdict(Effort())))
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    found: list[float] = kept["distances"] if kept.get("stamp") == stamp else []
+    if len(found) < len(this.x):
+        found = nearest(this).tolist()
+        content = {"stamp": stamp, "distances": found}
+        write_atomically(path, json.dumps(content).encode())
+    return torch.tensor(found[: len(this.x)], dtype=torch.float64)
+
+
+def check(row: Row) -> None:
+    """No certificate of ours may reach beyond an adversarial point.
+
+    Raises:
+        SystemExit: One does.
+    """
+    false = torch.nonzero(row.radii > row.common * (1.0 + SOUND))[:, 0].tolist()
+    if false and row.job.side == OURS:
+        raise SystemExit(f"{row.job.network}: false certificates by {row.job.method}: {false}")
+    if false:
+        say(f"  {row.job.side}'s {row.job.method} is beyond an adversarial point at {false}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    made.add_argument("networks", nargs="*", metavar="NETWORK", default=list(zoo.NAMES))
+    made.add_argument("--list", action="store_true", help="the networks that run without any given")
+    made.add_argument("--methods", nargs="+", default=list(METHODS), help="of ours")
+    made.add_argument("--peer-methods", nargs="*", default=list(PEER_METHODS))
+    made.add_argument("--limit", type=int, default=100, help="inputs of each network")
+    made.add_argument("--block", type=int, default=10, help="inputs that are given at once")
+    made.add_argument("--iterations", type=int, default=20, help="of alpha and α-CROWN")
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--timeout", type=float, default=600.0, help="seconds a method and network")
+    made.add_argument("--build", type=Path, default=BUILD, help="where results are kept")
+    made.add_argument("--dry", action="store_true", help="print the table, leave RESULTS.md alone")
+    return made
+
+
+def main() -> None:
+    options = parser().parse_args()
+    if options.list:
+        print("\n".join(options.networks))
+        return
+    end_with_us()
+    runner, found = Runner(options.build, options.timeout), list[Row]()
+    for name in options.networks:
+        say(name)
+        for row in rows(runner, subject(name, options.limit), options):
+            found.append(row)
+            say(f"  {row.line()}")
+            if not options.dry:
+                write_section("tight", table(found, options))
+    if options.dry:
+        print(table(found, options))
+
+
+if __name__ == "__main__":
+    main()
