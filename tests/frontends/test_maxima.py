@@ -206,7 +206,7 @@ def test_a_network_with_max_pooling_is_certified(norm):
     """It compiles like a ReLU network, and no step downhill enters a certified ball."""
     model = pooled()
     net = vercomp.compile(model, (1, 6, 6))
-    assert net.manifest["methods"] == ["interval"]
+    assert net.manifest["methods"][0] == "interval"
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(5, 1, 6, 6, generator=generator)
     y = model(x).argmax(1)

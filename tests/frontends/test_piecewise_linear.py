@@ -66,7 +66,7 @@ def test_the_relu_family_of_torch(name):
     validate(translation)
     assert {a.function.name for a in translation.graph.activations()} == {expected}
     net = vercomp.compile(model, (3,))
-    assert net.manifest["methods"] == ["interval"]
+    assert net.manifest["methods"][0] == "interval"
     x = torch.randn(4, 3)
     y = model(x).argmax(1)
     radius = net.certify(x, y, norm="linf").radius
@@ -114,7 +114,7 @@ def test_the_relu_family_of_onnx(tmp_path, name):
     graph = agrees(path, affine=False).graph
     found = {activation.function.name for activation in graph.activations()}
     assert found <= {expected, "hardtanh"}
-    assert vercomp.compile(path).manifest["methods"] == ["interval"]
+    assert vercomp.compile(path).manifest["methods"][0] == "interval"
 
 
 @pytest.mark.parametrize("end", [1000.0, 1e4, 1e6])
