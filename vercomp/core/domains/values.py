@@ -30,7 +30,7 @@ class Values(Domain[Tensor]):
         """z = b + Σ A a on flat vectors."""
         z = None if node.bias is None else node.bias.value
         for term, a in zip(node.terms, parents, strict=True):
-            image = term.map.apply(a.reshape(len(a), -1))
+            image = term.map.apply(a.reshape(len(a), term.map.shape[1]))
             z = image if z is None else z + image
         assert z is not None  # noqa: S101 - an affine node has a term
         return z.reshape(-1, *node.shape)

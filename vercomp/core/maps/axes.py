@@ -83,7 +83,7 @@ class AlongAxis(Operator):
     def _along(self, x: Tensor, shape: tuple[int, ...], matrix: Tensor) -> Tensor:
         before, after = math.prod(shape[: self.axis]), math.prod(shape[self.axis + 1 :])
         blocks = x.reshape(*x.shape[:-1], before, shape[self.axis], after)
-        return (matrix @ blocks).reshape(*x.shape[:-1], -1)
+        return (matrix @ blocks).flatten(-3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +123,14 @@ class AxesSum(Operator):
     def apply(self, x: Tensor) -> Tensor:
         """A x for x of shape (..., n)."""
         tensor = x.reshape(*x.shape[:-1], *self.of)
-        return tensor.sum([axis - len(self.of) for axis in self.axes]).reshape(*x.shape[:-1], -1)
+        total = tensor.sum([axis - len(self.of) for axis in self.axes])
+        return total.reshape(*x.shape[:-1], self.shape[0])
 
     def adjoint(self, s: Tensor) -> Tensor:
         """Aᵀ s for s of shape (..., m): every entry repeated."""
         kept = [1 if axis in self.axes else size for axis, size in enumerate(self.of)]
         tensor = s.reshape(*s.shape[:-1], *kept).expand(*s.shape[:-1], *self.of)
-        return tensor.reshape(*s.shape[:-1], -1)
+        return tensor.reshape(*s.shape[:-1], self.shape[1])
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """|A| x, which is A x: all entries are 1."""
