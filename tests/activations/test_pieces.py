@@ -143,7 +143,7 @@ def test_the_errors_of_rounding_stay_below_their_bounds(name):
     points = torch.cat((near, far, -far, torch.logspace(-300, -1, 9, dtype=torch.float64)))
     for order in range(len(function.pieces)):
         values = compiled(ROWS[name], order)(points)
-        allowed = function._rounding(order, points, values) + function.deviation * (order == 0)
+        allowed = function.rounding(order, points, values) + function.deviation * (order == 0)
         for x, value, error in zip(points.tolist(), values.tolist(), allowed.tolist(), strict=True):
             assert abs(exact(name, order, REAL.mpf(x)) - value) <= error, (order, x)
 
