@@ -318,7 +318,7 @@ def test_features_that_one_output_lacks_are_refused_for_its_activation_alone() -
         vercomp.compile(small(nn.ReLU(), classes=1), input_shape=(4,), emit=("attack", "hessian"))
     assert str(caught.value) == (
         "node '1' (relu): hessian needs second derivatives: the first derivative of relu jumps at "
-        "x = 0, so curvature does not exist there. Leave it out: this network can have certify, "
+        "x = 0, so curvature does not exist there. Leave them out: this network can have certify, "
         "attack"
     )
 
