@@ -87,6 +87,7 @@ CERTIFY_KEYS = {
     "gradient_evaluations_per_pair",
     "gradient_evaluations_max",
     "seconds_per_input",
+    "seen_over_radius",
 }
 
 
@@ -336,11 +337,11 @@ def test_a_run_resumes_where_it_was_killed(
     original = certify.certificate_arrays
     asked: list[int] = []
 
-    def dying(network: Any, x: Any, y: Any, **options: Any) -> Any:
+    def dying(network: Any, x: Any, *question: Any, **options: Any) -> Any:
         if len(asked) == 2:
             raise KeyboardInterrupt
         asked.append(len(x))
-        return original(network, x, y, **options)
+        return original(network, x, *question, **options)
 
     options = ("certify", package, "--data", "digits", "--limit", 35, "--out", tmp_path / "run")
     monkeypatch.setattr(certify, "certificate_arrays", dying)
@@ -353,9 +354,9 @@ def test_a_run_resumes_where_it_was_killed(
     asked.clear()
     counting: list[int] = []
 
-    def counted(network: Any, x: Any, y: Any, **options: Any) -> Any:
+    def counted(network: Any, x: Any, *question: Any, **options: Any) -> Any:
         counting.append(len(x))
-        return original(network, x, y, **options)
+        return original(network, x, *question, **options)
 
     monkeypatch.setattr(certify, "certificate_arrays", counted)
     code, resumed, error = run(*options, "--json", "-")

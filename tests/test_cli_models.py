@@ -193,7 +193,7 @@ def test_show_prints_the_translated_graph(run: Run) -> None:
     assert "283 parameters" in lines[-2]
     assert lines[-1] == (
         "agrees with its source (torch) on random inputs; nothing in it is refused: it can be "
-        "certified by curvature and interval"
+        "certified by curvature, interval, crown and quadratic"
     )
 
 
@@ -219,7 +219,9 @@ def test_show_marks_what_is_refused(run: Run) -> None:
         )
         for line in marked
     )
-    assert text.endswith("it can be certified by interval, not by curvature: 2 nodes marked ←\n")
+    assert text.endswith(
+        "it can be certified by interval, crown and quadratic, not by curvature: 2 nodes marked ←\n"
+    )
     code, text, _ = run("show", "cli_models:attention")
     assert code == 0
     assert text.count("opaque ") >= 3
@@ -231,7 +233,7 @@ def test_show_marks_what_is_refused(run: Run) -> None:
     code, text, _ = run("analyze", "cli_models:relu", "--json", "-")
     found = json.loads(text)
     assert found["K"] is None
-    assert found["methods"] == ["interval"]
+    assert found["methods"] == ["interval", "crown", "quadratic"]
     assert all(row["share"] is None for row in found["layers"])
     assert max(row["norm"] or 0.0 for row in found["layers"]) > 0.1
     for option in (["--html", "report.html"], ["--data", "data.npz"]):
@@ -422,12 +424,13 @@ def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:
         found = json.loads(text)
         assert found["norm"] == norm
         assert found["box"] == [0.0, 1.0]
-        assert found["methods"] == {"interval": 1.0}
+        assert set(found["methods"]) <= {"interval", "crown"}
+        assert sum(found["methods"].values()) == pytest.approx(1.0)
         assert found["certified_accuracy"] == found["clean_accuracy"]
     code, _, error = run("certify", "relu", "--data", "data.npz", "--methods", "curvature")
     assert (code, error) == (
         2,
-        "error: the network has no method 'curvature'. Choose from interval\n",
+        "error: the network has no method 'curvature'. Choose from interval, crown, quadratic\n",
     )
 
 

@@ -139,10 +139,10 @@ def _seen_over_radius(
 ) -> float | None:
     """How many times as far as its radius a point that breaks the claim was seen, the median."""
     held = np.flatnonzero((arrays["label"] == arrays["prediction"]) & ~np.isnan(arrays["radius"]))
-    count = few(len(held), network.network.outputs)
-    chosen = torch.from_numpy(held[np.linspace(0, len(held) - 1, count).astype(int)])
     if not len(held):
         return None
+    count = few(len(held), network.network.outputs)
+    chosen = torch.from_numpy(held[np.linspace(0, len(held) - 1, count).astype(int)])
     own = claim(dataset.y[chosen])
     seen = seen_distances(network, dataset.x[chosen], own, norm, weights, box)
     return ratio_of(seen, torch.from_numpy(arrays["radius"])[chosen])

@@ -53,7 +53,8 @@ def run(
         if isinstance(node, Opaque) and node.name not in kept:
             mark = "  (left out: without it no two classes change places)"
         click.echo(clean(node_text(node) + mark))
-    click.echo(clean(f"output {graph.output}\n", keep="\n"))
+    tail = "" if graph.tail is None else f"tail {graph.tail}, z the output\n"
+    click.echo(clean(f"output {graph.output}\n{tail}", keep="\n"))
     for line in summary(graph, translation, planned):
         click.echo(line)
 
@@ -84,7 +85,8 @@ def _verdict(planned: Plan) -> str:
     """What compile would say."""
     if planned.refused:
         return f"no method can take it: {_count(len(planned.refused), 'node')} marked ←"
-    methods = " and ".join(method.name for method in planned.methods)
+    *others, last = (method.name for method in planned.methods)
+    methods = f"{', '.join(others)} and {last}" if others else last
     verdict = f"nothing in it is refused: it can be certified by {methods}"
     if planned.offences:
         marked = sum(len(group) for group in planned.offences.values())

@@ -122,9 +122,7 @@ def train(
     recipe = recipe.fitted(len(data) - held_out(len(data), recipe))
     layout = _analysed(model, shape, Options(mean, std), output)
     _check(data, shape, layout)
-    like = next(model.parameters(), None)
-    if like is None or not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UsageError("the model has no parameter that can be trained")
+    like = _first_parameter(model)
     if recipe.shift and len(shape) < 2:
         raise UsageError(f"shift moves images, and the inputs have shape {shape}")
     training, validation = split(len(data), recipe)
@@ -229,6 +227,14 @@ def _analysed(
     layout, _ = analyse(translate(model.eval(), shape, found, output), found, options, "network")
     model.train(mode)
     return layout
+
+
+def _first_parameter(model: nn.Module) -> Tensor:
+    """What says the type and the device of the data; one of the parameters can be trained."""
+    like = next(model.parameters(), None)
+    if like is None or not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError("the model has no parameter that can be trained")
+    return like
 
 
 def _check(data: Dataset, shape: tuple[int, ...], layout: Layout) -> None:
