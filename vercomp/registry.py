@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from vercomp.activations import BUILTIN, ActivationFamily, ActivationTable
 from vercomp.backends.torch.package import Target, torch_target
 from vercomp.backends.torch.rules import BUILTIN_RULES, MapRule
+from vercomp.core.methods.alpha import Alpha
 from vercomp.core.methods.crown import Crown
 from vercomp.core.methods.curvature import Curvature
 from vercomp.core.methods.interval import IntervalBounds
@@ -61,7 +62,9 @@ class Registry:
     activations: ActivationTable = BUILTIN
     map_rules: dict[type[LinearMap], MapRule] = field(default_factory=lambda: dict(BUILTIN_RULES))
     passes: list[MakePass] = field(default_factory=list)
-    methods: list[Method] = field(default_factory=lambda: [Curvature(), IntervalBounds(), Crown()])
+    methods: list[Method] = field(
+        default_factory=lambda: [Curvature(), IntervalBounds(), Crown(), Alpha()]
+    )
     targets: dict[str, Target] = field(default_factory=lambda: {"torch": torch_target})
     owner: str = "vercomp"
     _owners: dict[tuple[str, str], str] = field(default_factory=dict)

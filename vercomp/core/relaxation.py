@@ -112,6 +112,24 @@ def upper_line(function: Elementwise, lower: Tensor, upper: Tensor) -> Line:
     return Line(-slope, -intercept)
 
 
+def slope_range(
+    function: Elementwise, lower: Tensor, upper: Tensor, *, sign: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The slopes of lines below σ (above, for ``sign`` −1) that are worth trying; proves nothing.
+
+    They are the slopes of the convex (concave) envelope at the two ends of an interval: a line with
+    any other slope touches at one end, and lies below a line from there with a slope in the range.
+    Where an end is infinite both are zero.
+    """
+    finite = lower.isfinite() & upper.isfinite() & (lower <= upper)
+    low, high = torch.where(finite, lower, 0.0), torch.where(finite, upper, 0.0)
+    first, _ = _support(function, low, high, low, sign)
+    last, _ = _support(function, low, high, high, sign)
+    ends = (torch.where(finite & end.isfinite(), sign * end, 0.0) for end in (first, last))
+    one, other = ends
+    return torch.minimum(one, other), torch.maximum(one, other)
+
+
 def least(
     function: Elementwise,
     slope: Tensor,
@@ -280,21 +298,20 @@ def _line(function: Elementwise, lower: Tensor, upper: Tensor, sign: float) -> L
     bounds = function.range(0, lower, upper)
     constant = bounds[0] if sign > 0.0 else -bounds[1]
     low, high = torch.where(finite, lower, 0.0), torch.where(finite, upper, 0.0)
-    slope, place = _support(function, low, high, sign)
+    slope, place = _support(function, low, high, 0.5 * low + 0.5 * high, sign)
     slope = torch.where(finite & slope.isfinite(), slope, 0.0)
     found = least(function, slope, low, high, sign=sign, hint=place)
     return Line(slope, torch.where(finite, found.value, constant))
 
 
 def _support(
-    function: Elementwise, lower: Tensor, upper: Tensor, sign: float
+    function: Elementwise, lower: Tensor, upper: Tensor, place: Tensor, sign: float
 ) -> tuple[Tensor, Tensor]:
     """The slope of a support of the convex envelope of ±σ, and where it touches; proves nothing.
 
-    It supports the envelope at the middle of the interval. If the tangent there lies below the
-    graph, that is it; otherwise the support touches the graph on both sides of the middle.
+    It supports the envelope at a given place. If the tangent there lies below the graph, that is
+    it; otherwise the support touches the graph on both sides of the place.
     """
-    place = 0.5 * lower + 0.5 * upper
     slope = sign * function.first(place)
     found = least(function, slope, lower, upper, sign=sign, hint=place, steps=1)
     open_entries = ~_supports(function, sign, slope, place, found.value)

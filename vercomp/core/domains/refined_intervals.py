@@ -8,6 +8,7 @@ input, over the lines of the activations before it. One walk serves every specif
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from ..regions.region import Region
 from ..relaxation import lower_line, upper_line
 from ..walk import backward, forward, onward, rule
 from .intervals import Intervals, RowNorms
-from .linear_forms import Lines, ProvedForms
+from .linear_forms import ActiveLines, Lines, ProvedForms
 
 _BENT = 1e-6
 """An activation whose slope changes by less than this on an interval is not refined."""
@@ -52,12 +53,26 @@ class Relaxation:
         self.graph, self.region = graph, region
         self.intervals, self.lines = intervals, lines
 
-    def lower_bounds(self, node: str, coefficients: Tensor) -> Tensor:
-        """Proved lower bounds (B, R) of C a at a node, for rows C (B or 1, R, n)."""
+    def lower_bounds(
+        self,
+        node: str,
+        coefficients: Tensor,
+        lines: Callable[[slice], ActiveLines] | None = None,
+    ) -> Tensor:
+        """Proved lower bounds (B, R) of C a at a node.
+
+        Args:
+            node: The name of the node.
+            coefficients: C, (B or 1, R, n).
+            lines: The active lines of some of the rows; None for the lines that all rows share.
+        """
         part = self._before(node)
-        found = []
+        found: list[Tensor] = []
+        start = 0
         for block in torch.split(coefficients, self._rows(part), 1):
-            domain = ProvedForms(self.lines, self.intervals)
+            rows = slice(start, start + block.shape[1])
+            start = rows.stop
+            domain = ProvedForms(self.lines if lines is None else lines(rows), self.intervals)
             found.append(self._least(domain, backward(domain, part, block), block.shape[1]))
         return torch.cat(found, 1)
 
@@ -80,7 +95,7 @@ class Relaxation:
 
     def _rows(self, part: Graph) -> int:
         """How many rows a backward walk takes at once."""
-        size = max(math.prod(each.shape) for each in part.nodes) * len(self.region)
+        size = max(math.prod(each.shape) for each in part.nodes) * max(1, len(self.region))
         fits = working_set(self.region.center.device) // (_COPIES * 8 * size)
         return max(1, min(fits, _ENTRIES // size))
 

@@ -35,10 +35,12 @@ class Crown(IntervalBounds):
         everyone = torch.arange(len(region), device=region.center.device)
         for part in torch.split(everyone, _inputs(graph)):
             relaxation = relax(graph, region.rows(part), self._row_norms(network, graph))
-            found.append(self._bound(relaxation, specification.rows(part)))
+            found.append(self._bound(network, relaxation, specification.rows(part)))
         return torch.cat(found)
 
-    def _bound(self, relaxation: Relaxation, specification: Specification) -> Tensor:
+    def _bound(
+        self, network: VerifiedNetwork, relaxation: Relaxation, specification: Specification
+    ) -> Tensor:
         """Proved lower bounds over the region of a relaxation."""
         C, d = specification.coefficients, specification.offsets
         graph = relaxation.graph

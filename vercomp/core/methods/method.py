@@ -69,9 +69,12 @@ class Method(ABC):
 
     Attributes:
         name: What results call it.
+        on_request: Whether it is used only where it is named, because it takes much longer than
+            the methods before it.
     """
 
     name: ClassVar[str]
+    on_request: ClassVar[bool] = False
 
     @abstractmethod
     def requires(self, graph: Graph) -> tuple[Obstacle, ...]:
