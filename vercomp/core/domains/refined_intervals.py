@@ -66,7 +66,7 @@ class Relaxation:
             coefficients: C, (B or 1, R, n).
             lines: The active lines of some of the rows; None for the lines that all rows share.
         """
-        part = self._before(node)
+        part = self.before(node)
         found: list[Tensor] = []
         start = 0
         for block in torch.split(coefficients, self._rows(part), 1):
@@ -78,7 +78,7 @@ class Relaxation:
 
     def entry_bounds(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Proved lower and upper bounds (B, R) of some entries of an affine node."""
-        part = self._before(node.name)
+        part = self.before(node.name)
         lower, upper = [], []
         for index in torch.split(entries, max(1, self._rows(part) // 2)):
             domain = ProvedForms(self.lines, self.intervals)
@@ -88,7 +88,7 @@ class Relaxation:
             upper.append(-bounds[:, len(index) :])
         return torch.cat(lower, 1), torch.cat(upper, 1)
 
-    def _before(self, node: str) -> Graph:
+    def before(self, node: str) -> Graph:
         """The graph up to a node."""
         names = [each.name for each in self.graph.nodes]
         return Graph(self.graph.nodes[: names.index(node) + 1], node)
@@ -172,11 +172,15 @@ class RefinedIntervals(Intervals):
             return True
         return region.box is None and self.rows.of(node.terms[0], region) is not None
 
+    def _cut(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
+        """Proved lower and upper bounds (B, R) of some entries."""
+        return self.relaxation.entry_bounds(node, entries)
+
     def _refined(self, node: Affine, found: Interval, entries: Tensor) -> Interval:
         """The interval with some entries cut with linear bounds."""
         if len(entries) == 0:
             return found
-        low, high = self.relaxation.entry_bounds(node, entries)
+        low, high = self._cut(node, entries)
         lower, upper = found.lower.clone(), found.upper.clone()
         lower[:, entries] = torch.maximum(lower[:, entries], low)
         upper[:, entries] = torch.minimum(upper[:, entries], high)

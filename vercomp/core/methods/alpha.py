@@ -7,23 +7,29 @@ import math
 import torch
 from torch import Tensor
 
-from ..domains.refined_intervals import Relaxation
-from ..graph import Activate, Graph
+from ..domains.intervals import RowNorms
+from ..domains.refined_intervals import RefinedIntervals, Relaxation
+from ..graph import Activate, Affine, Graph
 from ..memory import working_set
 from ..network import VerifiedNetwork
+from ..regions.region import Region
 from ..specifications import Specification
+from ..walk import forward
 from .crown import Crown
-from .slopes import SlopeSearch, useful_slopes
+from .slopes import SlopeSearch, Useful, useful_slopes
 
 ITERATIONS = 20
 """How often the bounds of a row are evaluated in the search for its slopes."""
+
+INTERMEDIATE = 20
+"""How often those of the inputs of activations are, in the search for their slopes."""
 
 _COPIES = 40
 """Numbers that the search holds for each coefficient of an activation, about."""
 
 
 class Alpha(Crown):
-    """CROWN with the slopes of all lines optimised by gradient (α-CROWN), intervals fixed.
+    """CROWN with the slopes of all lines optimised by gradient (α-CROWN), intervals included.
 
     The search is in the network's own type and promises nothing; the best slopes that it finds are
     proved in float64. No bound is below that of :class:`~.crown.Crown`.
@@ -32,38 +38,97 @@ class Alpha(Crown):
     name = "alpha"
     on_request = True
 
+    def _relaxed(self, network: VerifiedNetwork, region: Region) -> Relaxation:
+        graph = network.in_double()[1]
+        domain = OptimisedIntervals(network, region, self._row_norms(network, graph))
+        forward(domain, graph)
+        return domain.relaxation
+
     def _bound(
         self, network: VerifiedNetwork, relaxation: Relaxation, specification: Specification
     ) -> Tensor:
         """Proved lower bounds over the region of a relaxation."""
         bounds = super()._bound(network, relaxation, specification)
-        graph = network.in_double()[1]
-        names = _bending(graph)
-        if not names or not len(relaxation.region):
-            return bounds
-        near = network.nodes() if network.dtype == torch.float32 else graph
-        dtype = torch.float32 if near is not graph else torch.float64
-        slopes = useful_slopes(relaxation, names)
         C, d = specification.coefficients, specification.offsets
         rows = C if specification.batched else C[None].expand(len(relaxation.region), -1, -1)
-        found = []
-        for block in torch.split(rows, self._at_once(relaxation, names), 1):
-            search = SlopeSearch(relaxation, near, slopes, block.to(dtype), ITERATIONS)
-            found.append(relaxation.lower_bounds(graph.output, block, search.proved_lines))
-        proved = torch.cat(found, 1) + d
-        proved = torch.nextafter(proved, proved.new_tensor(-torch.inf))
+        search = RowBounds(network, relaxation, ITERATIONS)
+        proved = search.of(relaxation.graph.output, rows)
+        proved = torch.nextafter(proved + d, proved.new_tensor(-torch.inf))
         return torch.fmax(bounds, proved)
 
-    def _at_once(self, relaxation: Relaxation, names: set[str]) -> int:
+
+class RowBounds:
+    """Proved lower bounds of rows by the best slopes of each.
+
+    Args:
+        network: The network.
+        relaxation: Its intervals and lines; both may still grow.
+        iterations: How often a row's bound is evaluated in search.
+    """
+
+    def __init__(self, network: VerifiedNetwork, relaxation: Relaxation, iterations: int) -> None:
+        self.relaxation, self.iterations = relaxation, iterations
+        single = network.dtype == torch.float32
+        self.dtype = torch.float32 if single else torch.float64
+        self.graph = network.nodes() if single else relaxation.graph
+        self.slopes: dict[str, Useful] = {}
+
+    def of(self, node: str, rows: Tensor) -> Tensor:
+        """Proved lower bounds (B, R) of C a at a node, for rows C (B, R, n); −∞ for no search."""
+        names = _bending(self.relaxation.graph, node)
+        if not names or not len(rows):
+            return rows.new_full(rows.shape[:2], -torch.inf)
+        self.slopes.update(useful_slopes(self.relaxation, names - set(self.slopes)))
+        slopes = {name: self.slopes[name] for name in names}
+        part = _before(self.graph, node)
+        found = []
+        for block in torch.split(rows, self._at_once(names), 1):
+            search = SlopeSearch(
+                self.relaxation, part, slopes, block.to(self.dtype), self.iterations
+            )
+            found.append(self.relaxation.lower_bounds(node, block, search.proved_lines))
+        return torch.cat(found, 1)
+
+    def _at_once(self, names: set[str]) -> int:
         """How many rows are searched at once."""
-        size = sum(math.prod(relaxation.graph.node(name).shape) for name in names)
-        each = 4 * _COPIES * size * len(relaxation.region)
-        return max(1, working_set(relaxation.region.center.device) // each)
+        region = self.relaxation.region
+        size = sum(math.prod(self.relaxation.graph.node(name).shape) for name in names)
+        each = self.dtype.itemsize * _COPIES * size * len(region)
+        return max(1, working_set(region.center.device) // each)
 
 
-def _bending(graph: Graph) -> set[str]:
-    """The activations on which the output depends, but for those whose slopes stay as they are."""
-    needed = graph.ancestors(graph.output) | {graph.output}
+class OptimisedIntervals(RefinedIntervals):
+    """Refined intervals, each with its own slopes.
+
+    Args:
+        network: The network.
+        region: The inputs.
+        rows: Dual norms of the rows of maps that read the input.
+    """
+
+    def __init__(self, network: VerifiedNetwork, region: Region, rows: RowNorms) -> None:
+        super().__init__(network.in_double()[1], region, rows)
+        self.search = RowBounds(network, self.relaxation, INTERMEDIATE)
+
+    def _cut(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = super()._cut(node, entries)
+        unit = torch.zeros(len(entries), math.prod(node.shape), dtype=low.dtype, device=low.device)
+        unit[torch.arange(len(entries), device=unit.device), entries] = 1.0
+        rows = torch.cat([unit, -unit])[None].expand(len(low), -1, -1)
+        found = self.search.of(node.name, rows)
+        low = torch.fmax(low, found[:, : len(entries)])
+        return low, torch.fmin(high, -found[:, len(entries) :])
+
+
+def _before(graph: Graph, node: str) -> Graph:
+    """The graph up to a node."""
+    names = [each.name for each in graph.nodes]
+    return Graph(graph.nodes[: names.index(node) + 1], node)
+
+
+def _bending(graph: Graph, output: str) -> set[str]:
+    """The activations on which a node depends, but for those whose slopes stay as they are."""
+    needed = graph.ancestors(output) | {output}
     found = set()
     for node in graph.nodes:
         if isinstance(node, Activate) and node.name in needed:

@@ -34,9 +34,14 @@ class Crown(IntervalBounds):
         found = []
         everyone = torch.arange(len(region), device=region.center.device)
         for part in torch.split(everyone, _inputs(graph)):
-            relaxation = relax(graph, region.rows(part), self._row_norms(network, graph))
+            relaxation = self._relaxed(network, region.rows(part))
             found.append(self._bound(network, relaxation, specification.rows(part)))
         return torch.cat(found)
+
+    def _relaxed(self, network: VerifiedNetwork, region: Region) -> Relaxation:
+        """Intervals and lines of every node."""
+        graph = network.in_double()[1]
+        return relax(graph, region, self._row_norms(network, graph))
 
     def _bound(
         self, network: VerifiedNetwork, relaxation: Relaxation, specification: Specification

@@ -25,8 +25,9 @@ from ..graph import Activate, Graph
 from ..relaxation import Line, least, slope_range
 from ..walk import backward
 
-RATE = 0.5
-"""The first step of a slope, as a share of the range of useful slopes."""
+RATES = (0.1, 0.5)
+"""The first step of a slope as a share of the range of useful slopes: of a smooth activation, and
+where σ′ jumps."""
 
 DECAY = 0.98
 """What the steps shrink by, each time."""
@@ -142,10 +143,11 @@ class SlopeSearch:
             self._keep(bounds.detach())
             if last:
                 break
-            rate = RATE * DECAY**step
-            for leaf, gradient, moment in zip(leaves, gradients, moments, strict=True):
+            for name, gradient, moment in zip(self.shares, gradients, moments, strict=True):
                 if gradient is not None:
-                    leaf.add_(adam(gradient, moment, step), alpha=rate).clamp_(0.0, 1.0)
+                    rate = RATES[bool(self.touching[name].kinks)] * DECAY**step
+                    move = adam(gradient, moment, step)
+                    self.shares[name].add_(move, alpha=rate).clamp_(0.0, 1.0)
 
     def _keep(self, bounds: Tensor) -> None:
         """The slopes with which a bound is the best so far."""
