@@ -143,13 +143,8 @@ class RefinedIntervals(Intervals):
     def affine(self, node: Affine, *parents: Interval) -> Interval:
         """Σ A [a] + b, cut with linear bounds."""
         found = self._kept(node.name, super().affine(node, *parents))
-        readers = [c for c in self.graph.children(node.name) if isinstance(c, Activate)]
-        if readers and not self._is_tight(node):
-            bent = torch.zeros(found.lower.shape[1], dtype=torch.bool, device=found.lower.device)
-            for reader in readers:
-                low, high = reader.function.range(1, *found)
-                bent |= ~(high - low <= _BENT).all(0)
-            found = self._kept(node.name, self._refined(node, found, torch.nonzero(bent)[:, 0]))
+        if not self._is_tight(node):
+            found = self._kept(node.name, self._refined(node, found))
         return found
 
     @rule(Activate)
@@ -172,15 +167,27 @@ class RefinedIntervals(Intervals):
             return True
         return region.box is None and self.rows.of(node.terms[0], region) is not None
 
-    def _cut(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
-        """Proved lower and upper bounds (B, R) of some entries."""
-        return self.relaxation.entry_bounds(node, entries)
+    def _bent(self, node: Affine, found: Interval, entries: Tensor) -> Tensor:
+        """Those of the entries on whose intervals the slope of an activation changes."""
+        bent = torch.zeros(len(entries), dtype=torch.bool, device=entries.device)
+        for reader in self.graph.children(node.name):
+            if isinstance(reader, Activate):
+                ends = (end[:, entries] for end in found)
+                low, high = reader.function.range(1, *ends)
+                bent |= ~(high - low <= _BENT).all(0)
+        return entries[bent]
 
-    def _refined(self, node: Affine, found: Interval, entries: Tensor) -> Interval:
-        """The interval with some entries cut with linear bounds."""
+    def _refined(self, node: Affine, found: Interval) -> Interval:
+        """The interval, cut with linear bounds where it matters."""
+        everything = torch.arange(found.lower.shape[1], device=found.lower.device)
+        entries = self._bent(node, found, everything)
         if len(entries) == 0:
             return found
-        low, high = self._cut(node, entries)
+        return self._cut_with(found, entries, *self.relaxation.entry_bounds(node, entries))
+
+    @staticmethod
+    def _cut_with(found: Interval, entries: Tensor, low: Tensor, high: Tensor) -> Interval:
+        """The interval with some entries cut with proved bounds (B, R)."""
         lower, upper = found.lower.clone(), found.upper.clone()
         lower[:, entries] = torch.maximum(lower[:, entries], low)
         upper[:, entries] = torch.minimum(upper[:, entries], high)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..arithmetic.operations import Interval
 from ..domains.intervals import RowNorms
 from ..domains.refined_intervals import RefinedIntervals, Relaxation
 from ..graph import Activate, Affine, Graph
@@ -23,6 +24,9 @@ ITERATIONS = 20
 
 INTERMEDIATE = 20
 """How often those of the inputs of activations are, in the search for their slopes."""
+
+_ENTRIES = 2**20
+"""Coefficients of activations that are searched at once: few enough for the cache."""
 
 _COPIES = 40
 """Numbers that the search holds for each coefficient of an activation, about."""
@@ -94,7 +98,8 @@ class RowBounds:
         region = self.relaxation.region
         size = sum(math.prod(self.relaxation.graph.node(name).shape) for name in names)
         each = self.dtype.itemsize * _COPIES * size * len(region)
-        return max(1, working_set(region.center.device) // each)
+        fits = working_set(region.center.device) // max(1, each)
+        return max(1, min(fits, _ENTRIES // max(1, size * len(region))))
 
 
 class OptimisedIntervals(RefinedIntervals):
@@ -110,14 +115,17 @@ class OptimisedIntervals(RefinedIntervals):
         super().__init__(network.in_double()[1], region, rows)
         self.search = RowBounds(network, self.relaxation, INTERMEDIATE)
 
-    def _cut(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = super()._cut(node, entries)
-        unit = torch.zeros(len(entries), math.prod(node.shape), dtype=low.dtype, device=low.device)
+    def _refined(self, node: Affine, found: Interval) -> Interval:
+        found = super()._refined(node, found)
+        everything = torch.arange(found.lower.shape[1], device=found.lower.device)
+        entries = self._bent(node, found, everything)
+        if len(entries) == 0:
+            return found
+        unit = torch.zeros(len(entries), found.lower.shape[1]).to(found.lower)
         unit[torch.arange(len(entries), device=unit.device), entries] = 1.0
-        rows = torch.cat([unit, -unit])[None].expand(len(low), -1, -1)
-        found = self.search.of(node.name, rows)
-        low = torch.fmax(low, found[:, : len(entries)])
-        return low, torch.fmin(high, -found[:, len(entries) :])
+        rows = torch.cat([unit, -unit])[None].expand(len(found.lower), -1, -1)
+        bounds = self.search.of(node.name, rows)
+        return self._cut_with(found, entries, bounds[:, : len(entries)], -bounds[:, len(entries) :])
 
 
 def _before(graph: Graph, node: str) -> Graph:

@@ -12,7 +12,9 @@ The search promises nothing: it says which slopes to prove.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 import torch
@@ -61,13 +63,19 @@ class Useful(NamedTuple):
         """Which slopes may vary."""
         return self.low < self.high
 
-    def at(self, share: Tensor) -> Tensor:
-        """Slopes at shares in [0, 1] of the range; fixed ones stay."""
-        return torch.where(self.free, self.low + share * (self.high - self.low), self.start)
+    def at(self, share: Tensor, below: Tensor) -> Tensor:
+        """Slopes (B, R, n) at shares (2, B, R, n) in [0, 1] of the range; fixed ones stay.
 
-    def to(self, dtype: torch.dtype) -> Useful:
-        """In another type."""
-        return Useful(*(part.to(dtype) for part in self))
+        Args:
+            share: For lines below, and for lines above.
+            below: Where the line below is meant, (B, R, n).
+        """
+        free = self.free
+        base = torch.where(free, self.low, self.start)
+        width = torch.where(free, self.high - self.low, 0.0)
+        return torch.addcmul(
+            torch.where(below, *base), torch.where(below, *share), torch.where(below, *width)
+        )
 
 
 def useful_slopes(relaxation: Relaxation, names: set[str]) -> dict[str, Useful]:
@@ -109,11 +117,15 @@ class SlopeSearch:
     ) -> None:
         self.relaxation, self.graph = relaxation, graph
         self.slopes = slopes
-        self.near = {name: part.to(coefficients.dtype) for name, part in slopes.items()}
+        near = {
+            name: Useful(*(end.to(coefficients.dtype) for end in part))
+            for name, part in slopes.items()
+        }
+        self.near = near
         shape = coefficients.shape[:2]
         self.touching: dict[str, _Touching] = {}
         self.shares: dict[str, Tensor] = {}
-        for name, part in self.near.items():
+        for name, part in near.items():
             node = graph.node(name)
             assert isinstance(node, Activate)  # noqa: S101
             z = relaxation.intervals[node.parent]
@@ -169,14 +181,14 @@ class SlopeSearch:
         return total + (g * point.to(g.dtype)).sum(-1)
 
     def _lines(self, node: Activate, c: Tensor) -> Line:
-        near = self.near[node.name]
+        near, touching = self.near[node.name], self.touching[node.name]
         below = c > 0.0
-        slope = torch.where(below, *near.at(self.shares[node.name]))
-        free = torch.where(below, *near.free)
-        fixed = torch.where(below, *near.intercept)
+        slope = near.at(self.shares[node.name], below)
         with torch.no_grad():
-            place, value = self.touching[node.name].at(slope, below)
-        intercept = torch.where(free, value - slope * place, fixed)
+            place, value = touching.at(slope, below)
+        intercept = value - slope * place
+        if touching.open is not None:
+            intercept = torch.where(touching.open, torch.where(below, *near.intercept), intercept)
         return Line(slope, intercept)
 
     def proved_lines(self, rows: slice) -> Callable[[Activate, Tensor], Line]:
@@ -186,7 +198,7 @@ class SlopeSearch:
             part = self.slopes[node.name]
             share = self.best[node.name][:, :, rows].double()
             below = c > 0.0
-            slope = torch.where(below, *part.at(share)).expand(c.shape)
+            slope = part.at(share, below)
             intercept = torch.where(below, *part.intercept).expand(c.shape).clone()
             free = torch.where(below, *part.free)
             z = self.relaxation.intervals[node.parent]
@@ -219,26 +231,27 @@ class _Touching:
     def __init__(self, function: Elementwise, lower: Tensor, upper: Tensor) -> None:
         self.function = function
         # An interval without an end has a constant line that nothing here may spoil.
-        self.lower = torch.where(lower.isfinite(), lower, 0.0)
-        self.upper = torch.where(upper.isfinite(), upper, 0.0)
+        finite = lower.isfinite() & upper.isfinite()
+        self.open = None if bool(finite.all()) else ~finite
+        self.lower, self.upper = (torch.where(finite, end, 0.0) for end in (lower, upper))
         self.ends = function.value(self.lower), function.value(self.upper)
-        self.places: list[Tensor | None] = []
         assert function.pieces is not None  # noqa: S101 - a method says that it needs them
         pieces = function.pieces[1]
         starts = [turn.at[0] for turn in pieces.turns]
-        parts = list(zip(pieces.signs, starts, starts[1:], strict=False))
-        rising = [(p, q) for sign, p, q in parts if sign == "+"]
-        falling = [(p, q) for sign, p, q in parts if sign == "-"]
-        count = max(len(rising), len(falling))
-        nowhere = (0.0, 0.0)
+        parts = list(zip(pieces.signs, pairwise(starts), strict=False))
+        rising, falling = ([ends for sign, ends in parts if sign == s] for s in "+-")
+        # A line below touches where σ′ rises, a line above where it falls: one search serves both.
+        nowhere = (-math.inf, -math.inf)
         self.stretches = [
-            (
-                rising[k] if k < len(rising) else nowhere,
-                falling[k] if k < len(falling) else nowhere,
+            tuple(
+                torch.stack([self.lower.new_tensor(end) for end in ends])
+                .reshape(2, 1, 1, 1)
+                .clamp(self.lower, self.upper)
+                for ends in zip(*pair, strict=True)
             )
-            for k in range(count)
+            for pair in zip_longest(rising, falling, fillvalue=nowhere)
         ]
-        self.places = [None] * count
+        self.places: list[Tensor | None] = [None] * len(self.stretches)
         self.kinks = [turn.at[0] for turn in pieces.turns if turn.right is not None]
 
     def last(self, rows: slice) -> Tensor | None:
@@ -257,32 +270,27 @@ class _Touching:
         for kink in self.kinks:
             z = self.lower.new_tensor(kink).clamp(self.lower, self.upper)
             place, value = self._better(sign, slope, place, value, z, self.function.value(z))
-        for k, (rising, falling) in enumerate(self.stretches):
-            p, q = (
-                torch.where(below, *(slope.new_tensor(part[end]) for part in (rising, falling)))
-                for end in (0, 1)
-            )
-            p = torch.minimum(torch.maximum(p, self.lower), self.upper)
-            q = torch.minimum(torch.maximum(q, self.lower), self.upper)
-            z = self._root(self.places[k], slope, p, q)
+        for k, (start, end) in enumerate(self.stretches):
+            p, q = torch.where(below, *start), torch.where(below, *end)
+            z = self._root(self.places[k], slope, below, p, q)
             self.places[k] = z
             place, value = self._better(sign, slope, place, value, z, self.function.value(z))
         return place, value
 
-    def _root(self, start: Tensor | None, slope: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    def _root(
+        self, start: Tensor | None, slope: Tensor, below: Tensor, p: Tensor, q: Tensor
+    ) -> Tensor:
         """Where σ′ is nearly s in [p, q]: a few steps of Newton's method, or of halving."""
         z = 0.5 * p + 0.5 * q if start is None else torch.minimum(torch.maximum(start, p), q)
-        rises = self.function.first(q) >= self.function.first(p)
-        for _ in range(_NEWTON if start is not None else 5 * _NEWTON):
+        for _ in range(5 * _NEWTON if start is None else _NEWTON):
             excess = self.function.first(z) - slope
-            back = (excess > 0.0) == rises
+            end = torch.where((excess > 0.0) == below, p, q)
+            halved = 0.5 * z + 0.5 * end
             if self.function.second is None:
-                aim = torch.full_like(z, torch.nan)
+                aim = halved
             else:
                 aim = z - excess / self.function.second(z)
-            end = torch.where(back, p, q)
-            inside = ((aim - z) * (aim - end) <= 0.0)
-            aim = torch.where(inside, aim, 0.5 * z + 0.5 * end)
+                aim = torch.where((aim - z) * (aim - end) <= 0.0, aim, halved)
             z = torch.where(excess == 0.0, z, aim)
         return z
 

@@ -204,6 +204,10 @@ class Region:
             g: K linear functions for each row, (B, K, D).
         """
         batch, count, size = g.shape
+        if self.kind.is_box and self.slab is None:
+            ends = (end - self.center for end in self.interval())
+            low, high = (end.to(g.dtype)[:, None] for end in ends)
+            return torch.where(g > 0.0, low, high)
         flat = g.detach().to(self.center).reshape(-1, size)
         owner = torch.arange(batch, device=flat.device).repeat_interleave(count)
         rows = max(1, _BLOCK_ENTRIES // max(1, size))
