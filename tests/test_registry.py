@@ -146,7 +146,13 @@ def test_passes_and_methods_come_in_by_the_door() -> None:
     assert names == ["strip-head", "merge-affine", "flatten-activations"]
     with_mean = registry().make_passes(Options(mean=0.5, std=0.5))
     assert "normalize-input" in [current.name for current in with_mean]
-    assert [method.name for method in registry().methods] == ["curvature", "interval"]
+    methods = [(method.name, method.on_request) for method in registry().methods]
+    assert methods == [
+        ("curvature", False),
+        ("interval", False),
+        ("crown", False),
+        ("alpha", True),
+    ]
 
 
 def test_a_method_has_one_owner() -> None:

@@ -80,10 +80,10 @@ class RowBounds:
     def of(self, node: str, rows: Tensor) -> Tensor:
         """Proved lower bounds (B, R) of C a at a node, for rows C (B, R, n); −∞ for no search."""
         names = _bending(self.relaxation.graph, node)
-        if not names or not len(rows):
-            return rows.new_full(rows.shape[:2], -torch.inf)
         self.slopes.update(useful_slopes(self.relaxation, names - set(self.slopes)))
         slopes = {name: self.slopes[name] for name in names}
+        if not any(bool(part.free.any()) for part in slopes.values()):
+            return rows.new_full(rows.shape[:2], -torch.inf)
         part = _before(self.graph, node)
         found = []
         for block in torch.split(rows, self._at_once(names), 1):
