@@ -180,8 +180,8 @@ def test_show_prints_the_translated_graph(run: Run) -> None:
     assert lines[-2].startswith(f"{affine} affine nodes, 2 activations of 288 hidden units; ")
     assert "283 parameters" in lines[-2]
     assert lines[-1] == (
-        "agrees with its source (torch) on random inputs; it can be certified by curvature and "
-        "interval"
+        "agrees with its source (torch) on random inputs; it can be certified by curvature, "
+        "interval, crown and alpha"
     )
 
 
@@ -207,7 +207,7 @@ def test_show_marks_what_is_refused(run: Run) -> None:
         )
         for line in marked
     )
-    assert text.endswith("it can be certified by interval, not by curvature: 2 nodes marked ←\n")
+    assert text.endswith("it can be certified by interval, crown and alpha, not by curvature: 2 nodes marked ←\n")
     code, text, _ = run("show", "cli_models:attention")
     assert code == 0
     assert text.count("opaque ") >= 3
@@ -356,7 +356,7 @@ def test_counts_that_do_not_fit(run: Run, command: str, more: tuple[str, ...]) -
 def test_one_output_is_compiled_and_not_classified(run: Run) -> None:
     code, text, error = run("compile", "cli_models:controller", "--out", "controller")
     assert (code, error) == (0, "")
-    assert "inputs 3, 1 output, methods: curvature, interval" in text
+    assert "inputs 3, 1 output, methods: curvature, interval, crown, alpha" in text
     for command in (["certify"], ["attack", "--radius", 0.1]):
         code, _, error = run(command[0], "controller", "--data", "digits", *command[1:])
         assert code == 2
@@ -369,7 +369,7 @@ def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:
     np.savez("data.npz", x=x, y=np.zeros(12, dtype=np.int64))
     code, text, error = run("compile", "cli_models:relu", "--out", "relu")
     assert (code, error) == (0, "")
-    assert "methods: interval" in text
+    assert "methods: interval, crown, alpha" in text
     for norm in ("l1", "l2", "linf"):
         arguments = ["--norm", norm, "--box", "0,1", "--radius", 1e-4, "--json", "-"]
         code, text, error = run("certify", "relu", "--data", "data.npz", *arguments)
@@ -377,12 +377,13 @@ def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:
         found = json.loads(text)
         assert found["norm"] == norm
         assert found["box"] == [0.0, 1.0]
-        assert found["methods"] == {"interval": 1.0}
+        assert sum(found["methods"].values()) == 1.0
+        assert set(found["methods"]) <= {"interval", "crown"}
         assert found["certified_accuracy"] == found["clean_accuracy"]
     code, _, error = run("certify", "relu", "--data", "data.npz", "--methods", "curvature")
     assert (code, error) == (
         2,
-        "error: the network has no method 'curvature'. Choose from interval\n",
+        "error: the network has no method 'curvature'. Choose from interval, crown, alpha\n",
     )
 
 

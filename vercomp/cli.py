@@ -250,7 +250,8 @@ def show(**options: Any) -> None:
     "--methods",
     metavar="M[,M…]",
     callback=_words,
-    help="Methods to use, of curvature, interval; by default every one that can take MODEL.",
+    help="Methods to use, of curvature, interval, crown, alpha; by default every one that can take "
+    "MODEL, but for alpha, which takes long.",
 )
 @click.option(
     "--timeout",

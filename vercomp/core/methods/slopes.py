@@ -3,9 +3,9 @@
 A line below σ with slope s has the intercept t(s) = min over [l, u] of σ(z) − s z, and the bound of
 a row is a function of the slopes alone. Where the minimum is taken, at z*, the derivative of t is
 −z* (the envelope theorem), so that a gradient costs one walk (Xu et al., *Fast and Complete:
-Enabling Complete Verification with Rapid and Massively Parallel Incomplete Verifiers*, 2021). A line is only
-useful if it supports the convex envelope: its slope lies between the slopes of the envelope at the
-two ends. For ReLU that is the adaptive slope in [0, 1], and the chord above.
+Enabling Complete Verification with Rapid and Massively Parallel Incomplete Verifiers*, 2021). A
+line is only useful if it supports the convex envelope: its slope lies between the slopes of the
+envelope at the two ends. For ReLU that is the adaptive slope in [0, 1], and the chord above.
 
 The search promises nothing: it says which slopes to prove.
 """

@@ -240,7 +240,8 @@ class Region:
             return solve(region, -region.scales * offset, region.scales.square()).point
 
         made = self._made(points - center, nearest)
-        return torch.where(self.contains(points)[..., None], points, made).reshape(x.shape)
+        members = self.contains(points.reshape(*points.shape[:2], *self.shape))
+        return torch.where(members[..., None], points, made).reshape(x.shape)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Random points of the region, (B, count, *shape).
@@ -364,7 +365,7 @@ class Region:
             of = self.rows(owner[missing])
             region = of.geometry if share == 0.0 else of.geometry.shrunk(share)
             found = of._placed(make(region, flat[missing]))
-            member = of.contains(found.unsqueeze(1))[:, 0]
+            member = of.contains(found.reshape(len(found), *self.shape))
             points[missing[member]] = found[member]
             missing = missing[~member]
         if len(missing):
