@@ -218,7 +218,7 @@ def test_unknown_target() -> None:
 
 def test_relu_networks_are_certified_by_intervals_alone() -> None:
     net = vercomp.compile(small(nn.ReLU()), input_shape=(4,))
-    assert net.manifest["methods"] == ["interval", "crown", "quadratic"]
+    assert net.manifest["methods"] == ["interval", "crown", "alpha", "quadratic"]
     assert net.manifest["emit"] == ["certify", "attack"]
     assert net.manifest["bounds"] is None
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))

@@ -326,7 +326,7 @@ def show(**options: Any) -> None:
     metavar="M[,M…]",
     callback=_words,
     help=f"Methods to use, of {', '.join(METHODS)} and those of plugins; by default every one that "
-    "can take MODEL.",
+    "can take MODEL, but for alpha and quadratic, which take long.",
 )
 @click.option(
     "--timeout",

@@ -14,6 +14,7 @@ METHODS: Mapping[str, str] = {
     "curvature": "vercomp.core.methods.curvature:Curvature",
     "interval": "vercomp.core.methods.interval:IntervalBounds",
     "crown": "vercomp.core.methods.crown:Crown",
+    "alpha": "vercomp.core.methods.alpha:Alpha",
     "quadratic": "vercomp.core.methods.quadratic:Quadratic",
 }
 """The methods of certification by name, cheapest first: ``"module:Class"``."""

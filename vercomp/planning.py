@@ -73,7 +73,7 @@ def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
     offences: dict[str, tuple[Offence, ...]] = {"": tuple(everywhere)} if everywhere else {}
     for method in methods:
         obstacles = tuple(_obstacles(graph, known, method))
-        if obstacles and method.by_default:
+        if obstacles and not method.on_request:
             offences[method.name] = obstacles
         elif not obstacles and not everywhere:
             able.append(method)

@@ -112,6 +112,24 @@ def upper_line(function: Elementwise, lower: Tensor, upper: Tensor) -> Line:
     return Line(-slope, -intercept)
 
 
+def slope_range(
+    function: Elementwise, lower: Tensor, upper: Tensor, *, sign: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The slopes of lines below σ (above, for ``sign`` −1) that are worth trying; proves nothing.
+
+    They are the slopes of the convex (concave) envelope at the two ends of an interval: a line with
+    any other slope touches at one end, and lies below a line from there with a slope in the range.
+    Where an end is infinite both are zero.
+    """
+    finite = lower.isfinite() & upper.isfinite() & (lower <= upper)
+    low, high = torch.where(finite, lower, 0.0), torch.where(finite, upper, 0.0)
+    first, _ = _support(function, low, high, low, sign)
+    last, _ = _support(function, low, high, high, sign)
+    ends = (torch.where(finite & end.isfinite(), sign * end, 0.0) for end in (first, last))
+    one, other = ends
+    return torch.minimum(one, other), torch.maximum(one, other)
+
+
 def least(
     function: Elementwise,
     slope: Tensor,
@@ -196,7 +214,7 @@ class _Curve:
         self, stretch: _Stretch, p: Tensor, q: Tensor, hint: Tensor | None, steps: int
     ) -> Least:
         """A bound on intervals [p, q] of a stretch on which ±σ′ rises, by the tangent at a."""
-        a = self._root(p, q, hint, steps)
+        a = self._root(stretch, p, q, hint, steps)
         slope = self.function.first(a)
         lost = self.function.rounding(1, a, slope)
         lost = lost + 2.0 * UNIT_ROUNDOFF * (slope.abs() + self.slope.abs())
@@ -214,19 +232,28 @@ class _Curve:
         rises = most_excess.clamp_min(0.0) * (a - p)
         return Least(value - (falls + rises) * _GUARD - UNIT_ROUNDOFF * value.abs(), a)
 
-    def _root(self, p: Tensor, q: Tensor, hint: Tensor | None, steps: int) -> Tensor:
+    def _root(
+        self, stretch: _Stretch, p: Tensor, q: Tensor, hint: Tensor | None, steps: int
+    ) -> Tensor:
         """Where ±σ′ is nearly s in [p, q]: Newton's method, or the secant where σ″ is missing.
 
         A step that leaves the bracket bisects it instead. Entries that are found are set aside.
         """
         shape = (p + self.slope).shape
         low, high, slope = (t.expand(shape).reshape(-1) for t in (p, q, self.slope))
+        ends = (end.expand(shape).reshape(-1) for end in (stretch.start, stretch.end))
+        below, above = (
+            self._inner_slope(z, end, limit) - slope
+            for z, end, limit in zip((low, high), ends, stretch.limits, strict=True)
+        )
+        found = torch.where(below >= 0.0, low, high)
+        rows = torch.nonzero((below < 0.0) & (above > 0.0))[:, 0]
+        low, high, below, above, slope = (t[rows] for t in (low, high, below, above, slope))
         middle = 0.5 * low + 0.5 * high
         if hint is not None:
-            middle = torch.minimum(torch.maximum(hint.expand(shape).reshape(-1), low), high)
-        found = middle.clone()
-        rows = torch.arange(len(found), device=found.device)
-        bracket = _Bracket(low, high, slope, middle)
+            start = hint.expand(shape).reshape(-1)[rows]
+            middle = torch.where((low < start) & (start < high), start, middle)
+        bracket = _Bracket(low, high, below, above, slope, middle)
         for step in range(steps):
             open_rows = bracket.narrow(self.function, self.sign, step)
             left = int(open_rows.sum())
@@ -237,6 +264,13 @@ class _Curve:
                 rows, bracket = rows[open_rows], bracket.rows(open_rows)
         return found.reshape(shape)
 
+    def _inner_slope(self, z: Tensor, end: Tensor, limit: Range | None) -> Tensor:
+        """±σ′ at points of a stretch; at an end where it jumps, the limit from inside."""
+        slope = self.sign * self.function.first(z)
+        if limit is None:
+            return slope
+        return torch.where(z == end, 0.5 * (limit[0] + limit[1]), slope)
+
 
 class _Bracket:
     """Intervals in which ±σ′ − s changes its sign, rising, with the point that is tried next.
@@ -244,30 +278,43 @@ class _Bracket:
     Args:
         low: Where ±σ′ ≤ s.
         high: Where ±σ′ ≥ s.
+        below: ±σ′ − s at ``low``.
+        above: ±σ′ − s at ``high``.
         slope: s.
         point: The point to try first.
     """
 
-    def __init__(self, low: Tensor, high: Tensor, slope: Tensor, point: Tensor) -> None:
-        self.low, self.high, self.slope, self.point = low, high, slope, point
+    def __init__(
+        self, low: Tensor, high: Tensor, below: Tensor, above: Tensor, slope: Tensor, point: Tensor
+    ) -> None:
+        self.low, self.high, self.below, self.above = low, high, below, above
+        self.slope, self.point = slope, point
 
     def rows(self, index: Tensor) -> _Bracket:
         """Some of the intervals."""
-        return _Bracket(*(t[index] for t in (self.low, self.high, self.slope, self.point)))
+        fields = (self.low, self.high, self.below, self.above, self.slope, self.point)
+        return _Bracket(*(t[index] for t in fields))
 
     def narrow(self, function: Elementwise, sign: float, step: int) -> Tensor:
         """One step; returns which intervals are still open."""
         point = self.point
         excess = sign * function.first(point) - self.slope
-        self.low = torch.where(excess <= 0.0, point, self.low)
-        self.high = torch.where(excess >= 0.0, point, self.high)
+        left, right = excess <= 0.0, excess >= 0.0
+        self.low, self.below = (
+            torch.where(left, point, self.low),
+            torch.where(left, excess, self.below),
+        )
+        self.high, self.above = (
+            torch.where(right, point, self.high),
+            torch.where(right, excess, self.above),
+        )
         if function.second is not None:
             aim = point - excess / (sign * function.second(point))
         else:
-            ends = (sign * function.first(end) - self.slope for end in (self.low, self.high))
-            below, above = ends
-            aim = self.low - below * (self.high - self.low) / (above - below)
-            aim = torch.where(aim == point, math.nan, aim) if step % 3 == 2 else aim
+            share = self.below / (self.above - self.below)
+            aim = self.low - share * (self.high - self.low)
+            if step % 2:  # one end may stay where it is for many secants
+                aim = torch.full_like(aim, math.nan)
         inside = (self.low < aim) & (aim < self.high)
         aim = torch.where(inside, aim, 0.5 * self.low + 0.5 * self.high)
         still_open = ~(excess.abs() * (self.high - self.low) <= _SETTLED * (1.0 + point.abs()))
@@ -280,21 +327,20 @@ def _line(function: Elementwise, lower: Tensor, upper: Tensor, sign: float) -> L
     bounds = function.range(0, lower, upper)
     constant = bounds[0] if sign > 0.0 else -bounds[1]
     low, high = torch.where(finite, lower, 0.0), torch.where(finite, upper, 0.0)
-    slope, place = _support(function, low, high, sign)
+    slope, place = _support(function, low, high, 0.5 * low + 0.5 * high, sign)
     slope = torch.where(finite & slope.isfinite(), slope, 0.0)
     found = least(function, slope, low, high, sign=sign, hint=place)
     return Line(slope, torch.where(finite, found.value, constant))
 
 
 def _support(
-    function: Elementwise, lower: Tensor, upper: Tensor, sign: float
+    function: Elementwise, lower: Tensor, upper: Tensor, place: Tensor, sign: float
 ) -> tuple[Tensor, Tensor]:
     """The slope of a support of the convex envelope of ±σ, and where it touches; proves nothing.
 
-    It supports the envelope at the middle of the interval. If the tangent there lies below the
-    graph, that is it; otherwise the support touches the graph on both sides of the middle.
+    It supports the envelope at a given place. If the tangent there lies below the graph, that is
+    it; otherwise the support touches the graph on both sides of the place.
     """
-    place = 0.5 * lower + 0.5 * upper
     slope = sign * function.first(place)
     found = least(function, slope, lower, upper, sign=sign, hint=place, steps=1)
     open_entries = ~_supports(function, sign, slope, place, found.value)

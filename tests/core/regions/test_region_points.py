@@ -172,3 +172,12 @@ def test_samples_follow_their_generator() -> None:
     balls = region(Case("l2", "box", 3))
     first, second = (balls.sample(3, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_a_shape_that_begins_with_one_is_no_second_point() -> None:
+    """(1, 7) could be read as one flat point of each row: a sequence with one channel."""
+    region = Ball(torch.zeros(3, 1, 7), 0.5, "l2")
+    points = region.sample(4)
+    assert points.shape == (3, 4, 1, 7)
+    assert region.contains(points).all()
+    assert region.project(10.0 * points).shape == (3, 4, 1, 7)

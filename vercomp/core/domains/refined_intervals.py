@@ -8,6 +8,7 @@ input, over the lines of the activations before it. One walk serves every specif
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from ..regions.region import Region
 from ..relaxation import lower_line, upper_line
 from ..walk import backward, forward, onward, rule
 from .intervals import Intervals, RowNorms
-from .linear_forms import Lines, ProvedForms
+from .linear_forms import ActiveLines, Lines, ProvedForms
 
 _BENT = 1e-6
 """An activation whose slope changes by less than this on an interval is not refined."""
@@ -52,18 +53,32 @@ class Relaxation:
         self.graph, self.region = graph, region
         self.intervals, self.lines = intervals, lines
 
-    def lower_bounds(self, node: str, coefficients: Tensor) -> Tensor:
-        """Proved lower bounds (B, R) of C a at a node, for rows C (B or 1, R, n)."""
-        part = self._before(node)
-        found = []
+    def lower_bounds(
+        self,
+        node: str,
+        coefficients: Tensor,
+        lines: Callable[[slice], ActiveLines] | None = None,
+    ) -> Tensor:
+        """Proved lower bounds (B, R) of C a at a node.
+
+        Args:
+            node: The name of the node.
+            coefficients: C, (B or 1, R, n).
+            lines: The active lines of some of the rows; None for the lines that all rows share.
+        """
+        part = self.before(node)
+        found: list[Tensor] = []
+        start = 0
         for block in torch.split(coefficients, self._rows(part), 1):
-            domain = ProvedForms(self.lines, self.intervals)
+            rows = slice(start, start + block.shape[1])
+            start = rows.stop
+            domain = ProvedForms(self.lines if lines is None else lines(rows), self.intervals)
             found.append(self._least(domain, backward(domain, part, block), block.shape[1]))
         return torch.cat(found, 1)
 
     def entry_bounds(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Proved lower and upper bounds (B, R) of some entries of an affine node."""
-        part = self._before(node.name)
+        part = self.before(node.name)
         lower, upper = [], []
         for index in torch.split(entries, max(1, self._rows(part) // 2)):
             domain = ProvedForms(self.lines, self.intervals)
@@ -73,14 +88,14 @@ class Relaxation:
             upper.append(-bounds[:, len(index) :])
         return torch.cat(lower, 1), torch.cat(upper, 1)
 
-    def _before(self, node: str) -> Graph:
+    def before(self, node: str) -> Graph:
         """The graph up to a node."""
         names = [each.name for each in self.graph.nodes]
         return Graph(self.graph.nodes[: names.index(node) + 1], node)
 
     def _rows(self, part: Graph) -> int:
         """How many rows a backward walk takes at once."""
-        size = max(math.prod(each.shape) for each in part.nodes) * len(self.region)
+        size = max(math.prod(each.shape) for each in part.nodes) * max(1, len(self.region))
         fits = working_set(self.region.center.device) // (_COPIES * 8 * size)
         return max(1, min(fits, _ENTRIES // size))
 
@@ -128,13 +143,8 @@ class RefinedIntervals(Intervals):
     def affine(self, node: Affine, *parents: Interval) -> Interval:
         """Σ A [a] + b, cut with linear bounds."""
         found = self._kept(node.name, super().affine(node, *parents))
-        readers = [c for c in self.graph.children(node.name) if isinstance(c, Activate)]
-        if readers and not self._is_tight(node):
-            bent = torch.zeros(found.lower.shape[1], dtype=torch.bool, device=found.lower.device)
-            for reader in readers:
-                low, high = reader.function.range(1, *found)
-                bent |= ~(high - low <= _BENT).all(0)
-            found = self._kept(node.name, self._refined(node, found, torch.nonzero(bent)[:, 0]))
+        if not self._is_tight(node):
+            found = self._kept(node.name, self._refined(node, found))
         return found
 
     @rule(Activate)
@@ -157,11 +167,27 @@ class RefinedIntervals(Intervals):
             return True
         return region.box is None and self.rows.of(node.terms[0], region) is not None
 
-    def _refined(self, node: Affine, found: Interval, entries: Tensor) -> Interval:
-        """The interval with some entries cut with linear bounds."""
+    def _bent(self, node: Affine, found: Interval, entries: Tensor) -> Tensor:
+        """Those of the entries on whose intervals the slope of an activation changes."""
+        bent = torch.zeros(len(entries), dtype=torch.bool, device=entries.device)
+        for reader in self.graph.children(node.name):
+            if isinstance(reader, Activate):
+                ends = (end[:, entries] for end in found)
+                low, high = reader.function.range(1, *ends)
+                bent |= ~(high - low <= _BENT).all(0)
+        return entries[bent]
+
+    def _refined(self, node: Affine, found: Interval) -> Interval:
+        """The interval, cut with linear bounds where it matters."""
+        everything = torch.arange(found.lower.shape[1], device=found.lower.device)
+        entries = self._bent(node, found, everything)
         if len(entries) == 0:
             return found
-        low, high = self.relaxation.entry_bounds(node, entries)
+        return self._cut_with(found, entries, *self.relaxation.entry_bounds(node, entries))
+
+    @staticmethod
+    def _cut_with(found: Interval, entries: Tensor, low: Tensor, high: Tensor) -> Interval:
+        """The interval with some entries cut with proved bounds (B, R)."""
         lower, upper = found.lower.clone(), found.upper.clone()
         lower[:, entries] = torch.maximum(lower[:, entries], low)
         upper[:, entries] = torch.minimum(upper[:, entries], high)

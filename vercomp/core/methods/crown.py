@@ -34,11 +34,18 @@ class Crown(IntervalBounds):
         found = []
         everyone = torch.arange(len(region), device=region.center.device)
         for part in torch.split(everyone, _inputs(graph)):
-            relaxation = relax(graph, region.rows(part), self._row_norms(network, graph))
-            found.append(self._bound(relaxation, specification.rows(part)))
+            relaxation = self._relaxed(network, region.rows(part))
+            found.append(self._bound(network, relaxation, specification.rows(part)))
         return torch.cat(found)
 
-    def _bound(self, relaxation: Relaxation, specification: Specification) -> Tensor:
+    def _relaxed(self, network: VerifiedNetwork, region: Region) -> Relaxation:
+        """Intervals and lines of every node."""
+        graph = network.in_double()[1]
+        return relax(graph, region, self._row_norms(network, graph))
+
+    def _bound(
+        self, network: VerifiedNetwork, relaxation: Relaxation, specification: Specification
+    ) -> Tensor:
         """Proved lower bounds over the region of a relaxation."""
         C, d = specification.coefficients, specification.offsets
         graph = relaxation.graph

@@ -106,11 +106,12 @@ class Method(ABC):
 
     Attributes:
         name: What results call it.
-        by_default: Whether it is used where no methods are named.
+        on_request: Whether it is used only where it is named, because it takes much longer than
+            the methods before it.
     """
 
     name: ClassVar[str]
-    by_default: ClassVar[bool] = True
+    on_request: ClassVar[bool] = False
 
     @abstractmethod
     def requires(self, graph: Graph) -> tuple[Obstacle, ...]:

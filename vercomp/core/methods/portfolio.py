@@ -250,8 +250,8 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
     known = {method.name: method for method in network.methods}
     if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
         raise InputTypeError(f"methods must be a list of names, got {names!r}")
-    usual = [name for name, method in known.items() if method.by_default]
-    wanted = usual if names is None else list(dict.fromkeys(names))
+    unasked = [name for name, method in known.items() if not method.on_request]
+    wanted = unasked if names is None else list(dict.fromkeys(names))
     for name in wanted:
         if name not in known:
             raise UnanswerableError(

@@ -42,7 +42,7 @@ class Quadratic(Crown):
     """
 
     name = "quadratic"
-    by_default: ClassVar[bool] = False
+    on_request: ClassVar[bool] = True
     effort = Effort()
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from ..errors import InputError
 from .ball_kind import BallKind
 from .bound import lower_bound
 from .checks import checked, radius_of, refuse, rows_of
-from .geometry import Geometry, Slab, geometry
+from .geometry import Geometry, Slab, geometry, scaled_rows
 from .rounding import add_down, add_up, distance_up, divide_up, norm2_up, sum_up
 from .search import solve
 
@@ -195,6 +195,30 @@ class Region:
 
         return self._made(functions, least).reshape(g.shape)
 
+    def descent(self, g: Tensor) -> Tensor:
+        """Offsets x − x₀ (B, K, D) at which g·(x − x₀) is nearly least, without any promise.
+
+        It is what a search needs of :meth:`minimum`: the gradient of the minimum with respect to g.
+
+        Args:
+            g: K linear functions for each row, (B, K, D).
+        """
+        batch, count, size = g.shape
+        if self.kind.is_box and self.slab is None:
+            ends = (end - self.center for end in self.interval())
+            low, high = (end.to(g.dtype)[:, None] for end in ends)
+            return torch.where(g > 0.0, low, high)
+        flat = g.detach().to(self.center).reshape(-1, size)
+        owner = torch.arange(batch, device=flat.device).repeat_interleave(count)
+        rows = max(1, _BLOCK_ENTRIES // max(1, size))
+        found = []
+        for start in range(0, len(flat), rows):
+            region = self.geometry.rows(owner[start : start + rows])
+            scaled, _ = scaled_rows(flat[start : start + rows], region.scales)
+            offset = solve(region, scaled).point * region.unit[:, None]
+            found.append(offset if region.scales is None else offset * region.scales)
+        return torch.cat(found).reshape(g.shape) if found else torch.zeros_like(flat)
+
     def project(self, x: Tensor) -> Tensor:
         """The points of the region nearest to x in the 2-norm, up to rounding; shaped as x.
 
@@ -216,7 +240,8 @@ class Region:
             return solve(region, -region.scales * offset, region.scales.square()).point
 
         made = self._made(points - center, nearest)
-        return torch.where(self.contains(points)[..., None], points, made).reshape(x.shape)
+        members = self.contains(points.reshape(*points.shape[:2], *self.shape))
+        return torch.where(members[..., None], points, made).reshape(x.shape)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Random points of the region, (B, count, *shape).
@@ -340,7 +365,7 @@ class Region:
             of = self.rows(owner[missing])
             region = of.geometry if share == 0.0 else of.geometry.shrunk(share)
             found = of._placed(make(region, flat[missing]))
-            member = of.contains(found.unsqueeze(1))[:, 0]
+            member = of.contains(found.reshape(len(found), *self.shape))
             points[missing[member]] = found[member]
             missing = missing[~member]
         if len(missing):
