@@ -1,6 +1,8 @@
 """The nearest adversarial point that a strong attack finds against any class, in the 2-norm.
 
-Its distance is what certified radii are divided by: no certificate can exceed it.
+Its distance is what certified radii are divided by: no certificate can exceed it. The search of
+vercomp's own comes first, then descents from many points, its own and images of other classes among
+them: on steep networks either finds points that the other does not.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+import vercomp
+from vercomp.core.methods.nearest import Nearest
+from vercomp.core.methods.nearest import nearest as nearest_points
 
 from .boundary_attack import pgd_step, polished
 from .zoo import Subject
@@ -39,45 +45,50 @@ class Effort:
 def nearest(subject: Subject, effort: Effort | None = None, block: int = 20) -> Tensor:
     """Distances (N,) in float64 of points that another class wins, in float64 arithmetic."""
     effort = effort or Effort()
-    with torch.no_grad():
-        rivals = subject.others[0], subject.others[1]
-    parts = zip(subject.x.split(block), subject.y.split(block), strict=True)
-    return torch.cat([_nearest(subject.module, x, y, rivals, effort) for x, y in parts])
+    compiled = vercomp.compile(subject.module, input_shape=tuple(subject.x.shape[1:]))
+    found = nearest_points(compiled.network, subject.x, subject.y)
+    parts = []
+    for rows in torch.split(torch.arange(len(subject.x)), block):
+        x, y = subject.x[rows], subject.y[rows]
+        first = Nearest(found.point[rows], found.distance[rows], found.target[rows])
+        parts.append(_nearest(subject.module, x, y, first, subject.others, effort))
+    return torch.cat(parts)
 
 
 def _nearest(
-    module: nn.Module, x: Tensor, y: Tensor, rivals: tuple[Tensor, Tensor], effort: Effort
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    first: Nearest,
+    rivals: tuple[Tensor, Tensor],
+    effort: Effort,
 ) -> Tensor:
-    with torch.no_grad():
-        classes = module(x[:1]).shape[1]
-    count, targets = len(x), _others(y, classes)
-    flat = x.flatten(1)
-    pairs = torch.arange(count).repeat_interleave(classes - 1)
-    function = margin_of(module, x.shape[1:], y[pairs], targets.flatten())
+    """Distances (N,), from what vercomp's own search found for every target."""
+    count, targets = first.target.shape
+    flat, shape = x.flatten(1), x.shape[1:]
+    pairs = torch.arange(count).repeat_interleave(targets)
+    function = margin_of(module, shape, y[pairs], first.target.flatten())
     screened, _ = pgd_step(function, flat[pairs], steps=effort.screening, polish=5, starts=1)
-    kept = screened.reshape(count, -1).argsort(1)[:, :SCREENED]
+    screened = torch.minimum(screened.reshape(count, -1).double(), first.distance)
+    kept = screened.argsort(1)[:, :SCREENED]
     pairs = torch.arange(count).repeat_interleave(kept.shape[1])
-    target = targets.gather(1, kept).flatten()
-    function = margin_of(module, x.shape[1:], y[pairs], target)
-    found = pgd_step(
+    target = first.target.gather(1, kept).flatten()
+    function = margin_of(module, shape, y[pairs], target)
+    points = first.point.flatten(2)[pairs, kept.flatten()]
+    step = (points - flat[pairs]).nan_to_num(nan=0.0)
+    _, step = pgd_step(
         function,
         flat[pairs],
         steps=effort.steps,
         starts=effort.starts,
-        beyond=_towards(function, flat[pairs], target, rivals),
+        beyond=[step.float(), *_towards(function, flat[pairs], target, rivals)],
     )
     # float32 may call a point adversarial that is not: the last word is float64's.
-    exactly = margin_of(copy.deepcopy(module).double(), x.shape[1:], y[pairs], target)
-    start = (torch.full_like(found[0], torch.inf, dtype=torch.float64), found[1].double())
+    exactly = margin_of(copy.deepcopy(module).double(), shape, y[pairs], target)
+    start = (torch.full((len(pairs),), torch.inf, dtype=torch.float64), step.double())
     distance, _ = polished(exactly, flat[pairs].double(), start, 10)
-    best: Tensor = distance.reshape(count, -1).amin(1)
+    best: Tensor = torch.minimum(distance.reshape(count, -1).amin(1), first.distance.amin(1))
     return best
-
-
-def _others(y: Tensor, classes: int) -> Tensor:
-    """The classes that are not the label, (N, C − 1)."""
-    every = torch.arange(classes - 1).expand(len(y), -1)
-    return every + (every >= y[:, None]).long()
 
 
 def _towards(

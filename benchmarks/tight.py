@@ -19,7 +19,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -27,8 +26,9 @@ from torch import Tensor
 
 from vercomp.outputs import write_atomically
 
+from . import boundary_attack as descents
+from . import nearest as nearest_module
 from . import zoo
-from .nearest import Effort, nearest
 from .sections import write_section
 from .sides.job import OURS, PEER, RADII, Job
 from .sides.runner import Runner, digest, end_with_us, weights_of
@@ -70,11 +70,12 @@ def rows(runner: Runner, this: Subject, options: argparse.Namespace) -> Iterator
 def distances(runner: Runner, this: Subject) -> Tensor:
     """The attack's distances (N,), kept as results are."""
     path = runner.folder / this.name / "distances.json"
-    stamp = digest(weights_of(this.module), json.dumps(asdict(Effort())))
+    attack = (Path(file).read_text() for file in (nearest_module.__file__, descents.__file__))
+    stamp = digest(weights_of(this.module), *attack)
     kept = json.loads(path.read_text()) if path.exists() else {}
     found: list[float] = kept["distances"] if kept.get("stamp") == stamp else []
     if len(found) < len(this.x):
-        found = nearest(this).tolist()
+        found = nearest_module.nearest(this).tolist()
         content = {"stamp": stamp, "distances": found}
         write_atomically(path, json.dumps(content).encode())
     return torch.tensor(found[: len(this.x)], dtype=torch.float64)
