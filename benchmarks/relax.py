@@ -24,6 +24,7 @@ from pathlib import Path
 from . import zoo
 from .relax_tables import Pair, tables
 from .sections import write_section
+from .sides.command import job, parser
 from .sides.job import BOUNDS, OURS, PEER, RADII, Job
 from .sides.runner import Runner, end_with_us
 from .zoo import Subject, subject
@@ -42,49 +43,26 @@ def questions(name: str, options: argparse.Namespace) -> Iterator[Job]:
             if norm == "l2" and method != "alpha":
                 asked.append((RADII, None))
             for task, radius in asked:
-                yield Job(
-                    OURS,
-                    task,
-                    name,
-                    method,
-                    norm,
-                    radius,
-                    iterations=options.iterations if method == "alpha" else 0,
-                    block=options.block,
-                    threads=options.threads,
-                )
+                yield job(options, OURS, task, name, method, norm, radius)
 
 
 def pairs(runner: Runner, this: Subject, options: argparse.Namespace) -> Iterator[Pair]:
     """Each question, answered by both sides."""
-    for job in questions(this.name, options):
-        ours = runner.run(job, this)
-        theirs = runner.run(job.by(PEER), this) if this.has_peer else None
-        yield Pair(job, ours, theirs)
+    for asked in questions(this.name, options):
+        ours = runner.run(asked, this)
+        theirs = runner.run(asked.by(PEER), this) if this.has_peer else None
+        yield Pair(asked, ours, theirs)
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    made.add_argument("networks", nargs="*", metavar="NETWORK", default=list(zoo.NAMES))
-    made.add_argument("--list", action="store_true", help="the networks that run without any given")
-    made.add_argument("--norms", nargs="+", choices=NORMS, default=list(NORMS))
-    made.add_argument("--methods", nargs="+", default=list(METHODS))
-    made.add_argument("--limit", type=int, default=100, help="inputs of each network")
-    made.add_argument("--block", type=int, default=10, help="inputs that are given at once")
-    made.add_argument("--iterations", type=int, default=20, help="of alpha and α-CROWN")
-    made.add_argument("--threads", type=int, default=1)
-    made.add_argument("--timeout", type=float, default=600.0, help="seconds a method and network")
-    made.add_argument("--build", type=Path, default=BUILD, help="where results are kept")
-    made.add_argument("--dry", action="store_true", help="print the tables, leave RESULTS.md alone")
-    return made
-
-
 def main() -> None:
-    options = parser().parse_args()
+    command = parser(__doc__ or "", BUILD)
+    command.add_argument("--norms", nargs="+", choices=NORMS, default=list(NORMS))
+    command.add_argument("--methods", nargs="+", default=list(METHODS))
+    options = command.parse_args()
     if options.list:
         print("\n".join(options.networks))
         return

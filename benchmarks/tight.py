@@ -28,9 +28,9 @@ from vercomp.outputs import write_atomically
 
 from . import boundary_attack as descents
 from . import nearest as nearest_module
-from . import zoo
 from .sections import write_section
-from .sides.job import OURS, PEER, RADII, Job
+from .sides.command import job, parser
+from .sides.job import OURS, PEER, RADII
 from .sides.runner import Runner, digest, end_with_us, weights_of
 from .tight_tables import Row, table
 from .zoo import Subject, subject
@@ -49,20 +49,10 @@ def rows(runner: Runner, this: Subject, options: argparse.Namespace) -> Iterator
         asked += [(PEER, method) for method in PEER_METHODS if method in options.peer_methods]
     distance = distances(runner, this)
     for side, method in asked:
-        job = Job(
-            side,
-            RADII,
-            this.name,
-            method,
-            "l2",
-            None,
-            iterations=options.iterations if method == "alpha" else 0,
-            block=options.block,
-            threads=options.threads,
-        )
-        results = runner.run(job, this)
+        question = job(options, side, RADII, this.name, method, "l2", None)
+        results = runner.run(question, this)
         if results is not None:
-            row = Row(job, results, distance)
+            row = Row(question, results, distance)
             check(row)
             yield row
 
@@ -98,24 +88,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    made.add_argument("networks", nargs="*", metavar="NETWORK", default=list(zoo.NAMES))
-    made.add_argument("--list", action="store_true", help="the networks that run without any given")
-    made.add_argument("--methods", nargs="+", default=list(METHODS), help="of ours")
-    made.add_argument("--peer-methods", nargs="*", default=list(PEER_METHODS))
-    made.add_argument("--limit", type=int, default=100, help="inputs of each network")
-    made.add_argument("--block", type=int, default=10, help="inputs that are given at once")
-    made.add_argument("--iterations", type=int, default=20, help="of alpha and α-CROWN")
-    made.add_argument("--threads", type=int, default=1)
-    made.add_argument("--timeout", type=float, default=600.0, help="seconds a method and network")
-    made.add_argument("--build", type=Path, default=BUILD, help="where results are kept")
-    made.add_argument("--dry", action="store_true", help="print the table, leave RESULTS.md alone")
-    return made
-
-
 def main() -> None:
-    options = parser().parse_args()
+    command = parser(__doc__ or "", BUILD)
+    command.add_argument("--methods", nargs="+", default=list(METHODS), help="of ours")
+    command.add_argument("--peer-methods", nargs="*", default=list(PEER_METHODS))
+    options = command.parse_args()
     if options.list:
         print("\n".join(options.networks))
         return
