@@ -399,6 +399,9 @@ def _rough_minimiser(region: Geometry, g: Tensor) -> Tensor:
         if nu is not None:  # the best one without the box
             g = g - nu[:, None] * region.slab.direction
             region = replace(region, slab=None)
+    if region.kind.smooth and region.slab is None and not region.clipped:
+        mu = region.kind.multiplier_scale(g, region.radius)
+        return region.kind.shrink(g, g.new_zeros(1), mu, region.lower, region.upper)
     return solve(region, g).point
 
 
