@@ -86,7 +86,7 @@ class _Search:
         going &= self.above > 1e-12 * self.first
         going &= self.best < 2.0**60 * self.first
         if enough is not None:
-            going &= (self.best <= enough) & (self.above > enough)
+            going &= (self.best <= enough) & (self.above > enough * (1.0 + 1e-8))
         return torch.nonzero(going)[:, 0]
 
     def next(self, rows: Tensor) -> Tensor:
