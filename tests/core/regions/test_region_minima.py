@@ -12,6 +12,7 @@ import torch
 from region_cases import (
     CASES,
     LARGE,
+    PARTS,
     Case,
     every_case,
     fractions,
@@ -279,3 +280,29 @@ def test_a_norm_rounded_down_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(L2, "dual_norm", lambda self, g: original(self, g) * (1 - 1e-12))
     with pytest.raises(AssertionError):
         test_balls_have_their_closed_form(3, 0.3)
+
+
+@every_case
+def test_quick_minima_are_lower_and_nearly_as_good(case: Case) -> None:
+    of, g = region(case), functions(case)
+    full, quick = of.minimum(g), of.minimum(g, quick=True)
+    assert (quick <= full + 1e-4 * size_of(of, g)).all()
+    points = torch.cat([of.argmin(g), of.sample(6, torch.Generator().manual_seed(0))], 1)
+    for row in range(len(of)):
+        for point in points[row]:
+            for k in range(g.shape[1]):
+                exact = value(of, row, g[row, k], point)
+                assert exact >= Fraction(float(quick[row, k]))
+    if case.radius == 0.7:
+        alone = Ball(of.center, of.radius, case.kind, scales=of.scales).minimum(g)
+        assert (quick >= alone - 1e-9 * alone.abs()).all()
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("kind", ["l1", "l2", "linf"])
+def test_descents_are_gradients_of_minima(kind: str, parts: str) -> None:
+    case = Case(kind, parts, 6, seed=2)
+    of, g = region(case), functions(case)[:, :1]
+    reached = (of.descent(g) * g).sum(-1)
+    least = of.minimum(g)
+    assert ((reached - least).abs() <= 0.1 * size_of(of, g)).all()

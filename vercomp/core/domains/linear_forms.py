@@ -126,18 +126,21 @@ class ProvedForms(Domain[Tensor]):
         self.intervals = intervals
         self.constant: Tensor = torch.zeros((), dtype=torch.float64)
 
-    def minimum(self, region: Region, arrived: Mapping[str, Tensor], first: str) -> Tensor:
+    def minimum(
+        self, region: Region, arrived: Mapping[str, Tensor], first: str, *, quick: bool = False
+    ) -> Tensor:
         """The lower bounds (B, R) over a region, from what arrived at the nodes.
 
         Args:
             region: The inputs.
             arrived: The result of the backward walk.
             first: The name of the input node.
+            quick: Whether the region's minima may be a little too low, for less time.
         """
         g = arrived.get(first)
         if g is not None:
             self._add_product(g, _length(g), region.center)
-            least = region.minimum(g.expand(len(region), -1, g.shape[-1]))
+            least = region.minimum(g.expand(len(region), -1, g.shape[-1]), quick=quick)
             self._add(least, torch.zeros_like(least))
         lost = self.constant.isnan() | (self.constant == math.inf)
         return torch.where(lost, -math.inf, self.constant)

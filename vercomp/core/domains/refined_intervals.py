@@ -83,7 +83,7 @@ class Relaxation:
         for index in torch.split(entries, max(1, self._rows(part) // 2)):
             domain = ProvedForms(self.lines, self.intervals)
             arrived = onward(domain, part, domain.entries(node, index))
-            bounds = self._least(domain, arrived, 2 * len(index))
+            bounds = self._least(domain, arrived, 2 * len(index), quick=True)
             lower.append(bounds[:, : len(index)])
             upper.append(-bounds[:, len(index) :])
         return torch.cat(lower, 1), torch.cat(upper, 1)
@@ -99,8 +99,11 @@ class Relaxation:
         fits = working_set(self.region.center.device) // (_COPIES * 8 * size)
         return max(1, min(fits, _ENTRIES // size))
 
-    def _least(self, domain: ProvedForms, arrived: dict[str, Tensor], count: int) -> Tensor:
-        bound = domain.minimum(self.region, arrived, self.graph.nodes[0].name)
+    def _least(
+        self, domain: ProvedForms, arrived: dict[str, Tensor], count: int, *, quick: bool = False
+    ) -> Tensor:
+        first = self.graph.nodes[0].name
+        bound = domain.minimum(self.region, arrived, first, quick=quick)
         return bound.expand(len(self.region), count)
 
 

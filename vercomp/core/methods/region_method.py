@@ -60,21 +60,26 @@ class RegionMethod(Method):
             inputs = open_rows[rows]
             asked = specification.rows(inputs)
             balls = question.rows(inputs).balls(radii)
-            return asked.decided(self.bound(network, balls, asked))
+            return _smallest(asked, self.bound(network, balls, asked))
 
         radius = least.clone()
         radius[open_rows] = largest_radius(
-            proves, least[open_rows], self._first(task, question)[open_rows]
+            proves,
+            least[open_rows],
+            self._first(task, question)[open_rows],
+            _smallest(specification, specification.values(task.logits))[open_rows],
+            question.radius if question.decide else None,
         )
         return certificates_of(task, task.filled(radius), broken, self.name, question.radius)
 
     def _first(self, task: Task, question: Question) -> Tensor:
-        """A radius to try first: the one to be decided about, or a hundredth of the input's size.
+        """A radius to try first: just above the radius asked about where that is to be decided.
 
+        A hundredth of the input's size otherwise.
         Not of an input that is nearly zero, or nearly infinite: the search spans sixty doublings.
         """
         if question.decide and question.radius is not None:
-            return torch.full_like(task.x0[:, 0], question.radius)
+            return torch.full_like(task.x0[:, 0], question.radius * (1.0 + 1e-9))
         size: Tensor = question.kind.norm(task.x0)
         if question.scales is not None:
             size = size / question.scales.flatten(1).amax(1).clamp_min(1e-300)
@@ -95,3 +100,9 @@ class RegionMethod(Method):
 def _negative(rows: Specification) -> Specification:
     """−(C z + d) in the place of C z + d."""
     return replace(rows, coefficients=-rows.coefficients, offsets=-rows.offsets)
+
+
+def _smallest(rows: Specification, bounds: Tensor) -> Tensor:
+    """What decides, (B,): positive where the bounds (B, R) prove the whole specification."""
+    finite = torch.where(bounds.isnan(), -torch.inf, bounds)
+    return rows.radii(finite).amin(1)

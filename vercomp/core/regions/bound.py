@@ -26,15 +26,25 @@ from .search import solve
 _TINY = 1e-200
 """Covers what underflows, in coordinates whose largest entries lie in [1, 2)."""
 
+_QUICK_STEPS = 3
+"""Steps of the search for a multiplier where a rough one is enough."""
 
-def lower_bound(region: Geometry, g: Tensor) -> Tensor:
-    """Lower bounds (N,) of min g·(x − x₀), for g (N, D); −∞ where g is not finite."""
+
+def lower_bound(region: Geometry, g: Tensor, *, quick: bool = False) -> Tensor:
+    """Lower bounds (N,) of min g·(x − x₀), for g (N, D); −∞ where g is not finite.
+
+    Args:
+        region: The regions.
+        g: The linear functions.
+        quick: Whether a few divisions are enough where the best one has to be searched.
+    """
     scaled, length = scaled_rows(g, region.scales)
     if not region.clipped and region.slab is None:
         best = _ball_alone(region, scaled)
     else:
         best = torch.full_like(region.radius, -torch.inf)
-        for share, nu in _divisions(region, scaled):
+        few = quick and region.clipped and region.kind.smooth
+        for share, nu in (_quick_divisions if few else _divisions)(region, scaled):
             bound = _divided(region, scaled, share, nu)
             best = torch.maximum(best, torch.nan_to_num(bound, nan=-torch.inf))
     best = scale_down(scale_down(best, region.unit), length)
@@ -72,6 +82,39 @@ def _divisions(region: Geometry, g: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for mu in ball:
             point = kind.shrink(rest, g.new_zeros(1), mu, region.lower, region.upper)
             yield kind.share(rest, point, mu), nu
+
+
+def _quick_divisions(region: Geometry, g: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs (p, ν) to try where the box clips a smooth ball: the parts alone, and a few steps.
+
+    The slab's multiplier is the best one without the box, where that is known; the ball's follows
+    from the norm of the minimiser, which should be r: for l2 it is inversely proportional to μ but
+    for what the box clips.
+    """
+    kind, slab = region.kind, region.slab
+    multipliers = [torch.zeros_like(region.radius)]
+    if slab is not None:
+        nu = kind.slab_multiplier(g, region.radius, *slab)
+        multipliers += [] if nu is None else [nu]
+    for nu in multipliers:
+        rest = g if slab is None else g - nu[:, None] * slab.direction
+        yield torch.zeros_like(g), nu
+        yield rest, nu
+        for mu, point in _rough_minimisers(region, rest):
+            yield kind.share(rest, point, mu), nu
+
+
+def _rough_minimisers(region: Geometry, g: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Multipliers of a smooth ball and minimisers (N, D) of g·y in the box for them, ever better.
+
+    The last points lie in the box, and nearly in the ball.
+    """
+    kind = region.kind
+    mu = kind.multiplier_scale(g, region.radius)
+    for _ in range(_QUICK_STEPS):
+        point = kind.shrink(g, g.new_zeros(1), mu, region.lower, region.upper)
+        yield mu, point
+        mu = mu * torch.nan_to_num(kind.norm(point) / region.radius)
 
 
 def _divided(region: Geometry, g: Tensor, share: Tensor, nu: Tensor) -> Tensor:

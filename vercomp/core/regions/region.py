@@ -69,7 +69,7 @@ class Region:
 
     # Bounds
 
-    def minimum(self, g: Tensor, error: Tensor | None = None) -> Tensor:
+    def minimum(self, g: Tensor, error: Tensor | None = None, *, quick: bool = False) -> Tensor:
         """Proved lower bounds of min g·(x − x₀) over the region, shape (B, K).
 
         The function vanishes at x₀, so that a small region has a small minimum and nothing cancels;
@@ -80,6 +80,8 @@ class Region:
         Args:
             g: K linear functions for each row, (B, K, D) or (B, K, *shape).
             error: Bounds of the 2-norm error of each g, (B, K); None if g is exact.
+            quick: Whether bounds that are nearly as good will do, where the best ones have to be
+                searched: in a ball that a box clips.
 
         Raises:
             InputError: A wrong shape, or a negative error.
@@ -92,7 +94,11 @@ class Region:
         owner = torch.arange(len(self), device=flat.device).repeat_interleave(count)
         rows = max(1, _BLOCK_ENTRIES // max(1, flat.shape[1]))
         blocks = [
-            lower_bound(self.geometry.rows(owner[start : start + rows]), flat[start : start + rows])
+            lower_bound(
+                self.geometry.rows(owner[start : start + rows]),
+                flat[start : start + rows],
+                quick=quick,
+            )
             for start in range(0, len(flat), rows)
         ]
         bounds = torch.cat(blocks) if blocks else flat.new_empty(0)
@@ -215,7 +221,7 @@ class Region:
         for start in range(0, len(flat), rows):
             region = self.geometry.rows(owner[start : start + rows])
             scaled, _ = scaled_rows(flat[start : start + rows], region.scales)
-            offset = solve(region, scaled).point * region.unit[:, None]
+            offset = _rough_minimiser(region, scaled) * region.unit[:, None]
             found.append(offset if region.scales is None else offset * region.scales)
         return torch.cat(found).reshape(g.shape) if found else torch.zeros_like(flat)
 
@@ -384,6 +390,19 @@ class Region:
         beyond = distance_up(point, self.center) > offset.abs()
         point = torch.where(beyond, torch.nextafter(point, self.center), point)
         return point if self.box is None else torch.clamp(point, *self.box)
+
+
+def _rough_minimiser(region: Geometry, g: Tensor) -> Tensor:
+    """A point (N, D) at which g·y is nearly least, in the region or near it."""
+    if region.slab is not None:
+        nu = region.kind.slab_multiplier(g, region.radius, *region.slab)
+        if nu is not None:  # the best one without the box
+            g = g - nu[:, None] * region.slab.direction
+            region = replace(region, slab=None)
+    if region.kind.smooth and region.slab is None and not region.clipped:
+        mu = region.kind.multiplier_scale(g, region.radius)
+        return region.kind.shrink(g, g.new_zeros(1), mu, region.lower, region.upper)
+    return solve(region, g).point
 
 
 def _signed_times_up(a: Tensor, factor: Tensor, exact: bool = False) -> Tensor:
