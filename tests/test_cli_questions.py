@@ -179,7 +179,8 @@ def test_radii_that_say_little_are_called_so(run: Run) -> None:
     assert code == 0, error
     assert "note: these radii say little: points that break the claim were found" in text
     assert "of the curvature bound, with a norm of" in text
-    assert "what would help: train with the curvature bound as a penalty" in text
+    assert "what would help: " in text
+    assert "train with the curvature bound as a penalty" in " ".join(text.split())
     found, _ = certified(run, "steep", *options)
     assert found["seen_over_radius"] > 10
     code, text, error = run("certify", "questions:policy", *options)
