@@ -150,7 +150,7 @@ def test_manifest_says_what_was_compiled() -> None:
     }
     assert affine[-1]["terms"][0]["text"] == "dense[outa0]"
     assert affine[-1]["bias"] == "+ bias"
-    assert found["output"] == "logits"
+    assert found["output"] == "logits_"  # every network has a method logits
 
 
 def test_importing_from_memory() -> None:
