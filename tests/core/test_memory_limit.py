@@ -41,4 +41,4 @@ def test_certificates_do_not_depend_on_the_limit() -> None:
     whole = net.certify(x, y)
     with memory_limit(0.005):
         parts = net.certify(x, y)
-    torch.testing.assert_close(parts.radius, whole.radius, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(parts.radius, whole.radius, rtol=1e-5, atol=1e-9)
