@@ -55,7 +55,7 @@ class StripHead:
         """The graph whose outputs compare as before."""
         found, bounded = graph, True
         while True:
-            below = _unbounded_head(found)
+            below = _unbounded_head(found, bounded)
             if below is not None:
                 found, bounded = pruned(found.nodes, below), False
                 continue
@@ -66,8 +66,12 @@ class StripHead:
             found = replace(pruned(found.nodes, stripped.below), tail=tail)
 
 
-def _unbounded_head(graph: Graph) -> str | None:
-    """The node below a head that no analysis takes: its entries compare as the output's do."""
+def _unbounded_head(graph: Graph, bounded: bool) -> str | None:
+    """The node below a head that no analysis takes: its entries compare as the output's do.
+
+    Where the model's own outputs are out of reach already, what is common to all entries goes, too,
+    whether an analysis takes it or not: the largest logit before a softmax, say.
+    """
     if graph.outputs < 2:
         return None
     node = _output(graph)
@@ -79,7 +83,7 @@ def _unbounded_head(graph: Graph) -> str | None:
         if dividend.shape == node.shape and _sums(graph, divisor, dividend):
             below = dividend.name
     elif isinstance(node, Affine):
-        below = _but_for_what_is_common(graph, node)
+        below = _but_for_what_is_common(graph, node, bounded)
     return below if below is not None and graph.node(below).shape == node.shape else None
 
 
@@ -104,8 +108,11 @@ def _is_positive(node: Node) -> bool:
     return isinstance(node, Activate) and node.function.name == "sigmoid"
 
 
-def _but_for_what_is_common(graph: Graph, node: Affine) -> str | None:
-    """The parent z of z + s, where s is the same for every entry and no analysis takes it."""
+def _but_for_what_is_common(graph: Graph, node: Affine, bounded: bool) -> str | None:
+    """The parent z of z + s, where s is the same for every entry.
+
+    If the outputs are still bounded, only an s that no analysis takes.
+    """
     alone = [term for term in node.terms if _is_nothing(term)]
     common = [term for term in node.terms if not _is_nothing(term)]
     if len(alone) != 1 or not common or node.offsets:
@@ -121,7 +128,7 @@ def _but_for_what_is_common(graph: Graph, node: Affine) -> str | None:
         ):
             return None
         above = {term.parent} | graph.ancestors(term.parent)
-        if not any(isinstance(graph.node(name), Opaque) for name in above):
+        if bounded and not any(isinstance(graph.node(name), Opaque) for name in above):
             return None
     return alone[0].parent
 
