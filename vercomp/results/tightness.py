@@ -152,8 +152,11 @@ def blame(network: CompiledNetwork) -> str:
 
 def remedies(network: CompiledNetwork, methods: Sequence[str] | None) -> str:
     """What would make bounds tighter, as a sentence."""
-    known = [method.name for method in network.network.methods]
-    others = [name for name in known if methods is not None and name not in methods]
+    others = [
+        method.name
+        for method in network.network.methods
+        if (method.on_request if methods is None else method.name not in methods)
+    ]
     advice = ["train with the curvature bound as a penalty (vercomp train, vercomp.regularizer)"]
     if not blame(network):
         advice = ["train a smooth network with a curvature penalty (vercomp train)"]
