@@ -41,7 +41,9 @@ class Plan:
         if self.methods:
             return ()
         groups = [self.offences[""]] if "" in self.offences else self.offences.values()
-        found = {each.name: each for group in groups for each in group}
+        found = {
+            (each.name, each.operator, each.origin): each for group in groups for each in group
+        }
         return tuple(found.values())
 
     @property
