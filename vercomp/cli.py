@@ -6,17 +6,31 @@ Nothing here imports torch, so that ``--help`` answers at once: each command imp
 from __future__ import annotations
 
 import errno
-import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from vercomp.commands.options import (
+    box_option,
+    columns,
+    data_option,
+    features,
+    groups,
+    json_option,
+    limit_option,
+    model_options,
+    needed_data_option,
+    norm_option,
+    positive,
+    radius,
+    run_option,
+    words,
+)
 from vercomp.commands.train_options import recipe_options
 from vercomp.errors import InternalError, VercompError
 from vercomp.features import FEATURES, METHODS
@@ -33,162 +47,6 @@ NOT_OURS = {  # what the operating system refuses, wherever a path or a stream l
     errno.EPERM,
     errno.EROFS,
 }
-
-
-Value = str | None
-
-
-def _numbers(number: Callable[[str], Any], *, positive: bool) -> Callable[..., Any]:
-    """A callback: numbers separated by commas, as a tuple."""
-    kind = "whole numbers" if number is int else "numbers"
-
-    def parse(context: click.Context, option: click.Parameter, value: Value) -> Any:
-        if value is None:
-            return None
-        try:
-            numbers = tuple(number(part) for part in value.split(","))
-        except ValueError as error:
-            raise click.BadParameter(f"{value!r} is no list of {kind}") from error
-        if not all(math.isfinite(n) and (n > 0 or not positive) for n in numbers):
-            wanted = "positive" if positive else "finite"
-            raise click.BadParameter(f"{value!r}: every number must be {wanted}")
-        return numbers
-
-    return parse
-
-
-def _radius(context: click.Context, option: click.Parameter, value: Value) -> float | None:
-    """A callback: a radius."""
-    return _positive(context, option, value, "a radius ")
-
-
-def _positive(
-    context: click.Context, option: click.Parameter, value: Value, what: str = ""
-) -> float | None:
-    """A callback: a positive finite number."""
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no number") from error
-    if not (math.isfinite(number) and number > 0):
-        raise click.BadParameter(f"{what}must be positive and finite, not {value}")
-    return number
-
-
-def _box(context: click.Context, option: click.Parameter, value: Value) -> Any:
-    """A callback: two numbers, the first below the second."""
-    limits = _numbers(float, positive=False)(context, option, value)
-    if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
-        raise click.BadParameter(f"{value!r} is not LO,HI with LO < HI")
-    return limits
-
-
-def _groups(context: click.Context, option: click.Parameter, value: Value) -> Any:
-    """A callback: groups of classes, separated by slashes."""
-    parse = _numbers(int, positive=False)
-    return tuple(parse(context, option, part) for part in value.split("/")) if value else ()
-
-
-def _columns(context: click.Context, option: click.Parameter, value: Value) -> Any:
-    """A callback: whole numbers and ranges of them."""
-    found: list[int] = []
-    for part in (value or "").split(",") if value is not None else ():
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise click.BadParameter(f"{value!r} is no list of columns such as 0,4,7-9")
-        found += range(int(first), int(last if dash else first) + 1)
-    return tuple(found)
-
-
-def _words(context: click.Context, option: click.Parameter, value: Value) -> Any:
-    """A callback: names separated by commas."""
-    if value is None:
-        return None
-    words = tuple(word.strip() for word in value.split(","))
-    if not all(words):
-        raise click.BadParameter(f"{value!r} is no list of names separated by commas")
-    return words
-
-
-def _features(context: click.Context, option: click.Parameter, value: Value) -> Any:
-    """A callback: names of features separated by commas."""
-    if value is None:
-        return None
-    names = tuple(name.strip() for name in value.split(","))
-    for name in names:
-        if name not in FEATURES:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(FEATURES)}")
-    return names
-
-
-Command = Callable[..., None]
-
-
-def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-model_options = _options(
-    click.argument("model"),
-    click.option(
-        "--mean",
-        metavar="NUMBERS",
-        callback=_numbers(float, positive=False),
-        help="Mean of a normalisation outside the model: one number, or one a channel.",
-    ),
-    click.option(
-        "--std",
-        metavar="NUMBERS",
-        callback=_numbers(float, positive=True),
-        help="Its standard deviation. Radii are in the units of the unnormalised input.",
-    ),
-    click.option(
-        "--input-shape",
-        metavar="SIZES",
-        callback=_numbers(int, positive=True),
-        help="Shape of one input, such as 1,28,28; for package.module:callable.",
-    ),
-    click.option(
-        "--output",
-        metavar="NAME",
-        help="Which result the logits are, for a model that returns several.",
-    ),
-)
-DATA = "FILE.npz, digits, mnist:FOLDER, fashion-mnist:FOLDER, cifar10:FOLDER."
-data_option = click.option("--data", metavar="DATA", help=DATA)
-needed_data_option = click.option("--data", metavar="DATA", required=True, help=DATA)
-limit_option = click.option(
-    "--limit", metavar="N", type=click.IntRange(min=1), help="First N inputs only."
-)
-norm_option = click.option(
-    "--norm",
-    metavar="NORM",
-    default="l2",
-    show_default=True,
-    help="The norm that radii are in: l2, linf, l1.",
-)
-box_option = click.option(
-    "--box",
-    metavar="LO,HI",
-    callback=_box,
-    help="Limits of perturbed inputs: 0,1 for pixels in [0, 1]. What lies outside does not count.",
-)
-json_option = click.option(
-    "--json",
-    "json_path",
-    metavar="PATH",
-    help="Write JSON to a file; '-': to standard output, and nothing else.",
-)
-run_option = click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for the results; a run there resumes."
-)
 
 
 @click.group(
@@ -215,7 +73,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--emit",
     metavar="FEATURES",
-    callback=_features,
+    callback=features,
     help=f"What the package shall be able to do, of {','.join(FEATURES)}; everything that the "
     "network allows by default.",
 )
@@ -280,7 +138,7 @@ def show(**options: Any) -> None:
 @click.option(
     "--deviation",
     metavar="D",
-    callback=_positive,
+    callback=positive,
     help="Ask how far inputs may move before an output moves by more than D. No labels are needed.",
 )
 @click.option(
@@ -306,7 +164,7 @@ def show(**options: Any) -> None:
 @click.option(
     "--groups",
     metavar="C,C[/C,C…]",
-    callback=_groups,
+    callback=groups,
     help="Classes that count as one: 0,1/2,3 for two groups.",
 )
 @click.option(
@@ -318,30 +176,30 @@ def show(**options: Any) -> None:
 @click.option(
     "--frozen",
     metavar="COLS",
-    callback=_columns,
+    callback=columns,
     help="Features that do not move, by their places in the flat input: 0,4,7-9.",
 )
 @click.option(
     "--methods",
     metavar="M[,M…]",
-    callback=_words,
+    callback=words,
     help=f"Methods to use, of {', '.join(METHODS)} and those of plugins; by default every one that "
     "can take MODEL, but for alpha and quadratic, which take long.",
 )
 @click.option(
     "--timeout",
     metavar="S",
-    callback=_positive,
+    callback=positive,
     help="Begin nothing new after S seconds; inputs that are left are reported as undecided.",
 )
 @click.option(
     "--max-memory",
     metavar="GB",
-    callback=_positive,
+    callback=positive,
     help="Keep working sets so small that about so much memory suffices.",
 )
 @click.option(
-    "--radius", metavar="R", callback=_radius, help="Report the accuracy certified at this radius."
+    "--radius", metavar="R", callback=radius, help="Report the accuracy certified at this radius."
 )
 @click.option("--decide", is_flag=True, help="Only settle whether radii exceed --radius: cheaper.")
 @click.option(
@@ -378,7 +236,7 @@ def certify(**options: Any) -> None:
 @click.option(
     "--radius",
     metavar="R",
-    callback=_radius,
+    callback=radius,
     required=True,
     help="Of the ball around each input.",
 )
