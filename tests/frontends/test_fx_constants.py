@@ -95,7 +95,7 @@ def test_a_kept_parameter_is_still_the_models_own():
     assert "hidden.weight" in vercomp.compile(model, (6,)).manifest["parameters"].values()
 
 
-@torch.library.custom_op("vercomp_tests::in_two_rows", mutates_args=())
+@torch.library.custom_op("tests::in_two_rows", mutates_args=())
 def in_two_rows(w: Tensor, rows: int) -> Tensor:
     if rows > 100:
         raise RuntimeError(f"{rows} rows are too many")
@@ -118,7 +118,7 @@ def test_constants_that_cannot_be_computed_are_refused_by_name():
 
     with pytest.raises(
         UnsupportedError,
-        match=r"\(vercomp_tests.in_two_rows.default\) .*: its constants cannot be computed here "
+        match=r"\(tests.in_two_rows.default\) .*: its constants cannot be computed here "
         r"\(RuntimeError: 7919 rows are too many\)\. Compute it outside forward",
     ):
         vercomp.compile(Sized(), (6,))
