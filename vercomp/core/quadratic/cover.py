@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.operations import Interval
+from ..arithmetic.outward import UNIT_ROUNDOFF
 from ..arithmetic.rounded import Rounded
 from ..domains.intervals import RowNorms
 from ..domains.refined_intervals import Relaxation, relax
@@ -134,8 +135,9 @@ def lower_bounds(
         points = (x0 + middle * (u / length))[None]
         values = values_at(network.graph, points)
         directions = (u / length).expand(len(C), -1)
-        # Divided ends may be rounded inward.
-        low, high = low - 1e-12 * (R + abs(low)), high + 1e-12 * (R + abs(high))
+        # The length is off by at most (D + 8)u, and the division rounds: the ends move outward.
+        doubt = 4.0 * (len(u) + 8) * UNIT_ROUNDOFF
+        low, high = low - doubt * (R + abs(low)), high + doubt * (R + abs(high))
     count = len(C)
     pieces = [Piece(x0, R, directions[k], low, high, points[0]) for k in range(count)]
     setting = _Setting(network, relaxation, values, pieces, [0] * count)
