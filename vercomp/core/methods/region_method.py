@@ -75,8 +75,8 @@ class RegionMethod(Method):
     def _first(self, task: Task, question: Question) -> Tensor:
         """A radius to try first: just above the radius asked about where that is to be decided.
 
-        A hundredth of the input's size otherwise.
-        Not of an input that is nearly zero, or nearly infinite: the search spans sixty doublings.
+        Otherwise it is a hundredth of the input's size, but neither tiny nor huge where the input
+        is: the search spans sixty doublings.
         """
         if question.decide and question.radius is not None:
             return torch.full_like(task.x0[:, 0], question.radius * (1.0 + 1e-9))
