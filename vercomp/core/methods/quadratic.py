@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,13 +16,13 @@ from ..quadratic.cover import Effort, Network, is_positive, lower_bounds
 from ..quadratic.scalar import takes
 from ..regions.region import Region
 from ..specifications import Specification
-from .certificates import Certificates, assembled
+from .certificates import Certificates
 from .crown import Crown
 from .method import Obstacle, Question
 from .nearest import nearest
 from .pairs import Screen, own_gradient_mode
 from .radii import certificates_of
-from .tasks import Task, split_claim
+from .tasks import Task
 
 _CLOSE = 0.99
 """A radius that reaches this share of the distance of a boundary point is not enlarged."""
@@ -33,6 +33,9 @@ the end, then in the middle of what is open."""
 
 _UNKNOWN = 8.0
 """Without a boundary point, a radius is sought up to so many times f/‖∇f‖."""
+
+_SIZES = (1e-2, 1e6)
+"""Where even that says nothing, up to the size of the input, within these limits."""
 
 
 class Quadratic(Crown):
@@ -79,23 +82,10 @@ class Quadratic(Crown):
                 found[b] = torch.maximum(found[b], better.to(found))
         return found
 
-    @own_gradient_mode()
-    def certify(
-        self, network: VerifiedNetwork, question: Question, known: Tensor | None = None
-    ) -> Certificates:
-        """The largest radius of those tried at which slabs of the ball are all proved positive."""
-        start, parts = 0, []
-        for part in split_claim(network, question):
-            task = Task(part)
-            rows = torch.arange(start, start + len(task.x0))
-            start += len(task.x0)
-            proved = None if known is None else known[rows.to(known.device)].to(task.x0)
-            parts.append(self._certified(network, task, question, proved))
-        return assembled(parts, question.x)
-
-    def _certified(
+    def _radii(
         self, network: VerifiedNetwork, task: Task, question: Question, known: Tensor | None
     ) -> Certificates:
+        """The largest radii of those tried at which slabs of the ball are all proved positive."""
         radius = torch.zeros_like(task.x0[:, 0]) if known is None else task.smallest(known)
         none = torch.zeros(len(radius), dtype=torch.bool, device=radius.device)
         balls = question.kind.name in ("l1", "l2") and question.scales is None
@@ -107,11 +97,12 @@ class Quadratic(Crown):
             if question.decide and question.radius is not None:
                 open_rows = open_rows[radius[open_rows] <= question.radius]
             known_network = self._network(network)
-            points, limits = _towards(task, open_rows)
-            for b, point, limit in zip(open_rows.tolist(), points, limits.tolist(), strict=True):
+            boundary = _boundary(task, open_rows)
+            for b, point, witness, reach in zip(open_rows.tolist(), *boundary, strict=True):
                 rows = specification.rows(torch.tensor([b], device=radius.device))
                 proves = self._prover(network, known_network, task.x0[b], point, rows)
-                radius[b] = _enlarged(float(radius[b]), limit, question, proves)
+                limits = float(witness), float(reach)
+                radius[b] = _enlarged(float(radius[b]), *limits, question, proves)
         return certificates_of(task, task.filled(radius), none, self.name, question.radius)
 
     def _prover(
@@ -138,43 +129,61 @@ class Quadratic(Crown):
         return held
 
 
-def _towards(task: Task, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """For each input a point near its boundary, and a radius that cannot be had, or is not tried.
+class _Boundary(NamedTuple):
+    """What is known of the boundary around some inputs; nothing that is proved rests on it.
 
-    The point is the nearest that an attack finds; where it finds none, the one at which the
-    linearised function with the nearest zero vanishes.
+    Args:
+        point: Points near it, (P, D), each away from its input.
+        witness: Distances at which the claim fails, (P,); infinite where none is known.
+        reach: Finite radii beyond which nothing is tried, (P,).
+    """
+
+    point: Tensor
+    witness: Tensor
+    reach: Tensor
+
+
+def _boundary(task: Task, rows: Tensor) -> _Boundary:
+    """The nearest points of the boundary that an attack finds.
+
+    Where it finds none, the zero of the linearised function that has the nearest one stands for it;
+    and where no function changes at the input, any point.
     """
     x0 = task.x0[rows]
     label, targets = task.label[rows], task.targets[rows]
     searched = x0.to(task.margins.where.search_dtype)
     value, gradient = (t.double() for t in Screen(task.margins, searched).margins(label, targets))
-    size = gradient.norm(dim=-1).clamp_min(1e-300)
-    least = (value / size).argmin(1)
+    size = gradient.norm(dim=-1)
+    away, least = torch.where(size > 0.0, value / size, torch.inf).clamp_min(0.0).min(1)
     pick = torch.arange(len(rows), device=x0.device)
-    away, g = (value / size)[pick, least].clamp_min(0.0), gradient[pick, least]
-    points = x0 - (away / size[pick, least])[:, None] * g
-    limits = _UNKNOWN * away
+    downhill = -gradient[pick, least] / size[pick, least, None]
+    usable = downhill.isfinite().all(1) & away.isfinite()
+    downhill[~usable] = torch.eye(1, x0.shape[1]).to(x0)
+    around = torch.clamp(x0.norm(dim=1), *_SIZES)
+    reach = torch.where(usable & (away > 0.0), _UNKNOWN * away, around)
+    point = x0 + around[:, None] * downhill
+    witness = torch.full_like(reach, torch.inf)
     if not task.of_rows and len(rows):
         network = task.margins.network
         found = nearest(network, x0.reshape(-1, *network.input_shape), label, targets=targets)
-        distance, column = found.distance.min(1)
-        seen = distance.isfinite() & (distance > 0.0)
-        points = torch.where(seen[:, None], found.point.flatten(2)[pick, column], points)
-        limits = torch.where(seen, distance, limits)
-    return points, limits
+        witness, column = found.distance.min(1)
+        seen = witness.isfinite() & (witness > 0.0)
+        point = torch.where(seen[:, None], found.point.flatten(2)[pick, column], point)
+        reach = torch.where(witness.isfinite(), witness, reach)
+    return _Boundary(point, witness, reach)
 
 
 def _enlarged(
-    radius: float, limit: float, question: Question, proves: Callable[[float], bool]
+    radius: float, witness: float, reach: float, question: Question, proves: Callable[[float], bool]
 ) -> float:
-    """The largest radius that is proved, between a known one and a limit."""
+    """The largest radius that is proved, from a known one up to what can be had."""
     if question.decide and question.radius is not None:
         # The claim is about radii that exceed the one asked about.
         trial = question.radius * (1.0 + 1e-9)
-        return trial if trial < limit and proves(trial) else radius
-    beyond = limit
+        return trial if trial < witness and proves(trial) else radius
+    beyond = reach
     for share in _TRIALS:
-        if radius >= _CLOSE * limit:
+        if radius >= _CLOSE * reach:
             break
         trial = radius + share * (beyond - radius)
         if proves(trial):
