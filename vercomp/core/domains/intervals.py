@@ -20,16 +20,17 @@ from ..arithmetic.enclosures import image
 from ..arithmetic.operations import Interval
 from ..arithmetic.outward import UNIT_ROUNDOFF, down, times_up, up
 from ..graph import Activate, Affine, Graph, Input, Term
-from ..maps.operators import Operator
+from ..maps.operators import Dense, Operator
 from ..regions.ball_kind import BallKind
 from ..regions.region import Region
 from ..walk import Domain, forward, rule
 
 _MOST_ENTRIES = 2**30
-"""Rows of a map are written out, for their dual norms, up to this many entries in all, and so many
-at a time:"""
+"""The rows of a map that is no matrix are written out, for their dual norms, if the vectors that
+this takes have up to so many entries in all: seconds, once for each state of the weights."""
 
 _ENTRIES_AT_ONCE = 2**22
+"""So many entries are held at a time (32 MiB)."""
 
 
 def intervals(graph: Graph, region: Region, rows: RowNorms | None = None) -> dict[str, Interval]:
@@ -54,18 +55,25 @@ class RowNorms:
         """‖A_i‖_* of every row (m,), rounded up; None where the rows are too many to write out."""
         key = (term.name, region.kind.name)
         if key not in self._found:
-            m, n = term.map.shape
-            few = m * n <= _MOST_ENTRIES and term.map.error == 0.0
-            self._found[key] = _row_norms(term.map, region.kind) if few else None
+            few = isinstance(term.map, Dense) or _entries(term.map) <= _MOST_ENTRIES
+            known = few and term.map.error == 0.0
+            self._found[key] = _row_norms(term.map, region.kind) if known else None
         return self._found[key]
+
+
+def _entries(operator: Operator) -> int:
+    """The entries of all vectors that writing out the rows takes."""
+    return operator.shape[0] * max(operator.shape)
 
 
 def _row_norms(operator: Operator, kind: BallKind) -> Tensor:
     """‖A_i‖_* of every row, rounded up: each entry that is written out is off by 4(m + 2)u |A|."""
-    m, n = operator.shape
+    if isinstance(operator, Dense):
+        return kind.dual_norm(operator.matrix)
+    m = operator.shape[0]
     rounding = 4.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF
     found = []
-    for index in torch.split(torch.arange(m), max(1, _ENTRIES_AT_ONCE // max(m, n))):
+    for index in torch.split(torch.arange(m), max(1, _ENTRIES_AT_ONCE // max(operator.shape))):
         unit = torch.zeros(len(index), m, dtype=torch.float64, device=operator.device)
         unit[torch.arange(len(index)), index] = 1.0
         written, absolute = operator.adjoint(unit), operator.abs_adjoint(unit)
