@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vercomp.core.methods.portfolio import usual_methods
 from vercomp.core.regions.ball_kind import BallKind, ball_kind
 from vercomp.errors import UnsupportedError
 
@@ -152,11 +153,8 @@ def blame(network: CompiledNetwork) -> str:
 
 def remedies(network: CompiledNetwork, methods: Sequence[str] | None) -> str:
     """What would make bounds tighter, as a sentence."""
-    others = [
-        method.name
-        for method in network.network.methods
-        if (method.on_request if methods is None else method.name not in methods)
-    ]
+    tried = usual_methods(network.network) if methods is None else methods
+    others = [m.name for m in network.network.methods if m.name not in tried]
     advice = ["train with the curvature bound as a penalty (vercomp train, vercomp.regularizer)"]
     if not blame(network):
         advice = ["train a smooth network with a curvature penalty (vercomp train)"]

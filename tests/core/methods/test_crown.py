@@ -14,6 +14,7 @@ import vercomp
 from vercomp.activations.functions import X
 from vercomp.core.domains import refined_intervals
 from vercomp.core.methods.crown import Crown
+from vercomp.core.methods.portfolio import usual_methods
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.relaxation import Line, lower_line
 from vercomp.core.specifications import Specification
@@ -176,3 +177,16 @@ def test_radii_by_hand() -> None:
         found = net.certify(torch.full((1, 2), 2.0), torch.tensor([0]), norm=norm)
         assert found.method == ("interval" if norm == "linf" else "crown",)
         assert radius * 0.998 < float(found.radius) <= radius * 1.2
+
+
+def test_wide_networks_get_linear_bounds_on_request() -> None:
+    def methods(width: int) -> list[str]:
+        model = nn.Sequential(
+            nn.Conv1d(1, width, 1), nn.ReLU(), nn.Conv1d(width, 1, 1), nn.Flatten(), nn.ReLU()
+        )
+        net = vercomp.compile(nn.Sequential(model, nn.Linear(64, 2)), (1, 64))
+        assert "crown" in net.manifest["methods"]
+        return usual_methods(net.network)
+
+    assert methods(2) == ["interval", "crown"]
+    assert methods(256) == ["interval"]

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from ..domains.refined_intervals import Relaxation, relax
-from ..graph import Graph
+from ..graph import Activate, Graph
 from ..memory import working_set
 from ..network import VerifiedNetwork
 from ..regions.region import Region
 from ..specifications import Specification
 from .interval import IntervalBounds, lower_bounds
 from .pairs import own_gradient_mode
+
+_MOST_USUAL = 2**27
+"""Networks whose walks have more coefficients than this get linear bounds on request."""
 
 _ROWS = 64
 """So many rows of coefficients should fit into memory for all the inputs that share a walk."""
@@ -24,6 +27,10 @@ class Crown(IntervalBounds):
     """Linear bounds sent from the outputs to the inputs (CROWN), cut with interval propagation."""
 
     name = "crown"
+
+    def usual(self, graph: Graph) -> bool:
+        """Where a bound takes a second or so; radii take several bounds for each input."""
+        return super().usual(graph) and _coefficients(graph) <= _MOST_USUAL
 
     @own_gradient_mode()
     def bound(
@@ -52,6 +59,12 @@ class Crown(IntervalBounds):
         bounds = relaxation.lower_bounds(graph.output, C if specification.batched else C[None])
         bounds = torch.nextafter(bounds + d, bounds.new_tensor(-math.inf))
         return torch.maximum(bounds, lower_bounds(graph, relaxation.intervals, specification))
+
+
+def _coefficients(graph: Graph) -> int:
+    """How many coefficients walks from every activation's input have, if all are sent back."""
+    units = sum(math.prod(node.shape) for node in graph.nodes if isinstance(node, Activate))
+    return units * max(math.prod(node.shape) for node in graph.nodes)
 
 
 def _inputs(graph: Graph) -> int:

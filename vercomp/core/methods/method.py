@@ -113,6 +113,10 @@ class Method(ABC):
     name: ClassVar[str]
     on_request: ClassVar[bool] = False
 
+    def usual(self, graph: Graph) -> bool:
+        """Whether it is used on a network where no methods are named."""
+        return not self.on_request
+
     @abstractmethod
     def requires(self, graph: Graph) -> tuple[Obstacle, ...]:
         """What keeps the method from taking a network; empty where nothing does."""

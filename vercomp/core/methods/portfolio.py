@@ -241,6 +241,12 @@ def bound(
     return torch.stack(found).amax(0).to(coefficients.device)
 
 
+def usual_methods(network: VerifiedNetwork) -> list[str]:
+    """The names of the methods that are used where none are named, cheapest first."""
+    graph = network.in_double()[1]
+    return [method.name for method in network.methods if method.usual(graph)]
+
+
 def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method]:
     """The methods of a network that are asked for, cheapest first.
 
@@ -250,8 +256,7 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
     known = {method.name: method for method in network.methods}
     if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
         raise InputTypeError(f"methods must be a list of names, got {names!r}")
-    unasked = [name for name, method in known.items() if not method.on_request]
-    wanted = unasked if names is None else list(dict.fromkeys(names))
+    wanted = usual_methods(network) if names is None else list(dict.fromkeys(names))
     for name in wanted:
         if name not in known:
             raise UnanswerableError(
