@@ -434,3 +434,19 @@ def test_gradients_of_all_targets_are_the_same_together_or_one_by_one(activation
     whole = margins.linearize(x.double(), y, targets[:, 0])
     torch.testing.assert_close(values, whole.value, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(errors, whole.value_error, rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [0, 2, 1]])
+def test_a_tie_in_the_models_own_precision_is_no_certificate(order: list[int]) -> None:
+    """In float32 all logits are 2; in real arithmetic one target is 2⁻²⁴ below, the other ties."""
+    model = nn.Sequential(nn.Linear(1, 1), nn.Tanh(), nn.Linear(1, 3))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[0].bias.zero_()
+        model[2].weight.copy_(torch.tensor([[1.0], [1.0], [1.25]])[order])
+        model[2].bias.copy_(torch.tensor([1.0, 1.0 - 2.0**-24, 0.75])[order])
+    x = torch.full((1, 1), 20.0)  # where tanh is 1 in float32
+    assert model(x).unique().numel() == 1
+    found = vercomp.compile(model, (1,)).certify(x, torch.tensor([0]))
+    assert float(found.radius) == 0.0
+    assert found.radius_per_target[0].tolist()[1 + order[1:].index(2)] == 0.0
