@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from maps import MapCase, map_cases
@@ -70,6 +72,13 @@ def test_rows_of_a_jacobian(case: MapCase) -> None:
     operator = bound(case)
     jacobian = draw(2, operator.shape[1], 3)
     torch.testing.assert_close(operator.apply_to_rows(jacobian), matrix(case) @ jacobian)
+
+
+def test_sizes_of_rows_are_those_of_the_matrix(case: MapCase) -> None:
+    for p in (1.0, 2.0, math.inf):
+        found = bound(case).row_sizes(lambda rows, p=p: rows.norm(p, dim=1))  # type: ignore[misc]
+        if found is not None:
+            torch.testing.assert_close(found, matrix(case).norm(p, dim=1))
 
 
 def test_norm_is_an_upper_bound_and_close(case: MapCase) -> None:

@@ -55,22 +55,28 @@ class RowNorms:
         """‖A_i‖_* of every row (m,), rounded up; None where the rows are too many to write out."""
         key = (term.name, region.kind.name)
         if key not in self._found:
-            few = isinstance(term.map, Dense) or _entries(term.map) <= _MOST_ENTRIES
-            known = few and term.map.error == 0.0
-            self._found[key] = _row_norms(term.map, region.kind) if known else None
+            self._found[key] = _row_norms(term.map, region.kind)
         return self._found[key]
 
 
-def _entries(operator: Operator) -> int:
-    """The entries of all vectors that writing out the rows takes."""
-    return operator.shape[0] * max(operator.shape)
+def _row_norms(operator: Operator, kind: BallKind) -> Tensor | None:
+    """‖A_i‖_* ≤ ‖Â_i‖_* + ‖A − Â‖₂ ‖y‖₂ over the unit ball, rounded up."""
+    found = operator.row_sizes(kind.dual_norm) if kind.symmetric else None
+    if found is None:
+        found = _written_norms(operator, kind)
+    if found is None or operator.error == 0.0:
+        return found
+    reach = kind.reach(torch.ones(operator.shape[1], dtype=torch.float64, device=found.device))
+    return up(found + up(operator.error * reach))
 
 
-def _row_norms(operator: Operator, kind: BallKind) -> Tensor:
-    """‖A_i‖_* of every row, rounded up: each entry that is written out is off by 4(m + 2)u |A|."""
+def _written_norms(operator: Operator, kind: BallKind) -> Tensor | None:
+    """‖Â_i‖_* from written rows, if they are few; each entry may be off by 4(m + 2)u |A|."""
     if isinstance(operator, Dense):
         return kind.dual_norm(operator.matrix)
     m = operator.shape[0]
+    if m * max(operator.shape) > _MOST_ENTRIES:
+        return None
     rounding = 4.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF
     found = []
     for index in torch.split(torch.arange(m), max(1, _ENTRIES_AT_ONCE // max(operator.shape))):

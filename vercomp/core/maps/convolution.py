@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ..arithmetic.outward import UNIT_ROUNDOFF
 from .monomials import Diagonal, together
-from .operators import Operator, product_error
+from .operators import Operator, RowSize, product_error
 
 _CONVOLVE: tuple[Callable[..., Tensor], ...] = (F.conv1d, F.conv2d, F.conv3d)
 _TRANSPOSED: tuple[Callable[..., Tensor], ...] = (
@@ -169,6 +169,35 @@ class Convolution(Operator):
     def abs_adjoint(self, s: Tensor) -> Tensor:
         """|A|ᵀ s."""
         return self._backward(s, self._typed(s).abs())
+
+    def row_sizes(self, size: RowSize) -> Tensor:
+        """The size of every row: of the weights of its channel that do not meet the padding.
+
+        Few sets of such weights differ, because only places at the border meet the padding.
+        """
+        kept, place = self._kept()
+        kernel = self.kernel.flatten(2)
+        sizes = [size((kernel * one.to(kernel)).flatten(1)) for one in kept]
+        return torch.stack(sizes, 1)[:, place.to(kernel.device)].flatten()
+
+    def _kept(self) -> tuple[Tensor, Tensor]:
+        """The different sets of weights that meet entries of x, and which of them each place has.
+
+        Returns:
+            For each set, whether it has each weight of a window, shape (S, weights); and for each
+            place the number of its set, shape (places,).
+        """
+        kept, place = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+        axes = zip(
+            self.of[1:], self.to[1:], self.kernel.shape[2:], self.stride, self.pads, self.dilation,
+            strict=True,
+        )  # fmt: skip
+        for n, m, k, stride, (before, _), dilation in axes:
+            met = stride * torch.arange(m)[:, None] + dilation * torch.arange(k) - before
+            sets, which = torch.unique((met >= 0) & (met < n), dim=0, return_inverse=True)
+            kept = (kept[:, None, :, None] & sets[None, :, None, :]).flatten(2).flatten(0, 1)
+            place = (place[:, None] * len(sets) + which).flatten()
+        return kept, place
 
     @property
     def fan_in(self) -> int:

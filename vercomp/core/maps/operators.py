@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +26,9 @@ from ..arithmetic.outward import SMALLEST, UNIT_ROUNDOFF, frobenius, product_up
 
 LARGEST_MATRIX = 2**24
 """A composition with a matrix is multiplied out up to this many entries (128 MiB in float64)."""
+
+RowSize = Callable[[Tensor], Tensor]
+"""(R, k) ↦ (R,), a number for each row."""
 
 
 class Operator(ABC):
@@ -97,6 +101,15 @@ class Operator(ABC):
         unit = torch.zeros(len(index), self.shape[0], dtype=self.dtype, device=self.device)
         unit[torch.arange(len(index), device=unit.device), index.to(unit.device)] = 1.0
         return self.adjoint(unit)
+
+    def row_sizes(self, size: RowSize) -> Tensor | None:
+        """A number for each row of Â, (m,); None where the rows cannot be told without writing Â.
+
+        Args:
+            size: A number for each row (R, k) that depends neither on the order of its entries nor
+                on further entries that are zero.
+        """
+        return None
 
     def materialise(self) -> Tensor:
         """Â as a matrix (m, n), in float64 unless the operator holds parameters of another type."""
@@ -187,6 +200,10 @@ class Dense(Operator):
     def rows(self, index: Tensor) -> Tensor:
         """Some rows of the matrix."""
         return self.matrix[index]
+
+    def row_sizes(self, size: RowSize) -> Tensor:
+        """The size of every row of the matrix."""
+        return size(self.matrix)
 
     def materialise(self) -> Tensor:
         """The matrix itself."""

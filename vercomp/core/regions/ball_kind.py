@@ -29,12 +29,15 @@ class BallKind(ABC):
         aliases: Other names, in small letters.
         is_box: Whether the ball is the box of its extents; then no multiplier is searched.
         smooth: Whether ``shrink`` is continuous in the multiplier; then fewer steps find it.
+        symmetric: Whether the norm depends neither on the order of the coordinates nor on further
+            coordinates that are zero; then rows of equal weights have equal dual norms.
     """
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     is_box: ClassVar[bool] = False
     smooth: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
 
     @abstractmethod
     def norm(self, y: Tensor) -> Tensor:

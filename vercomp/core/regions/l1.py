@@ -14,6 +14,7 @@ class L1(BallKind):
 
     name = "l1"
     aliases = ("1",)
+    symmetric = True
 
     def norm(self, y: Tensor) -> Tensor:
         """Σ |yᵢ|, rounded up."""

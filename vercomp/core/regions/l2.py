@@ -18,6 +18,7 @@ class L2(BallKind):
 
     name = "l2"
     aliases = ("2",)
+    symmetric = True
     smooth = True
 
     def norm(self, y: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ class Linf(BallKind):
 
     name = "linf"
     aliases = ("inf", "∞")
+    symmetric = True
     is_box = True
 
     def norm(self, y: Tensor) -> Tensor:
