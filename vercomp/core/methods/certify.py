@@ -92,7 +92,8 @@ def certify_parts(
 class _Certification(ScreenedTask):
     """One chunk: B inputs with K targets each, on the network's device, inputs in float64.
 
-    ``point`` is the nearest screened witness of a pair. ``aim`` and ``ahead`` lead from the input
+    ``point`` is the nearest screened witness of a pair. ``at_input`` says whether its closed form at
+    the input has been evaluated in float64. ``aim`` and ``ahead`` lead from the input
     to where its margin should vanish: by the cut, and by the linearisation where the search ended.
     """
 
@@ -102,6 +103,7 @@ class _Certification(ScreenedTask):
         self.radius = torch.zeros_like(self.kappa)  # proved
         self.near = torch.full_like(self.kappa, torch.inf)  # distance of a screened witness
         self.broken = torch.zeros_like(self.kappa, dtype=torch.bool)  # f ≤ 0 proved at the input
+        self.at_input = torch.zeros_like(self.broken)
         self.aim, self.ahead = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
 
     def solve(self, question: float | None, decide: bool) -> Certificates:
@@ -126,7 +128,8 @@ class _Certification(ScreenedTask):
         self._refine(row, k, limit[row], asked)
 
         # Where every pair was refined to more than its closed form that adds nothing.
-        missing = (self.radius < self.closed * (1.0 + _NOISE)).any(1)
+        weak = self.radius < self.closed * (1.0 + _NOISE)
+        missing = (weak & ~self.at_input).any(1)
         missing |= ~(self.radius > 0.0).all(1)
         self._prove_closed_forms(rows[missing])
         return self._certificates(question, asked)
@@ -184,6 +187,7 @@ class _Certification(ScreenedTask):
         cut = rigorous_cut(found, x, self.x0[row], kappa)
         proved = cut_radius(cut, kappa, self.lipschitz[row, k])
         self.radius[row, k] = torch.maximum(self.radius[row, k], proved)
+        self.at_input[row, k] |= (x == self.x0[row]).all(1)
         return found
 
     def _prove_closed_forms(self, row: Tensor) -> Tensor:
