@@ -17,7 +17,7 @@ from vercomp.core.domains.refined_intervals import relax
 from vercomp.core.graph import Activate, Graph
 from vercomp.core.methods.interval import lower_bounds
 from vercomp.core.regions.constructors import Ball
-from vercomp.core.relaxation import Line
+from vercomp.core.relaxation.lines import Line
 from vercomp.core.specifications import Specification
 from vercomp.core.walk import backward
 

@@ -17,7 +17,7 @@ from vercomp.core.methods.crown import Crown
 from vercomp.core.methods.slopes import SlopeSearch, useful_slopes
 from vercomp.core.methods.touching import Touching
 from vercomp.core.network import VerifiedNetwork
-from vercomp.core.relaxation import least
+from vercomp.core.relaxation.minimum import least
 from vercomp.core.specifications import Specification
 
 

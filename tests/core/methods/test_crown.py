@@ -16,7 +16,7 @@ from vercomp.core.domains import refined_intervals
 from vercomp.core.methods.crown import Crown
 from vercomp.core.methods.portfolio import usual_methods
 from vercomp.core.network import VerifiedNetwork
-from vercomp.core.relaxation import Line, lower_line
+from vercomp.core.relaxation.lines import Line, lower_line
 from vercomp.core.specifications import Specification
 
 ReLUs = (nn.ReLU, nn.LeakyReLU, nn.Hardswish, nn.ReLU6, nn.Hardtanh)

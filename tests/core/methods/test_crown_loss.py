@@ -17,7 +17,7 @@ from vercomp.core.graph import Activate
 from vercomp.core.methods.crown_loss import crown_lower_bounds
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regions.region import Region
-from vercomp.core.relaxation import lower_line, upper_line
+from vercomp.core.relaxation.lines import lower_line, upper_line
 from vercomp.core.specifications import Specification
 
 

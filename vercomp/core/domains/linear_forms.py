@@ -36,7 +36,7 @@ from ..arithmetic.operations import Interval
 from ..arithmetic.outward import UNIT_ROUNDOFF, down, times_up, up
 from ..graph import Activate, Affine, Input
 from ..regions.region import Region
-from ..relaxation import Line
+from ..relaxation.lines import Line
 from ..walk import Domain, rule
 from .rounding import product_loss
 

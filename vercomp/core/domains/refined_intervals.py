@@ -17,7 +17,7 @@ from ..arithmetic.operations import Interval
 from ..graph import Activate, Affine, Graph, Input
 from ..memory import working_set
 from ..regions.region import Region
-from ..relaxation import lower_line, upper_line
+from ..relaxation.lines import lower_line, upper_line
 from ..walk import backward, forward, onward, rule
 from .intervals import Intervals, RowNorms
 from .linear_forms import ActiveLines, Lines, ProvedForms

@@ -20,7 +20,8 @@ from ..functions import Elementwise
 from ..graph import Activate, Affine, Graph, Input
 from ..network import VerifiedNetwork
 from ..regions.region import Region
-from ..relaxation import Line, least, lower_line, upper_line
+from ..relaxation.lines import Line, lower_line, upper_line
+from ..relaxation.minimum import least
 from ..specifications import Specification
 from ..walk import Domain, backward, forward, rule
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from ..domains.linear_forms import LinearForms
 from ..domains.refined_intervals import Relaxation
 from ..graph import Activate, Graph
-from ..relaxation import Line, least, slope_range
+from ..relaxation.lines import Line, slope_range
+from ..relaxation.minimum import least
 from ..walk import backward
 from .touching import Touching, chosen_side
 

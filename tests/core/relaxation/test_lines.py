@@ -10,9 +10,11 @@ import torch
 from rows import everyone, row
 from torch import Tensor
 
-from vercomp.core import relaxation
 from vercomp.core.functions import Elementwise
-from vercomp.core.relaxation import Line, least, lower_line, slope_range, upper_line
+from vercomp.core.relaxation.bracket import Bracket
+from vercomp.core.relaxation.curve import Curve, Least
+from vercomp.core.relaxation.lines import Line, lower_line, slope_range, upper_line
+from vercomp.core.relaxation.minimum import least
 from vercomp.ir.activation import Activation
 
 EVERY = [activation for activation in everyone() if activation.name != "sign"]
@@ -177,15 +179,15 @@ def test_a_broken_line_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) 
     lower, upper = intervals(4)
     z = points(lower, upper)
     assert (gap(function, lower_line(function, lower, upper), z, 1.0) >= 0.0).all()
-    honest = relaxation._Curve.convex
+    honest = Curve.convex
 
-    def flawed(curve: object, stretch: object, p: Tensor, *others: object) -> relaxation.Least:
+    def flawed(curve: object, stretch: object, p: Tensor, *others: object) -> Least:
         value, place = honest(curve, stretch, p, *others)  # type: ignore[arg-type]
-        return relaxation.Least(value + 1e-6 if broken == "raised" else value + math.inf, place)
+        return Least(value + 1e-6 if broken == "raised" else value + math.inf, place)
 
     if broken == "a tangent too steep":
-        monkeypatch.setattr(relaxation._Bracket, "narrow", lambda self, *a: self.point > math.inf)
-        monkeypatch.setattr(relaxation._Curve, "convex", lambda c, s, p, q, *a: c.at(p))
+        monkeypatch.setattr(Bracket, "narrow", lambda self, *a: self.point > math.inf)
+        monkeypatch.setattr(Curve, "convex", lambda c, s, p, q, *a: c.at(p))
     else:
-        monkeypatch.setattr(relaxation._Curve, "convex", flawed)
+        monkeypatch.setattr(Curve, "convex", flawed)
     assert (gap(function, lower_line(function, lower, upper), z, 1.0) < 0.0).any()
