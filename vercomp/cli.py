@@ -187,6 +187,15 @@ def show(**options: Any) -> None:
     "can take MODEL, but for alpha and quadratic, which take long.",
 )
 @click.option(
+    "--confidence",
+    metavar="C",
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    help="The probability with which each certificate of a probable method holds; 0.999 by "
+    "default.",
+)
+@click.option("--jointly", is_flag=True, help="The probability of all certificates together.")
+@click.option("--seed", metavar="N", type=int, help="Of a probable method's random numbers.")
+@click.option(
     "--timeout",
     metavar="S",
     callback=positive,
@@ -219,7 +228,7 @@ def certify(**options: Any) -> None:
     threshold (--threshold), or moves by no more than so much (--deviation).
     """
     from vercomp.commands.certify import run
-    from vercomp.commands.questions import Asked, Scales
+    from vercomp.commands.questions import Asked, Confidence, Scales
 
     if options["decide"] and options["radius"] is None:
         raise click.UsageError("--decide needs a --radius to decide about")
@@ -227,7 +236,8 @@ def certify(**options: Any) -> None:
     asked = {name: options.pop(name) for name in names}
     question = Asked(**asked, predicted=options.pop("labels") == "predicted")
     scales = Scales(options.pop("scales"), options.pop("frozen"))
-    run(question=question, scales=scales, **options)
+    confidence = Confidence(*(options.pop(name) for name in ("confidence", "jointly", "seed")))
+    run(question=question, scales=scales, confidence=confidence, **options)
 
 
 @cli.command()

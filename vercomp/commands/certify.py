@@ -14,7 +14,7 @@ from vercomp.commands.blocks import Arrays, describe, run_in_blocks
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import check_json_path, deliver
-from vercomp.commands.questions import Asked, Scales
+from vercomp.commands.questions import Asked, Confidence, Scales
 from vercomp.compiled import CompiledNetwork
 from vercomp.core.claims.claim import Claim
 from vercomp.core.memory import memory_limit
@@ -56,6 +56,7 @@ def run(
     box: tuple[float, float] | None,
     question: Asked,
     scales: Scales,
+    confidence: Confidence,
     methods: tuple[str, ...] | None,
     timeout: float | None,
     max_memory: float | None,
@@ -87,8 +88,9 @@ def run(
         labelled = question.labelled
         dataset = load_data(data, shape, limit, classes=classes, labelled=labelled, tell=team.say)
         weights, extra = scales.tensor(shape), {**question.words(), **scales.words()}
+        chance = confidence.options(network, methods, targets, len(dataset))
         if out is not None and team.main:
-            description = describe("certify", network, dataset, {**asked, **extra})
+            description = describe("certify", network, dataset, {**asked, **extra, **chance})
             folder = RunFolder(out, description, RESULTS)
         with network.network.held():  # weights are hashed once for all blocks
             arrays = run_in_blocks(
@@ -101,6 +103,7 @@ def run(
                     dataset.y[rows] if labelled else None,
                     scales=weights,
                     **asked,
+                    **chance,
                 ),
                 folder,
                 COLUMNS,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from torch import Tensor
 from vercomp.core.claims.deviation import Deviation
 from vercomp.core.claims.labels import Labels
 from vercomp.core.claims.threshold import Threshold
+from vercomp.core.methods.portfolio import CONFIDENCE
 from vercomp.errors import InputDataError, UsageError
 
 if TYPE_CHECKING:
@@ -151,6 +154,50 @@ class Scales:
         if self.frozen:
             found["frozen"] = list(self.frozen)
         return found
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What a probable method may risk.
+
+    Args:
+        value: 1 − δ; None for the default, or where no method is probable.
+        jointly: Whether it is the probability of all certificates together, and not of each.
+        seed: Of the method's random numbers; None for the default.
+    """
+
+    value: float | None = None
+    jointly: bool = False
+    seed: int | None = None
+
+    def options(
+        self, network: CompiledNetwork, methods: Sequence[str] | None, targets: str, count: int
+    ) -> dict[str, Any]:
+        """The confidence of each certificate, and the seed; empty where no method is probable.
+
+        Args:
+            network: The network.
+            methods: The names of the methods that are asked for.
+            targets: The targets that are asked for.
+            count: How many inputs share δ where it is that of all.
+
+        Raises:
+            UsageError: There is nothing probable, or it is asked about runner-ups.
+        """
+        named = [m for m in network.network.methods if m.name in (methods or ())]
+        if not any(getattr(method, "probable", False) for method in named):
+            if self != Confidence():
+                raise UsageError(
+                    "--confidence, --jointly and --seed are for probable methods, which --methods "
+                    "must name"
+                )
+            return {}
+        if targets != "all":
+            raise UsageError("a probable method certifies against all targets")
+        value = CONFIDENCE if self.value is None else self.value
+        if self.jointly:  # rounded up: a larger confidence is a smaller risk
+            value = math.nextafter(1.0 - (1.0 - value) / max(count, 1), 1.0)
+        return {"confidence": value, "seed": self.seed or 0}
 
 
 def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:

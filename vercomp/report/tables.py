@@ -107,6 +107,8 @@ def entry(value: float) -> str:
 
 def certificate_table(summary: Summary, arrays: Arrays, title: str) -> RenderableType:
     """The summary of certificates, and a few points of the curve."""
+    if summary.get("evidence") == "probable":
+        return _probable_table(summary, arrays, title)
     every = summary["targets"] == "all"
     second = summary["mean_radius_runner_up"] is not None
     predicted = "labels" in summary or "deviation" in summary
@@ -150,6 +152,39 @@ def certificate_table(summary: Summary, arrays: Arrays, title: str) -> Renderabl
         ("seconds an input", number(summary["seconds_per_input"], 2)),
     ]
     return _two_columns(title, rows)
+
+
+def _probable_table(summary: Summary, arrays: Arrays, title: str) -> RenderableType:
+    """The summary of certificates that hold with some probability, and are not proved."""
+    rows: list[tuple[str, str]] = [("inputs", str(summary["n"]))]
+    if summary["undecided"]:
+        rows.append(("inputs left undecided when the time was over", str(summary["undecided"])))
+    rows.append(("clean accuracy", percent(summary["clean_accuracy"])))
+    label = "probably certified accuracy at radius"
+    if summary["radius"] is not None:
+        share = percent(summary["probably_certified_accuracy"])
+        rows.append((f"{label} {number(summary['radius'])}", share))
+    else:
+        for radius in round_radii(arrays["probable_radius"]):
+            share = percent(accuracy_at(arrays, radius, "probable_radius"))
+            rows.append((f"{label} {number(radius)}", share))
+    if not summary["decide"]:
+        rows += [
+            ("mean probable radius of correct inputs", number(summary["mean_probable_radius"])),
+            ("median probable radius of correct inputs", number(summary["median_probable_radius"])),
+        ]
+    rows += [
+        ("nothing is proved: each certificate holds with probability", _least(summary, "")),
+        ("  all of them together with probability", _least(summary, "_of_all")),
+        ("seconds an input", number(summary["seconds_per_input"], 2)),
+    ]
+    return _two_columns(title, rows)
+
+
+def _least(summary: Summary, which: str) -> str:
+    """A confidence, rounded down to six digits."""
+    digits = 10**6
+    return f"≥ {np.floor(summary['confidence' + which] * digits + 1e-6) / digits:.6g}"
 
 
 def attack_table(summary: Summary, title: str) -> RenderableType:

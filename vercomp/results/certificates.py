@@ -32,11 +32,15 @@ def certificate_arrays(
     methods: Sequence[str] | None = None,
     scales: Tensor | None = None,
     runner_up: bool = True,
+    confidence: float | None = None,
+    seed: int | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Certificates of a batch as the arrays of ``certificates.npz``.
 
     With ``targets="runner-up"`` no radius is a certificate against every class: ``radius`` is NaN
-    and only ``radius_runner_up`` is filled.
+    and only ``radius_runner_up`` is filled. Of a probable method ``radius``,
+    ``radius_per_target`` and ``radius_runner_up`` are NaN, since nothing is proved: then there are
+    ``probable_radius`` and ``failure_probability``, the δ of each.
 
     Args:
         network: With the feature ``certify``.
@@ -52,6 +56,8 @@ def certificate_arrays(
         scales: The same.
         runner_up: Whether the runner-up has, beside all targets, a search of its own; without,
             ``radius_runner_up`` is NaN.
+        confidence: As for :func:`vercomp.core.methods.portfolio.certify`; None for its default.
+        seed: The same.
     """
     options: dict[str, Any] = {
         "radius": radius,
@@ -61,6 +67,8 @@ def certificate_arrays(
         "methods": methods,
         "scales": scales,
     }
+    chance = {"confidence": confidence, "seed": seed}  # packages of old versions know neither
+    options |= {name: value for name, value in chance.items() if value is not None}
     begin = time.perf_counter()
     found = network.certify(x, claim, targets=targets, **options)
     seconds = (time.perf_counter() - begin) / max(len(x), 1)
@@ -69,6 +77,7 @@ def certificate_arrays(
     y = found.prediction if y is None else y
     second, beyond = found.target, found.radius
     whole = found.radius
+    failure = getattr(found, "failure_probability", None)
     if not _about_labels(claim):
         second, beyond = torch.full_like(y, -1), torch.full_like(found.radius, torch.nan)
     elif targets == "all":
@@ -77,7 +86,7 @@ def certificate_arrays(
         # Targets that are not the nearest are refined only as far as it takes to know that: a
         # figure for the runner-up alone needs a search of its own.
         other = (second != found.target) & (found.radius > 0)
-        if not runner_up:
+        if not runner_up or failure is not None:
             beyond = torch.full_like(beyond, torch.nan)
         elif other.any():
             alone = network.certify(x[other], y[other], targets=second[other], **options)
@@ -98,6 +107,10 @@ def certificate_arrays(
         "evaluations": found.evaluations,
         "seconds": torch.full_like(found.radius, seconds),
     }
+    if failure is not None:
+        columns |= {"probable_radius": whole, "failure_probability": failure}
+        unproved = ("radius", "radius_per_target", "radius_runner_up")
+        columns |= {name: torch.full_like(columns[name], torch.nan) for name in unproved}
     arrays = {name: tensor.cpu().numpy() for name, tensor in columns.items()}
     return {**arrays, "method": np.array(found.method, dtype=np.str_)}
 

@@ -31,9 +31,14 @@ def certificate_summary(
     pair *entered the dual* if it took more than the one gradient of the closed form. What has no
     value (no radius was asked about, only runner-ups were targets, nothing entered) is None.
 
+    Of a probable method nothing is proved: ``certified_accuracy``, ``mean_radius`` and their like
+    are None, and the summary has ``"evidence": "probable"`` and figures under names of their own,
+    with the confidence of each certificate and of all of them together.
+
     Args:
         arrays: As in ``certificates.npz``: ``label``, ``prediction``, ``radius``,
-            ``radius_runner_up``, ``exact`` and ``seconds`` (N,), ``evaluations`` (N, C).
+            ``radius_runner_up``, ``exact`` and ``seconds`` (N,), ``evaluations`` (N, C); of a
+            probable method also ``probable_radius`` and ``failure_probability`` (N,).
         radius: The radius that accuracies are reported at.
         targets: ``"all"`` or ``"runner-up"``.
         decide: Radii were refined only as far as it takes to compare them with ``radius``: their
@@ -65,6 +70,8 @@ def certificate_summary(
         "gradient_evaluations_max": int(arrays["evaluations"].max(initial=0)),
         "seconds_per_input": _mean(arrays["seconds"]),
     }
+    if "probable_radius" in arrays:
+        return summary | _probable(arrays, radius)
     if radius is not None:
         summary["certified_accuracy_runner_up"] = accuracy_at(arrays, radius, "radius_runner_up")
     if targets == "all":
@@ -75,6 +82,21 @@ def certificate_summary(
         if radius is not None:
             summary["certified_accuracy"] = accuracy_at(arrays, radius, "radius")
     return summary
+
+
+def _probable(arrays: Arrays, radius: float | None) -> Summary:
+    """What a probable method adds to the summary of its certificates."""
+    correct = arrays["label"] == arrays["prediction"]
+    radii, failure = arrays["probable_radius"], arrays["failure_probability"]
+    at = None if radius is None else accuracy_at(arrays, radius, "probable_radius")
+    return {
+        "evidence": "probable",
+        "confidence": 1.0 - float(failure.max(initial=0.0)),
+        "confidence_of_all": max(0.0, 1.0 - math.fsum(failure)),
+        "probably_certified_accuracy": at,
+        "mean_probable_radius": _mean(radii[correct]),
+        "median_probable_radius": _median(radii[correct]),
+    }
 
 
 def _shares(found: NDArray[Any], asked: Sequence[str] | None) -> dict[str, float]:

@@ -17,7 +17,10 @@ class Certificates:
     """What was proved for B inputs and C classes, on the device of the inputs.
 
     Certificates hold for the real-arithmetic function of the given weights, if torch's elementwise
-    functions are as close to the real ones as :mod:`vercomp.core.domains.rounding` says.
+    functions are as close to the real ones as :mod:`vercomp.core.domains.rounding` says. They are
+    proved where ``failure_probability`` is None. Elsewhere the method that made them is *probable*:
+    each radius by itself holds with probability 1 − δ over the random numbers of the method, and
+    those of several inputs together with probability 1 − Σδ.
 
     Args:
         radius: For every perturbation with a norm below it, the label's logit stays strictly the
@@ -40,6 +43,8 @@ class Certificates:
         method: The name of the method that proved each radius, B of them.
         certified: The radius exceeds the one asked about, shape (B,); None if none was.
         refuted: A witness lies within the radius asked about, shape (B,); None if none was.
+        failure_probability: δ of every radius, shape (B,), float64, zero where a radius is proved
+            all the same; None where all of them are proved.
     """
 
     radius: Tensor
@@ -53,6 +58,12 @@ class Certificates:
     method: tuple[str, ...]
     certified: Tensor | None = None
     refuted: Tensor | None = None
+    failure_probability: Tensor | None = None
+
+    @property
+    def proved(self) -> bool:
+        """Whether every radius is proved, and none is probable."""
+        return self.failure_probability is None
 
 
 def assembled(parts: list[Certificates], x: Tensor) -> Certificates:

@@ -19,6 +19,18 @@ from ..specifications import Specification
 from .certificates import Certificates
 
 
+class Chance(NamedTuple):
+    """What a probable method may risk, and where its random numbers begin.
+
+    Args:
+        failure: δ: for each input, the probability with which the certificate may be false.
+        seed: Of the method's random numbers.
+    """
+
+    failure: float
+    seed: int
+
+
 class Obstacle(NamedTuple):
     """Why a method cannot take a network.
 
@@ -48,6 +60,7 @@ class Question:
         decide: Whether to settle no more than whether each radius exceeds ``radius``.
         evaluations: Gradient evaluations for each pair of input and target, at most.
         chunk: Inputs solved at once; None: what fits into the memory that is free.
+        chance: What probable methods may risk; None where no method is probable.
     """
 
     x: Tensor
@@ -60,6 +73,7 @@ class Question:
     decide: bool = False
     evaluations: int = 30
     chunk: int | None = None
+    chance: Chance | None = None
 
     def rows(self, index: Tensor) -> Question:
         """The question about some of the inputs."""
@@ -108,14 +122,18 @@ class Method(ABC):
         name: What results call it.
         on_request: Whether it is used only where it is named, because it takes much longer than
             the methods before it.
+        probable: Whether its certificates hold with a probability 1 − δ over random numbers of its
+            own, and are not proved. Such a method is used only where it is named, alone; its
+            certificates carry δ, and its :meth:`bound` proves nothing.
     """
 
     name: ClassVar[str]
     on_request: ClassVar[bool] = False
+    probable: ClassVar[bool] = False
 
     def usual(self, graph: Graph) -> bool:
         """Whether it is used on a network where no methods are named."""
-        return not self.on_request
+        return not (self.on_request or self.probable)
 
     @abstractmethod
     def requires(self, graph: Graph) -> tuple[Obstacle, ...]:
@@ -139,3 +157,16 @@ class Method(ABC):
             known: The table of radii that are proved already, such as ``radius_per_target``: only
                 larger radii count.
         """
+
+    def probable_bound(
+        self,
+        network: VerifiedNetwork,
+        region: Region,
+        specification: Specification,
+        chance: Chance,
+    ) -> Tensor:
+        """Lower bounds (B, R) that hold, all of an input's together, with probability 1 − δ.
+
+        Those of a method that is not probable hold with certainty.
+        """
+        return self.bound(network, region, specification)

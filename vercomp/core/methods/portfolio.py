@@ -22,12 +22,15 @@ from ..regions.region import Region
 from ..specifications import Specification
 from ..tails import before
 from .certificates import EXACT_GAP, Certificates
-from .method import Method, Question
+from .method import Chance, Method, Question
 from .pairs import own_gradient_mode
 from .view import before_last, whole
 
 _AT_ONCE = 256
 """So many inputs are bounded at a time where a claim depends on the outputs at them."""
+
+CONFIDENCE = 0.999
+"""The confidence of probable methods where none is asked for."""
 
 
 class CertifyOptions(TypedDict, total=False):
@@ -42,6 +45,8 @@ class CertifyOptions(TypedDict, total=False):
     evaluations: int
     chunk: int | None
     scales: Tensor | None
+    confidence: float | None
+    seed: int
 
 
 class Certifiable(VerifiedNetwork):
@@ -61,10 +66,20 @@ class Certifiable(VerifiedNetwork):
         offsets: Tensor | None = None,
         *,
         methods: Sequence[str] | None = None,
+        confidence: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Lower bounds of C z + d over a region; see :func:`bound`."""
         with self.held():
-            return bound(self, region, coefficients, offsets, methods=methods)
+            return bound(
+                self,
+                region,
+                coefficients,
+                offsets,
+                methods=methods,
+                confidence=confidence,
+                seed=seed,
+            )
 
 
 def certify(
@@ -81,6 +96,8 @@ def certify(
     evaluations: int = 30,
     chunk: int | None = None,
     scales: Tensor | None = None,
+    confidence: float | None = None,
+    seed: int = 0,
 ) -> Certificates:
     """Certify inputs, for exactly the numbers given.
 
@@ -104,14 +121,18 @@ def certify(
         chunk: Inputs solved at once; by default what fits into the memory that is free.
         scales: s ≥ 0, broadcasting to x: the radius of feature i is sᵢ times what is reported, and
             features of scale zero do not move. None stands for ones.
+        confidence: 1 − δ, where a probable method is named: each radius holds with at least this
+            probability; 0.999 where None.
+        seed: Of the random numbers of a probable method.
 
     Raises:
         InputTypeError: Inputs that are not float32 or float64, labels or targets that are not
             integers.
         InputError: A wrong shape, NaN or infinity, a class out of range, a radius that is not
             positive, ``decide`` without a radius, a norm that does not exist, targets where the
-            claim has none.
-        UnanswerableError: A method that the network does not have, or none that can answer.
+            claim has none, a confidence that no method needs, or none in (0, 1).
+        UnanswerableError: A method that the network does not have, none that can answer, or a
+            probable method beside others.
     """
     asked = None if radius is None else check_radius(radius)
     if decide and asked is None:
@@ -121,8 +142,20 @@ def certify(
     network, claim = _stated(network, x, claim_of(y), targets)
     limits = None if box is None else check_limits(x, box)
     weights = None if scales is None else _weights(x, scales)
-    question = Question(x, claim, kind, limits, weights, targets, asked, decide, evaluations, chunk)
     first, *others = chosen(network, methods)
+    question = Question(
+        x,
+        claim,
+        kind,
+        limits,
+        weights,
+        targets,
+        asked,
+        decide,
+        evaluations,
+        chunk,
+        _chance([first, *others], confidence, seed),
+    )
     found = _within_box(first.certify(network, question), question)
     for method in others:
         left = ~found.exact & found.radius.isfinite()
@@ -210,8 +243,13 @@ def bound(
     offsets: Tensor | None = None,
     *,
     methods: Sequence[str] | None = None,
+    confidence: float | None = None,
+    seed: int = 0,
 ) -> Tensor:
     """Proved lower bounds of C z + d over a region, for networks with any outputs.
+
+    Where a probable method is named they are not proved: those of a row of the region hold, all
+    together, with the probability that is asked for.
 
     Args:
         network: The network.
@@ -219,14 +257,17 @@ def bound(
         coefficients: C, (R, outputs) or (B, R, outputs), floating-point.
         offsets: d, (R,) or (B, R); zero where None.
         methods: Names of the methods to use; None for every one that can take the network.
+        confidence: As for :func:`certify`.
+        seed: As for :func:`certify`.
 
     Returns:
         (B, R) in float64; −∞ where nothing is proved.
 
     Raises:
         InputTypeError: C or d that hold no floating-point numbers.
-        InputError: A wrong shape, NaN or infinity.
-        UnanswerableError: A method that the network does not have.
+        InputError: A wrong shape, NaN or infinity, or a confidence as for :func:`certify`.
+        UnanswerableError: A method that the network does not have, or a probable method beside
+            others.
     """
     if isinstance(region, Tensor):  # a region of another version's package is as good
         raise InputTypeError(
@@ -237,7 +278,12 @@ def bound(
     region, specification = region.to(network.device), specification.to(network.device)
     network = whole(network)
     _check_shapes(network, region, specification)
-    found = [method.bound(network, region, specification) for method in chosen(network, methods)]
+    wanted = chosen(network, methods)
+    chance = _chance(wanted, confidence, seed)
+    if chance is not None:
+        found = [wanted[0].probable_bound(network, region, specification, chance)]
+    else:
+        found = [method.bound(network, region, specification) for method in wanted]
     return torch.stack(found).amax(0).to(coefficients.device)
 
 
@@ -251,7 +297,8 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
     """The methods of a network that are asked for, cheapest first.
 
     Raises:
-        UnanswerableError: One of the names is no method that this network was compiled with.
+        UnanswerableError: One of the names is no method that this network was compiled with, or a
+            probable method is named beside others.
     """
     known = {method.name: method for method in network.methods}
     if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
@@ -265,7 +312,33 @@ def chosen(network: VerifiedNetwork, names: Sequence[str] | None) -> list[Method
             )
     if not wanted:
         raise UnanswerableError("no method was asked for", remedy=f"Known: {', '.join(known)}")
-    return [method for name, method in known.items() if name in wanted]
+    found = [method for name, method in known.items() if name in wanted]
+    for method in found:
+        if method.probable and len(found) > 1:
+            raise UnanswerableError(
+                f"the certificates of {method.name!r} are probable, and are not mixed with those "
+                "of other methods",
+                remedy="Name it alone",
+            )
+    return found
+
+
+def _chance(methods: Sequence[Method], confidence: float | None, seed: int) -> Chance | None:
+    """What a probable method may risk; None where the methods prove what they find."""
+    if not any(method.probable for method in methods):
+        if confidence is not None:
+            raise InputError(
+                "a confidence is for probable methods: the certificates of "
+                f"{', '.join(method.name for method in methods)} are proved",
+                remedy="Leave it out",
+            )
+        return None
+    value = CONFIDENCE if confidence is None else check_number("a confidence", confidence)
+    if not 0.0 < value < 1.0:
+        raise InputError(f"a confidence must lie between 0 and 1, got {value}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InputTypeError(f"a seed must be an integer, got {seed!r}")
+    return Chance(1.0 - value, seed)
 
 
 def _weights(x: Tensor, scales: object) -> Tensor:
