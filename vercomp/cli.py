@@ -31,7 +31,7 @@ from vercomp.commands.options import (
     run_option,
     words,
 )
-from vercomp.commands.train_options import recipe_options
+from vercomp.commands.train_options import gathered, recipe_options
 from vercomp.errors import InternalError, VercompError
 from vercomp.features import FEATURES, METHODS
 
@@ -308,7 +308,7 @@ def train(**options: Any) -> None:
     """
     from vercomp.commands.train import run
 
-    run(**options)
+    run(**gathered(options))
 
 
 def main(arguments: list[str] | None = None) -> None:

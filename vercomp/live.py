@@ -1,21 +1,28 @@
-"""The bound program over a model's own live parameters: what ``vercomp.regularizer`` gives.
+"""Bounds over a model's own live parameters: what ``vercomp.regularizer`` and the trainer use.
 
-Nothing is emitted here. The walk that certificates rest on runs over the model's own graph, with
+Nothing is emitted here. The walks that certificates rest on run over the model's own graph, with
 every linear map bound to the parameters that the user's optimiser moves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from vercomp.backends.torch.layout import Layout
+from vercomp.backends.torch.memory import import_package
+from vercomp.backends.torch.package import torch_target
 from vercomp.core.arithmetic.differentiable import working_type
 from vercomp.core.domains.curvature import curvature
 from vercomp.core.graph import Graph as BoundGraph
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.driver import analyse, translate
 from vercomp.errors import UnsupportedError, WeightError
+from vercomp.frontends.translation import Translation
 from vercomp.frontends.values import Tensors
 from vercomp.ir.binding import bind
 from vercomp.ir.graph import Graph
@@ -63,32 +70,12 @@ def regularizer(
     translation = translate(model, input_shape, found, output)
     layout, planned = analyse(translation, found, Options(mean, std), "network")
     require(planned, ("regularizer",))
-    for name in _weights(layout.graph):
-        if name in translation.derived and name not in translation.recipes:
-            raise UnsupportedError(
-                f"it is computed from {', '.join(translation.derived[name])} inside the model in a "
-                "way by which its gradient would not reach them",
-                node=name,
-                remedy="Regularise a model whose layers read their parameters as they are",
-            )
-    try:
-        like = trainable(model)
-    except WeightError as error:
-        raise UnsupportedError(
-            str(error), node=type(model).__name__, remedy="Pass a model with nn.Parameters"
-        ) from error
+    like = _followed(model, translation, _weights(layout.graph))
 
     def nodes(live: LiveParameters) -> BoundGraph:
-        tensors = Current(live, like)
-
-        def read(parameter: Parameter) -> Tensor:
-            recipe = translation.recipes.get(parameter.name)
-            found = live.read(parameter) if recipe is None else recipe(tensors)
-            return found.to(like.device, working_type(like))
-
         return bind(
             layout.graph,
-            read,
+            _reader(translation, live, like),
             names=layout.nodes.__getitem__,
             term_name=layout.map_field,
             function=layout.constants_of,
@@ -105,6 +92,120 @@ def regularizer(
         every,
         symmetric=layout.symmetric,
     )
+
+
+def live_network(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    output: str | int | None = None,
+) -> LiveNetwork:
+    """The graph of a model, over the model's own live parameters.
+
+    Args:
+        model: The model that is being trained; as for :func:`regularizer`.
+        input_shape: Shape of one input, without the batch.
+        mean: Mean of a normalisation outside the model, as for :func:`vercomp.compile`.
+        std: Its standard deviation.
+        output: Which result the logits are, as for :func:`vercomp.compile`.
+
+    Raises:
+        UnsupportedError: A weight is computed in a way by which its gradient would not reach the
+            parameters, or there are none.
+        VercompError: As :func:`vercomp.compile`.
+    """
+    found = registry()
+    translation = translate(model, input_shape, found, output)
+    layout, _ = analyse(translation, found, Options(mean, std), "network")
+    read = [parameter.name for parameter in layout.stored]
+    like = _followed(model, translation, read)
+    module = import_package(torch_target(layout, ("certify",)).files)
+    return LiveNetwork(module, layout, translation, LiveParameters(model), like)
+
+
+class LiveNetwork:
+    """A model as methods of bounding see it: its graph over its parameters as they are now.
+
+    Args:
+        module: The package that the model compiles to, of which the printed graph is read.
+        layout: What it was printed from.
+        translation: How parameters are computed that the model computes itself.
+        live: The model's tensors.
+        like: A parameter, whose type and device are followed.
+    """
+
+    def __init__(
+        self,
+        module: ModuleType,
+        layout: Layout,
+        translation: Translation,
+        live: LiveParameters,
+        like: Tensor,
+    ) -> None:
+        self.outputs = layout.outputs
+        self._graph: Callable[[Any], BoundGraph] = module.Network.nodes
+        self._named = {layout.parameters[p.name]: p for p in layout.stored}
+        self._translation, self._live, self._like = translation, live, like
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that bounds are computed in: the parameters', float32 where that is half."""
+        return working_type(self._like)
+
+    def nodes(self) -> BoundGraph:
+        """The graph over the parameters as they are now, with their gradients."""
+        return self._graph(_Attributes(self))
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters as they are now, by the names of the printed network's attributes."""
+        read = _reader(self._translation, self._live, self._like)
+        return {name: read(parameter) for name, parameter in self._named.items()}
+
+
+class _Attributes:
+    """Parameters as attributes: what a printed graph takes in the place of its network."""
+
+    def __init__(self, network: LiveNetwork) -> None:
+        self.dtype = network.dtype
+        self.__dict__.update(network.parameters())
+
+
+def _followed(model: nn.Module, translation: Translation, names: Sequence[str]) -> Tensor:
+    """A parameter of a model whose gradients reach all that is read of it.
+
+    Raises:
+        UnsupportedError: They would not, or there is none.
+    """
+    for name in names:
+        if name in translation.derived and name not in translation.recipes:
+            raise UnsupportedError(
+                f"it is computed from {', '.join(translation.derived[name])} inside the model in a "
+                "way by which its gradient would not reach them",
+                node=name,
+                remedy="Regularise a model whose layers read their parameters as they are",
+            )
+    try:
+        return trainable(model)
+    except WeightError as error:
+        raise UnsupportedError(
+            str(error), node=type(model).__name__, remedy="Pass a model with nn.Parameters"
+        ) from error
+
+
+def _reader(
+    translation: Translation, live: LiveParameters, like: Tensor
+) -> Callable[[Parameter], Tensor]:
+    """How parameters are looked up: as they are now, in the type that bounds are computed in."""
+    tensors = Current(live, like)
+
+    def read(parameter: Parameter) -> Tensor:
+        recipe = translation.recipes.get(parameter.name)
+        found = live.read(parameter) if recipe is None else recipe(tensors)
+        return found.to(like.device, working_type(like))
+
+    return read
 
 
 def _weights(graph: Graph) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from vercomp.commands.train_options import HELP
 from vercomp.errors import UsageError
 from vercomp.train import Recipe
+from vercomp.train.methods import METHODS
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from vercomp.train import Recipe
     [
         (
             {"method": "sgd"},
-            "method must be one of plain, penalty, pgd, trades, crt, dual, not 'sgd'",
+            f"method must be one of {', '.join(METHODS)}, not 'sgd'",
         ),
         ({"target": "all"}, "target must be one of largest, certificate, runner-up"),
         ({"precision": "low"}, "precision must be one of highest, high, medium"),
@@ -37,6 +38,11 @@ from vercomp.train import Recipe
         ({"averaging": 1.0}, "averaging must be below 1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"warm_start": "no"}, "warm start must be true or false, not 'no'"),
+        ({"norm": "l3"}, "norm must be one of l2, linf, l1, not 'l3'"),
+        ({"norm": "linf"}, "method 'crt' is not for linf balls. Choose l2, or another method: "),
+        ({"box": (1.0, 0.0)}, "box must be two finite numbers, the first below the second"),
+        ({"numbers": {"speed": 1.0}}, "method 'crt' has no number 'speed'. It has none of its own"),
+        ({"held": 2.0}, "held must be between 0 and 1"),
     ],
 )
 def test_refusals(changed: dict[str, Any], message: str) -> None:
@@ -70,12 +76,12 @@ def test_numbers_that_are_given_stay() -> None:
 
 
 def test_plain_data_brings_it_back() -> None:
-    recipe = Recipe(method="pgd", radius=1.58, warm_start=False)
+    recipe = Recipe(method="pgd", radius=1.58, warm_start=False, box=(0.0, 1.0))
     assert Recipe(**json.loads(json.dumps(asdict(recipe)))) == recipe
 
 
 def test_every_number_has_an_option() -> None:
-    assert list(HELP) == [field.name for field in fields(Recipe)]
+    assert [*HELP, "numbers"] == [field.name for field in fields(Recipe)]
 
 
 def test_recipes_need_no_torch() -> None:

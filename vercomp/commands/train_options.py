@@ -8,18 +8,29 @@ from typing import Any
 
 import click
 
+from vercomp.commands.options import box
+from vercomp.train.method import NORMS, Method
 from vercomp.train.methods import METHODS
-from vercomp.train.recipe import BY_DATA, PRECISIONS, TARGETS, Recipe
+from vercomp.train.recipe import BY_DATA, PRECISIONS, TARGETS, USUAL, Recipe
 
-WORDS = {"method": tuple(METHODS), "target": TARGETS, "precision": PRECISIONS}
+WORDS = {
+    "method": tuple(METHODS),
+    "norm": NORMS,
+    "target": TARGETS,
+    "precision": PRECISIONS,
+}
 TYPES = {"int": (int, "N"), "float": (float, "NUMBER")}
 HELP = {
     "method": "The loss. " + "; ".join(f"{m.name}: {m.summary}" for m in METHODS.values()) + ".",
-    "radius": "Of the l2 balls attacked, and of the certified accuracy that selects the network.",
+    "radius": "Of the balls attacked and bounded, and of the certified accuracy that selects the "
+    "network.",
+    "norm": "Of the balls.",
+    "box": "Limits of perturbed inputs: 0,1 for pixels in [0, 1]; others do not count.",
     "penalty": "Weight of the mean curvature bound; several, for a sweep: 0,0.005,0.01.",
     "epochs": "Passes over the training data.",
     "batch_size": "Inputs a step, over all processes.",
     "learning_rate": "Of Adam, at its largest; rises at first and falls to 0 along a cosine.",
+    "held": "Share of the training up to whose end the learning rate does not fall.",
     "weight_decay": "Of Adam, decoupled.",
     "attack_steps": "Gradients an attack takes.",
     "target": "Class that crt and dual attack: at every step the largest logit; the one with the "
@@ -43,10 +54,48 @@ Command = Callable[..., None]
 
 
 def recipe_options(command: Command) -> Command:
-    """A command with an option for every field of :class:`Recipe`, in its order."""
+    """A command with an option for every field of :class:`Recipe`, in its order.
+
+    In the place of ``numbers`` each number of a method has an option of its own.
+    """
+    for name, methods in reversed(list(_owners().items())):
+        command = _number_option(name, methods)(command)
     for field in reversed(fields(Recipe)):
-        command = _option(field)(command)
+        if field.name != "numbers":
+            command = _option(field)(command)
     return command
+
+
+def gathered(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe, from the values of all options: those of numbers in one place."""
+    given = {name: options.pop(name) for name in _owners()}
+    return {**options, "numbers": {name: v for name, v in given.items() if v is not None}}
+
+
+def _owners() -> dict[str, list[Method]]:
+    """The methods that have a number, by its name."""
+    found: dict[str, list[Method]] = {}
+    for method in METHODS.values():
+        for number in method.numbers:
+            found.setdefault(number.name, []).append(method)
+    return found
+
+
+def _number_option(name: str, methods: list[Method]) -> Callable[[Command], Command]:
+    (number, *_) = (n for method in methods for n in method.numbers if n.name == name)
+    defaults = ", ".join(
+        f"{method.name}: {n.default:g}"
+        for method in methods
+        for n in method.numbers
+        if n.name == name
+    )
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        name,
+        type=int if number.whole else float,
+        metavar="N" if number.whole else "NUMBER",
+        help=f"{number.help}  [default: {defaults}]",
+    )
 
 
 def _option(field: Field[Any]) -> Callable[[Command], Command]:
@@ -56,14 +105,16 @@ def _option(field: Field[Any]) -> Callable[[Command], Command]:
     settings: dict[str, Any] = {"default": default, "show_default": True, "help": HELP[field.name]}
     if field.name == "penalty":
         settings |= {"callback": _penalties, "metavar": "G[,G…]", "default": str(default)}
+    elif field.name == "box":
+        settings |= {"callback": box, "metavar": "LO,HI"}
     elif field.name in WORDS:
         settings["type"] = click.Choice(WORDS[field.name])
     elif field.type == "bool":
         name = f"{name}/--no-{name.removeprefix('--')}"
     else:
         settings["type"], settings["metavar"] = TYPES[str(field.type)]
-        if field.name == "radius_ramp":
-            settings["show_default"] = "1/3"
+        if field.name in USUAL:
+            settings["show_default"] = "by the method"
         elif default == BY_DATA:
             settings["show_default"] = "by the size of the data"
     return click.option(name, field.name, **settings)

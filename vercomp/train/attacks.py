@@ -109,7 +109,7 @@ def dual_attack(
 
     With ∇²f ≽ −κ·I, L = f − ½κ(ρ² − ‖x − x₀‖²) ≤ f on the ball is convex, of curvature κ + M at
     most, so that projected steps of length 1/(κ + M) decrease it and lead to its minimum
-    (:mod:`vercomp.train.dual`).
+    (:mod:`vercomp.train.methods.dual`).
 
     Args:
         logits: The network, (B, *shape) to (B, C).

@@ -25,7 +25,7 @@ from vercomp.distributed import Processes
 from vercomp.driver import analyse, compile, translate  # noqa: A004
 from vercomp.errors import InputDataError, UsageError
 from vercomp.ir.printer import to_text
-from vercomp.live import regularizer
+from vercomp.live import live_network, regularizer
 from vercomp.outputs import RunFolder, write_atomically
 from vercomp.registry import Options, registry
 from vercomp.results.summaries import plain
@@ -128,18 +128,12 @@ def train(
     training, validation = split(len(data), recipe)
     x, y = data.x.to(like), data.y.to(like.device)
     bound = None
-    if recipe.bounded:
-        bound = regularizer(
-            model,
-            shape,
-            mean=mean,
-            std=std,
-            output=output,
-            pairs_per_call=recipe.pairs_per_call,
-            every=1,  # an attack costs more, and takes its steps from the bound
-        )
+    told: dict[str, Any] = {"mean": mean, "std": std, "output": output}
+    if recipe.bounded:  # at every step: an attack costs more, and takes its steps from the bound
+        bound = regularizer(model, shape, **told, pairs_per_call=recipe.pairs_per_call, every=1)
+    network = live_network(model, shape, **told) if recipe.propagated else None
     logits = Logits(model, mean, std, output, like, len(shape))
-    stepper = Stepper(model, logits, bound, x[training], y[training], recipe, processes)
+    stepper = Stepper(model, logits, bound, x[training], y[training], recipe, processes, network)
     home = None if folder is None else Path(folder)
     if home is not None and processes.main:
         RunFolder(home, _description(layout, data, recipe), checkpoint.CHECKPOINT, FILES)
@@ -160,10 +154,11 @@ def train(
                 progress(row)
     model.eval()
     seconds = sum(row["seconds"] for row in run.history)
-    network = selection.network
     steps = stepper.order.steps * recipe.epochs
     short = unconverged(run.history, steps)
-    return Training(network, run.history, selection.radii, selection.best_epoch, seconds, short)
+    return Training(
+        selection.network, run.history, selection.radii, selection.best_epoch, seconds, short
+    )
 
 
 class _Run:

@@ -6,17 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vercomp.train.attacks import curvature_attack, divergence_attack, projected_gradient
+from vercomp.core.regions.constructors import Ball
 
 if TYPE_CHECKING:
+    from vercomp.core.regions.region import Region
     from vercomp.core.regularizer import Regularizer
+    from vercomp.live import LiveNetwork
     from vercomp.train.recipe import Recipe
 
 CLEAN_SHARE = 8
@@ -48,11 +50,13 @@ class Moment:
         radius: ρ of the balls.
         penalty: γ of the curvature bound.
         exponent: q of the generalised cross entropy.
+        grown: The share of its way that the radius has come: what else changes with it.
     """
 
     radius: float
     penalty: float
     exponent: float
+    grown: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,22 @@ class Objective(ABC):
         model: Called for the loss: the network, or its DistributedDataParallel wrapper. Attacks
             look at the network itself: nothing is synchronised for them.
         regularizer: The curvature bound; methods without penalty ignore it.
+        network: The model's graph over its live parameters, of methods that send regions through
+            it. What is computed from it goes backward to the model's own parameters; beside it the
+            model itself is to be called in every step, so that several processes agree.
     """
 
-    def __init__(self, recipe: Recipe, model: nn.Module, regularizer: Regularizer | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        regularizer: Regularizer | None,
+        network: LiveNetwork | None = None,
+    ) -> None:
         self.recipe = recipe
         self.model = model
         self.regularizer = regularizer
+        self._network = network
         self.inner: nn.Module = (
             model.module if isinstance(model, DistributedDataParallel) else model
         )
@@ -137,6 +151,16 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, batch: Batch, now: Moment) -> Loss:
         """The loss on a batch at a moment of the schedules."""
+
+    @property
+    def network(self) -> LiveNetwork:
+        """The model's graph over its live parameters."""
+        assert self._network is not None  # noqa: S101 - a method that is propagated has one
+        return self._network
+
+    def region(self, x: Tensor, radius: float) -> Region:
+        """The balls around inputs in the recipe's norm, cut by its box."""
+        return Ball(x, radius, self.recipe.norm, box=self.recipe.box)
 
     def penalised(self, value: Tensor, penalty: float) -> tuple[Tensor, float | None]:
         """value + γ·κ, κ the mean bound over the pairs of classes, and the latest κ of all pairs.
@@ -162,90 +186,3 @@ class Objective(ABC):
         with torch.no_grad(), untouched(self.inner):
             count = right(self.inner(batch.x[::stride]), y)
         return round(count * len(batch.y) / max(len(y), 1))
-
-
-class PlainTraining(Objective):
-    """Cross entropy at the inputs; with a regulariser, plus γ·κ."""
-
-    def __call__(self, batch: Batch, now: Moment) -> Loss:
-        """The loss on a batch at a moment of the schedules."""
-        logits = self.model(batch.x)
-        value = generalised_cross_entropy(logits, batch.y, now.exponent)
-        value, curvature = self.penalised(value, now.penalty)
-        correct = right(logits, batch.y)
-        return Loss(value, batch.x, correct, correct, curvature)
-
-
-class AdversarialTraining(Objective):
-    """Madry et al. (2018): cross entropy at the points of projected gradient ascent."""
-
-    def __call__(self, batch: Batch, now: Moment) -> Loss:
-        """The loss at attacked inputs, beside ``clean_weight`` times that at the inputs."""
-        weight = self.recipe.clean_weight
-        with untouched(self.inner):
-            point = self.attack(batch, now)
-        if weight:
-            # One call for both: one synchronisation of gradients, one batch of statistics.
-            clean, logits = self.model(torch.cat([batch.x, point])).chunk(2)
-            correct = right(clean, batch.y)
-            value = weight * generalised_cross_entropy(clean, batch.y, now.exponent)
-        else:
-            correct = self.clean_correct(batch)
-            logits, value = self.model(point), point.new_zeros(())
-        value = value + generalised_cross_entropy(logits, batch.y, now.exponent)
-        value, curvature = self.penalised(value, now.penalty)
-        return Loss(value, point, correct, right(logits, batch.y), curvature)
-
-    def attack(self, batch: Batch, now: Moment) -> Tensor:
-        """The points (B, *shape) that the loss is taken at."""
-        return projected_gradient(
-            self.inner,
-            batch.x,
-            batch.y,
-            now.radius,
-            steps=self.recipe.attack_steps,
-            start=batch.start,
-            generator=batch.generator,
-        )
-
-
-class CurvatureTraining(AdversarialTraining):
-    """CRT: the loss at the worst points of Theorem 2, plus γ·κ, with every class a target.
-
-    ("Second-Order Provable Defenses", section 6, where only the runner-up is.)
-    """
-
-    def attack(self, batch: Batch, now: Moment) -> Tensor:
-        """The points (B, *shape) that the loss is taken at."""
-        return curvature_attack(
-            self.inner,
-            batch.x,
-            batch.y,
-            now.radius,
-            cast("Regularizer", self.regularizer).latest,
-            steps=self.recipe.attack_steps,
-            target=self.recipe.target,
-            start=batch.start,
-        ).point
-
-
-class Trades(Objective):
-    """TRADES (Zhang et al., 2019): cross entropy at x plus β·KL(p(x) ‖ p(x')), x' attacked."""
-
-    def __call__(self, batch: Batch, now: Moment) -> Loss:
-        """The loss on a batch at a moment of the schedules."""
-        with untouched(self.inner):
-            point = divergence_attack(
-                self.inner,
-                batch.x,
-                now.radius,
-                steps=self.recipe.attack_steps,
-                generator=batch.generator,
-            )
-        clean, attacked = self.model(torch.cat([batch.x, point])).chunk(2)
-        divergence = F.kl_div(
-            attacked.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
-        )
-        value = generalised_cross_entropy(clean, batch.y, now.exponent)
-        value = value + self.recipe.trades_beta * divergence
-        return Loss(value, point, right(clean, batch.y), right(attacked, batch.y), None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 
 from vercomp.errors import UsageError
-from vercomp.train.methods import METHODS, Method
+from vercomp.train.method import NORMS, Method, Number
+from vercomp.train.methods import METHODS
 
 TARGETS = ("largest", "certificate", "runner-up")
 PRECISIONS = ("highest", "high", "medium")
@@ -14,10 +16,16 @@ PRECISIONS = ("highest", "high", "medium")
 BY_DATA = -1
 """Stands for a number that follows the size of the data: see :meth:`Recipe.fitted`."""
 
+BY_METHOD = -1.0
+"""Stands for a number that follows the method."""
+
+USUAL: Mapping[str, float] = {"radius_ramp": 1 / 3, "held": 0.0}
+"""What such a number is where the method does not say otherwise."""
+
 _FOLLOWING = ("epochs", "batch_size", "learning_rate")
 _POSITIVE = ("radius", "learning_rate")
 _NOT_NEGATIVE = ("penalty", "weight_decay", "clean_weight", "trades_beta")
-_SHARES = ("radius_ramp", "penalty_ramp", "averaging", "exponent")
+_SHARES = ("radius_ramp", "penalty_ramp", "held", "averaging", "exponent")
 _AT_LEAST_ONE = ("epochs", "batch_size", "validation", "evaluate_every", "pairs_per_call")
 _AT_LEAST_ZERO = ("attack_steps", "shift", "seed")
 
@@ -29,18 +37,24 @@ class Recipe:
     Args:
         method: The name of a method in :data:`vercomp.train.methods.METHODS`, which says what its
             loss is.
-        radius: ρ, of the balls of attacks, and of the certified accuracy that selects the network.
+        radius: ρ, of the balls of attacks and bounds, and of the certified accuracy that selects
+            the network.
+        norm: Of those balls: ``l2``, ``linf``, ``l1``, if the method is for it.
+        box: (lo, hi): inputs outside of it do not count; None: all of the balls count.
         penalty: γ, of the mean curvature bound, in methods that evaluate it.
         epochs: Passes over the training data; −1: by their size (:meth:`fitted`).
         batch_size: Inputs a step, over all processes together; −1: by the size of the data.
         learning_rate: Of Adam; rises over the first steps and falls to zero along a cosine; −1: by
             the number of steps.
+        held: Share of the training up to whose end the learning rate does not fall; −1: by the
+            method, mostly 0.
         weight_decay: Of Adam, decoupled (Loshchilov and Hutter 2019).
         attack_steps: Gradient evaluations of an attack.
         target: The class an attack of ``crt`` or ``dual`` aims at. ``largest``: at every step the
             largest competitor; ``certificate``: the class whose tangent falls lowest where it
             begins, kept; ``runner-up``: the second largest logit there, kept (the paper's).
-        radius_ramp: Share of the training over which the radius grows linearly from 0.
+        radius_ramp: Share of the training over which the radius grows linearly from 0; −1: by the
+            method, mostly a third.
         penalty_ramp: The same for γ.
         warm_start: Attacks begin at the perturbation found for that input an epoch ago.
         exponent: q of the generalised cross entropy (1 − p^q)/q (Zhang and Sabuncu 2018), grown
@@ -59,6 +73,7 @@ class Recipe:
             (:func:`torch.set_float32_matmul_precision`): ``highest``, ``high``, ``medium``.
             Certificates are computed in float64 whatever it says.
         seed: Of the split, the order, the augmentation and the attacks.
+        numbers: The method's own, by name; those that are left out have its defaults.
 
     Raises:
         UsageError: A value out of its range.
@@ -66,14 +81,17 @@ class Recipe:
 
     method: str = "crt"
     radius: float = 0.5
+    norm: str = "l2"
+    box: tuple[float, float] | None = None
     penalty: float = 0.01
     epochs: int = BY_DATA
     batch_size: int = BY_DATA
     learning_rate: float = BY_DATA
+    held: float = BY_METHOD
     weight_decay: float = 0.0
     attack_steps: int = 3
     target: str = "largest"
-    radius_ramp: float = 1 / 3
+    radius_ramp: float = BY_METHOD
     penalty_ramp: float = 0.0
     warm_start: bool = True
     exponent: float = 0.0
@@ -86,19 +104,57 @@ class Recipe:
     pairs_per_call: int = 16
     precision: str = "highest"
     seed: int = 0
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, words in (("method", METHODS), ("target", TARGETS), ("precision", PRECISIONS)):
+        for name, words in (
+            ("method", METHODS),
+            ("norm", NORMS),
+            ("target", TARGETS),
+            ("precision", PRECISIONS),
+        ):
             if getattr(self, name) not in words:
                 raise _wrong(name, getattr(self, name), f"one of {', '.join(words)}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and (isinstance(value, bool) or not isinstance(value, int)):
-                raise _wrong(field.name, value, "a whole number")
-            if field.type == "bool" and not isinstance(value, bool):
-                raise _wrong(field.name, value, "true or false")
-            if field.type == "float" and not _is_finite(value):
-                raise _wrong(field.name, value, "a finite number")
+        if self.norm not in self._row.norms:
+            raise UsageError(
+                f"method {self.method!r} is not for {self.norm} balls",
+                remedy=f"Choose {' or '.join(self._row.norms)}, or another method: "
+                f"{', '.join(name for name, row in METHODS.items() if self.norm in row.norms)}",
+            )
+        for name, usual in USUAL.items():
+            if getattr(self, name) == BY_METHOD:
+                object.__setattr__(self, name, self._row.defaults.get(name, usual))
+        self._check_types()
+        self._check_numbers()
+        self._check_ranges()
+
+    def _check_types(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.type == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+                raise _wrong(each.name, value, "a whole number")
+            if each.type == "bool" and not isinstance(value, bool):
+                raise _wrong(each.name, value, "true or false")
+            if each.type == "float" and not _is_finite(value):
+                raise _wrong(each.name, value, "a finite number")
+
+    def _check_numbers(self) -> None:
+        """The box, and the method's own numbers."""
+        if self.box is not None:
+            ends = tuple(self.box)
+            if len(ends) != 2 or not all(map(_is_finite, ends)) or not ends[0] < ends[1]:
+                raise _wrong("box", self.box, "two finite numbers, the first below the second")
+            object.__setattr__(self, "box", ends)
+        known = {number.name: number for number in self._row.numbers}
+        for name, value in self.numbers.items():
+            if name not in known:
+                raise UsageError(
+                    f"method {self.method!r} has no number {name!r}",
+                    remedy=f"It has {', '.join(known)}" if known else "It has none of its own",
+                )
+            _check_number(known[name], value)
+
+    def _check_ranges(self) -> None:
         for names, low, high in (
             (_NOT_NEGATIVE, 0, math.inf),
             (_SHARES, 0, 1),
@@ -137,6 +193,16 @@ class Recipe:
             rate = round(1e-3 * min(5.0, max(1.0, math.sqrt(4700 / (epochs * steps)))), 6)
         return replace(self, batch_size=batch, epochs=epochs, learning_rate=rate)
 
+    def number(self, name: str) -> float:
+        """The value of one of the method's own numbers."""
+        default = {number.name: number.default for number in self._row.numbers}[name]
+        return self.numbers.get(name, default)
+
+    @property
+    def propagated(self) -> bool:
+        """Whether the method sends regions through the network."""
+        return self._row.propagated
+
     @property
     def _row(self) -> Method:
         return METHODS[self.method]
@@ -165,6 +231,18 @@ class Recipe:
 def _follows(name: str, value: object) -> bool:
     """Whether a number follows the size of the data."""
     return name in _FOLLOWING and value == BY_DATA
+
+
+def _check_number(number: Number, value: object) -> None:
+    if number.whole and (isinstance(value, bool) or not isinstance(value, int)):
+        raise _wrong(number.name, value, "a whole number")
+    if not _is_finite(value):
+        raise _wrong(number.name, value, "a finite number")
+    if not number.low <= value <= number.high:  # type: ignore[operator]
+        wanted = f"between {number.low:g} and {number.high:g}"
+        raise _wrong(
+            number.name, value, wanted if number.high < math.inf else f"at least {number.low:g}"
+        )
 
 
 def _is_finite(value: object) -> bool:

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from vercomp.core.regularizer import Regularizer
 from vercomp.distributed import Processes
 from vercomp.errors import DivergenceError
+from vercomp.live import LiveNetwork
 from vercomp.train.logits import Logits
 from vercomp.train.methods import objective
 from vercomp.train.objectives import Batch
@@ -39,6 +40,7 @@ class Stepper:
         y: Labels (N,).
         recipe: The numbers.
         processes: Those that share each batch.
+        network: The model's graph over its live parameters, for methods that need it.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Stepper:
         y: Tensor,
         recipe: Recipe,
         processes: Processes,
+        network: LiveNetwork | None = None,
     ) -> None:
         self.model, self.regularizer, self.recipe = model, regularizer, recipe
         self.x, self.y, self.processes = x, y, processes
@@ -59,7 +62,7 @@ class Stepper:
             called = DistributedDataParallel(
                 logits, find_unused_parameters=logits.output is not None
             )
-        self.objective = objective(recipe, called, regularizer)
+        self.objective = objective(recipe, called, regularizer, network)
         moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # Decoupled decay; without any, this is Adam.
         self.optimizer = torch.optim.AdamW(
@@ -128,7 +131,7 @@ class Stepper:
         drawn = generator(recipe.seed, ATTACKS, epoch, step, self.processes.rank)
         loss = self.objective(Batch(x, y, start, drawn), moment(recipe, at, total))
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(at, total, recipe.learning_rate)
+            group["lr"] = learning_rate(at, total, recipe.learning_rate, recipe.held)
         self.optimizer.zero_grad(set_to_none=True)
         loss.value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vercomp.train.attacks import dual_attack
 from vercomp.train.balls import slack
+from vercomp.train.method import Method
 from vercomp.train.objectives import (
     Batch,
     Loss,
@@ -41,6 +42,14 @@ from vercomp.train.objectives import (
 if TYPE_CHECKING:
     from vercomp.core.regularizer import Regularizer
 
+METHOD = Method(
+    name="dual",
+    summary="crt with certified margins in the place of attacked ones",
+    objective="DualTraining",
+    bounded=True,
+    attacked=True,
+    warm=True,
+)
 
 _LEAST = 1e-9
 """A penalty that all pairs have at least: κ is followed also where no input has use for it yet.
