@@ -92,9 +92,9 @@ def certify_parts(
 class _Certification(ScreenedTask):
     """One chunk: B inputs with K targets each, on the network's device, inputs in float64.
 
-    ``point`` is the nearest screened witness of a pair. ``at_input`` says whether its closed form at
-    the input has been evaluated in float64. ``aim`` and ``ahead`` lead from the input
-    to where its margin should vanish: by the cut, and by the linearisation where the search ended.
+    ``point`` is the nearest screened witness of a pair. ``at_input`` says whether its closed form
+    at the input has been evaluated in float64. ``aim`` and ``ahead`` lead from the input to where
+    its margin should vanish: by the cut, and by the linearisation where the search ended.
     """
 
     def __init__(self, part: Part) -> None:
