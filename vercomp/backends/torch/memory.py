@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.resources import files as files_of
+from importlib.resources.abc import Traversable
 from importlib.util import spec_from_loader
 from types import CodeType, ModuleType
 
@@ -53,18 +54,22 @@ def shared_files(sources: Mapping[str, bytes]) -> set[str]:
     does, and so it is none of them.
     """
     own = files_of("vercomp")
+    core = {p for p in sources if p.startswith("core/") and not p.endswith("__init__.py")}
+    equal = {path for path in core if _is_equal(own.joinpath(path), sources[path])}
+    if equal == core:  # as it is where this version wrote the package: no file need be parsed
+        return equal
     shared = {}
-    for path, content in sources.items():
-        if not path.startswith("core/") or path.endswith("__init__.py"):
-            continue
-        there = own.joinpath(path)
-        if there.is_file() and (path == ALWAYS_SHARED or there.read_bytes() == content):
-            folder = tuple(path.split("/")[:-1])
-            shared[path] = core_files(content.decode(), folder)
+    for path in equal | (core & {ALWAYS_SHARED}):
+        folder = tuple(path.split("/")[:-1])
+        shared[path] = core_files(sources[path].decode(), folder)
     while differing := {path for path, reached in shared.items() if not reached <= shared.keys()}:
         for path in differing:
             del shared[path]
     return set(shared)
+
+
+def _is_equal(file: Traversable, content: bytes) -> bool:
+    return file.is_file() and file.read_bytes() == content
 
 
 class _Finder(MetaPathFinder):
