@@ -18,9 +18,11 @@ import click
 from vercomp.commands.options import (
     box_option,
     columns,
+    csv_option,
     data_option,
     features,
     groups,
+    html_option,
     json_option,
     limit_option,
     model_options,
@@ -220,6 +222,8 @@ def show(**options: Any) -> None:
 )
 @limit_option
 @run_option
+@html_option
+@csv_option
 @json_option
 def certify(**options: Any) -> None:
     """Prove for each input a radius within which no perturbation changes its class.

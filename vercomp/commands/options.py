@@ -162,6 +162,18 @@ json_option = click.option(
     metavar="PATH",
     help="Write JSON to a file; '-': to standard output, and nothing else.",
 )
+csv_option = click.option(
+    "--csv",
+    "csv_path",
+    metavar="PATH",
+    help="Write a row for each input to a file; '-': to standard output, and nothing else.",
+)
+html_option = click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw the results as one HTML file for a browser: curves, classes, weakest inputs.",
+)
 run_option = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results; a run there resumes."
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,12 @@ NUMBERED = 12  # classes with a number in each cell
 COLOURED = 64  # classes with a cell for each pair
 
 
-def heat_table(matrix: NDArray[np.float64], symbol: str, caption: str | Markup) -> Markup:
+def heat_table(
+    matrix: NDArray[np.float64],
+    symbol: str,
+    caption: str | Markup,
+    spell: Callable[[float], str] = entry,
+) -> Markup:
     """A table of all pairs (y, t), rows y.
 
     Many classes have colours without numbers (a tooltip says them), very many only a summary.
@@ -21,6 +28,7 @@ def heat_table(matrix: NDArray[np.float64], symbol: str, caption: str | Markup) 
         matrix: (C, C); the diagonal means nothing, NaN is what is not known.
         symbol: What an entry is called in tooltips.
         caption: What the table shows.
+        spell: How a cell says its value.
     """
     classes = len(matrix)
     off = matrix[~np.eye(classes, dtype=bool)]
@@ -37,7 +45,7 @@ def heat_table(matrix: NDArray[np.float64], symbol: str, caption: str | Markup) 
         strength = 0.1 + 0.9 * (value - least) / spread if spread > 0 else 0.1
         return tag(
             "td",
-            entry(value) if classes <= NUMBERED else "",
+            spell(value) if classes <= NUMBERED else "",
             style=f"--v:{strength:.2f}",
             title=f"{symbol}({y}, {t}) = {value!r}",
         )

@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vercomp.results.curves import round_radii
 from vercomp.results.summaries import Arrays, Summary, accuracy_at
 
 if TYPE_CHECKING:
@@ -235,17 +236,6 @@ def training_table(summaries: Sequence[Summary], title: str) -> RenderableType:
             f"{row['seconds']:.0f}",
         )
     return _titled(f"{title}: the selected network, on inputs held out", table)
-
-
-def round_radii(radii: NDArray[np.float64], count: int = 5) -> Sequence[float]:
-    """About so many round radii that cover the finite positive ones."""
-    positive = radii[np.isfinite(radii) & (radii > 0)]
-    if len(positive) == 0:
-        return []
-    raw = float(np.quantile(positive, 0.99)) / count
-    scale = 10.0 ** np.floor(np.log10(raw))
-    step = max(m * scale for m in (1.0, 2.0, 5.0) if m * scale <= raw * (1 + 1e-9))
-    return [float(f"{step * k:.6g}") for k in range(1, count + 1)]
 
 
 def _two_columns(title: str, rows: Sequence[tuple[str, Any]]) -> RenderableType:
