@@ -276,6 +276,8 @@ def certify(**options: Any) -> None:
 )
 @limit_option
 @run_option
+@html_option
+@csv_option
 @json_option
 def attack(**options: Any) -> None:
     """Find the worst perturbation of each input in a ball, and prove how bad any can be.

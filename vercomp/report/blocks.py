@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from vercomp.report.markup import Child, Markup, tag
+from vercomp.report.markup import caption as written
+from vercomp.report.tables import number
 
 
 def header(
@@ -77,7 +80,7 @@ def table(
     ]
     made = tag(
         "table",
-        tag("caption", caption),
+        written(caption),
         tag("thead", head),
         tag("tbody", body),
         class_="layers narrow" if narrow else "layers",
@@ -115,3 +118,17 @@ def swatches(entries: Iterable[tuple[str, str]]) -> Markup:
         ),
         class_="legend",
     )
+
+
+def settings(summary: Mapping[str, Any]) -> list[str]:
+    """The norm, and what else narrows the perturbations that count."""
+    parts = [str(summary["norm"])]
+    box = summary["box"]
+    if isinstance(box, list):
+        parts.append(f"within [{number(float(box[0]))}, {number(float(box[1]))}]")
+    if "scales" in summary:
+        parts.append("features scaled")
+    frozen = summary.get("frozen")
+    if isinstance(frozen, list):
+        parts.append(f"{len(frozen)} features frozen")
+    return parts

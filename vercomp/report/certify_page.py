@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vercomp.report.blocks import header, lead, section
+from vercomp.report.blocks import header, lead, section, settings
 from vercomp.report.certify_sections import (
     classes_section,
     confusion_section,
@@ -15,11 +15,12 @@ from vercomp.report.certify_sections import (
     radius_section,
 )
 from vercomp.report.document import document
-from vercomp.report.example_cards import example_cards
+from vercomp.report.example_cards import change_words, example_cards
 from vercomp.report.inputs_table import Column, inputs_table
 from vercomp.report.markup import Markup, tag
 from vercomp.report.photographs import picture_shape
 from vercomp.report.tables import number, percent
+from vercomp.results.examples import Example
 from vercomp.results.findings import Findings
 
 STYLES = ("page.css", "certify.css")
@@ -57,20 +58,6 @@ def certify_page(found: Findings, notes: Sequence[str] = ()) -> bytes:
 def ranges(pairs: Sequence[tuple[int, int]]) -> str:
     """Ranges of inputs in words."""
     return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in pairs)
-
-
-def settings(summary: dict[str, object]) -> list[str]:
-    """The norm, and what else narrows the perturbations that count."""
-    parts = [str(summary["norm"])]
-    box = summary["box"]
-    if isinstance(box, list):
-        parts.append(f"within [{number(float(box[0]))}, {number(float(box[1]))}]")
-    if "scales" in summary:
-        parts.append("features scaled")
-    frozen = summary.get("frozen")
-    if isinstance(frozen, list):
-        parts.append(f"{len(frozen)} features frozen")
-    return parts
 
 
 def _kicker(found: Findings) -> str:
@@ -131,24 +118,37 @@ def _examples(found: Findings, *, weakest: bool) -> Markup | str:
         else f"The inputs with the {which} certified radius"
     )
     text += ", each with the nearest adversarial input that is known and the change that makes it."
-    if shape is not None and shape[0] == 1:
-        text += " Orange pixels rise, blue ones fall."
-    elif shape is not None:
-        text += (
-            " In the change gray is zero; a channel that rises is lighter, one that falls darker."
-        )
-    word = "radius" if found.curved else "radius, at least"
+    text += change_words(shape)
     return section(
         "weakest" if weakest else "strongest",
         f"The {'weakest' if weakest else 'strongest'} inputs",
         lead(text),
-        example_cards(shown, shape, radius=word, labelled=bool(found.classes)),
+        example_cards(shown, shape, lambda one: _example(found, one)),
     )
+
+
+def _example(found: Findings, one: Example) -> list[tuple[str, str]]:
+    """What is said of an input that is shown."""
+    facts = [("input", str(one.index))]
+    if found.classes:
+        facts.append(("label", str(one.label)))
+    facts.append((_radius(found), number(one.radius)))
+    if one.adversary is not None:
+        facts.append(("adversarial at", number(one.distance)))
+    if one.target >= 0:
+        facts.append(("becomes", str(one.target)))
+    if len(one.outputs[0]) == 1 and one.adversary is not None:
+        facts.append(("output", " → ".join(number(said[0]) for said in one.outputs)))
+    return facts
+
+
+def _radius(found: Findings) -> str:
+    """What a certified radius is called."""
+    return "radius" if found.curved else "radius, at least"
 
 
 def _inputs(found: Findings) -> Markup:
     arrays, column = found.arrays, found.column
-    radius = "radius" if found.curved else "radius, at least"
     columns = [Column("input", "Its number in the data, from 0.", arrays["index"])]
     if found.classes:
         columns.append(Column("label", "What shall stay.", arrays["label"]))
@@ -157,7 +157,7 @@ def _inputs(found: Findings) -> Markup:
             columns.append(Column("predicted", about, arrays["prediction"]))
     columns.append(
         Column(
-            radius,
+            _radius(found),
             "No perturbation with a smaller norm breaks the claim; 0 where it fails already.",
             arrays[column],
         )

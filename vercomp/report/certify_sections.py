@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from vercomp.report.blocks import lead, section, stack, swatches, table
+from vercomp.report.blocks import lead, section, stack, table
 from vercomp.report.curve_chart import SMALL, Line, curve_chart, legend
 from vercomp.report.heat import heat_table
 from vercomp.report.markup import Child, Markup, tag
 from vercomp.report.tables import number, percent
-from vercomp.results.breakdowns import Group, reach
+from vercomp.report.verdicts import verdict_table
+from vercomp.results.breakdowns import reach
 from vercomp.results.curves import certified_curve
 from vercomp.results.findings import Findings
 
 MULTIPLES = 20
 """Classes that get a small chart each."""
-
-LEGEND = (
-    ("certified", "certified"),
-    ("open", "neither proved nor broken"),
-    ("attacked", "broken, or wrong from the start"),
-)
 
 
 def lines_of(found: Findings, rows: np.ndarray | None = None) -> list[Line]:
@@ -53,8 +46,7 @@ def radius_section(found: Findings) -> Markup:
             "radius",
             f"At radius {number(at)}",
             lead(text),
-            _verdicts([found.overall], 0),
-            swatches(LEGEND),
+            verdict_table([found.overall]),
         )
     lines = lines_of(found)
     right = reach(
@@ -113,42 +105,11 @@ def _numbers(found: Findings) -> Markup:
     )
 
 
-def _verdicts(groups: Sequence[Group], at: int) -> Markup:
-    """Bars of what is certified, open and broken at one of the radii."""
-    rows: list[list[Child]] = []
-    for group in groups:
-        proved, left = group.certified[at], max(group.left[at], group.certified[at])
-        title = (
-            f"{percent(proved)} certified, {percent(left - proved)} open, "
-            f"{percent(1.0 - left)} broken or wrong"
-        )
-        parts = [("certified", proved), ("open", left - proved), ("attacked", 1.0 - left)]
-        rows.append(
-            [
-                group.name,
-                f"{len(group.rows):,}",
-                percent(proved),
-                percent(left - proved),
-                percent(1.0 - left),
-                stack(parts, title),
-            ]
-        )
-    columns = (
-        ("label", ""),
-        ("inputs", "number"),
-        ("certified", "number"),
-        ("open", "number"),
-        ("broken", "number"),
-        ("", "wide"),
-    )
-    return table(columns, rows, "")
-
-
 def classes_section(found: Findings) -> Markup:
     """The same, class by class."""
     groups = found.classes
     if not found.curved:
-        return section("classes", "By class", _verdicts(groups, 0), swatches(LEGEND))
+        return section("classes", "By class", verdict_table(groups))
     columns: list[tuple[str, str]] = [("label", ""), ("inputs", "number"), ("clean", "number")]
     columns += [(f"at {number(radius)}", "number") for radius in found.radii]
     columns.append(("median radius", "number"))

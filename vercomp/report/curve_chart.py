@@ -46,7 +46,7 @@ class Frame:
 
 
 LARGE = Frame(460, 300, 46, 44, 14, 12)
-SMALL = Frame(220, 130, 34, 24, 10, 8)
+SMALL = Frame(220, 130, 44, 24, 10, 10)
 
 
 @dataclass(frozen=True)

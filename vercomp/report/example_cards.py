@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,31 +12,39 @@ from vercomp.report.photographs import difference, gray_range, photograph
 from vercomp.report.tables import number
 from vercomp.results.examples import Example
 
+Facts = Callable[[Example], list[tuple[str, str]]]
+"""(what, value) of an input."""
+
 LISTED = 6
 """Features of a table that are listed."""
 
 
 def example_cards(
-    examples: Sequence[Example],
-    shape: tuple[int, int, int] | None,
-    *,
-    radius: str = "radius",
-    labelled: bool = True,
+    examples: Sequence[Example], shape: tuple[int, int, int] | None, facts: Facts
 ) -> Markup:
     """A card for each input.
 
     Args:
         examples: The inputs.
         shape: How an input is read as a picture; None for a table of features.
-        radius: What a certified radius is called.
-        labelled: Whether labels tell inputs apart.
+        facts: What is said below each.
     """
     limits = gray_range([one.x for one in examples])
     cards = []
     for one in examples:
         shown = _features(one) if shape is None else _pictures(one, shape, limits)
-        cards.append(tag("figure", shown, _caption(one, radius, labelled), class_="example"))
+        said = (tag("div", tag("dt", what), tag("dd", value)) for what, value in facts(one))
+        cards.append(tag("figure", shown, tag("figcaption", tag("dl", said)), class_="example"))
     return tag("div", cards, class_="examples wide" if shape is None else "examples")
+
+
+def change_words(shape: tuple[int, int, int] | None) -> str:
+    """How the picture of a change is to be read."""
+    if shape is None:
+        return ""
+    if shape[0] == 1:
+        return " Orange pixels rise, blue ones fall."
+    return " In the change gray is zero; a channel that rises is lighter, one that falls darker."
 
 
 def _pictures(one: Example, shape: tuple[int, int, int], limits: tuple[float, float]) -> Markup:
@@ -67,7 +75,8 @@ def _features(one: Example) -> Markup:
     rows = [_feature(int(k), before, after, moved[k] / largest, one.x.shape) for k in order]
     left = len(moved) - len(order)
     rest = number(float(np.abs(np.delete(moved, order)).max(initial=0.0)), 2)
-    note = f"{left} other features change by at most {rest}." if left else ""
+    others = "1 other feature changes" if left == 1 else f"{left} other features change"
+    note = f"{others} by at most {rest}." if left else ""
     heads = (("feature", ""), ("input", "number"), ("adversarial", "number"), ("change", ""))
     head = tag("tr", (tag("th", text, scope="col", class_=kind or None) for text, kind in heads))
     return join(
@@ -99,21 +108,4 @@ def _feature(
         tag("td", number(float(before[place])), class_="number"),
         tag("td", number(float(after[place])), class_="number"),
         tag("td", tag("span", bar, class_="change"), title=f"{change}"),
-    )
-
-
-def _caption(one: Example, radius: str, labelled: bool) -> Markup:
-    facts = [("input", str(one.index))]
-    if labelled:
-        facts.append(("label", str(one.label)))
-    facts.append((radius, number(one.radius)))
-    if one.adversary is not None:
-        facts.append(("adversarial at", number(one.distance)))
-    if one.target >= 0:
-        facts.append(("becomes", str(one.target)))
-    if len(one.outputs[0]) == 1 and one.adversary is not None:
-        facts.append(("output", " → ".join(number(said[0]) for said in one.outputs)))
-    return tag(
-        "figcaption",
-        tag("dl", (tag("div", tag("dt", what), tag("dd", value)) for what, value in facts)),
     )

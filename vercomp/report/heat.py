@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vercomp.report.markup import Markup, join, tag
+from vercomp.report.markup import caption as written
 from vercomp.report.tables import entry, number
 
 NUMBERED = 12  # classes with a number in each cell
@@ -61,7 +62,7 @@ def heat_table(
     ]
     table = tag(
         "table",
-        tag("caption", caption, " ", _summary(known)),
+        written(caption, " ", _summary(known)),
         tag("thead", head),
         tag("tbody", rows),
         class_="heat" if classes <= NUMBERED else "heat fine",

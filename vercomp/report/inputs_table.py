@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vercomp.report.markup import Markup, clean, join, tag
+from vercomp.report.markup import caption as written
 from vercomp.report.tables import number
 from vercomp.results.summaries import plain
 
@@ -68,7 +69,7 @@ def inputs_table(
     rows = [_row(columns, int(place)) for place in order[:ROWS]]
     table = tag(
         "table",
-        tag("caption", caption),
+        written(caption),
         tag("thead", tag("tr", heads)),
         tag("tbody", rows),
         class_="layers sortable",
