@@ -18,6 +18,7 @@ import click
 from vercomp.commands.options import (
     box_option,
     columns,
+    compare_option,
     csv_option,
     data_option,
     features,
@@ -222,6 +223,7 @@ def show(**options: Any) -> None:
 )
 @limit_option
 @run_option
+@compare_option
 @html_option
 @csv_option
 @json_option
@@ -276,6 +278,7 @@ def certify(**options: Any) -> None:
 )
 @limit_option
 @run_option
+@compare_option
 @html_option
 @csv_option
 @json_option
@@ -289,6 +292,22 @@ def attack(**options: Any) -> None:
 
     if options["budget"] is not None and options["restarts"] is not None:
         raise click.UsageError("--budget says how many restarts there are: give one of the two")
+    run(**options)
+
+
+@cli.command()
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, type=click.Path(path_type=Path))
+@html_option
+@csv_option
+@json_option
+def compare(**options: Any) -> None:
+    """Show finished runs beside each other: what became better, and what worse.
+
+    RUN is a folder that certify or attack has written with --out, or the .npz file in it. The first
+    is what the others are compared with.
+    """
+    from vercomp.commands.compare import run
+
     run(**options)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
+from vercomp.commands.compare import beside
 from vercomp.commands.html import write_html
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
@@ -24,10 +25,12 @@ from vercomp.distributed import processes
 from vercomp.errors import UsageError
 from vercomp.outputs import RunFolder
 from vercomp.report.certify_page import certify_page
-from vercomp.report.tables import certificate_table
+from vercomp.report.tables import certificate_table, comparison_table
 from vercomp.results.adversaries import Surroundings
 from vercomp.results.certificates import certificate_arrays
+from vercomp.results.comparison import Comparison
 from vercomp.results.findings import findings_of
+from vercomp.results.runs import read_run
 from vercomp.results.summaries import Summary, certificate_summary, plain
 from vercomp.results.tightness import certificate_notes, few, ratio_of, seen_distances
 
@@ -70,6 +73,7 @@ def run(
     output: str | None,
     limit: int | None,
     out: Path | None,
+    earlier: tuple[Path, ...],
     html: Path | None,
     csv_path: str | None,
     json_path: str | None,
@@ -88,15 +92,15 @@ def run(
     folder = None
     with processes() as team, memory_limit(max_memory):
         check_outputs(json_path, csv_path, html, out)
+        before = [read_run(path) for path in earlier]
         with Patience(f"compiling {model}", shown=team.main):
             network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
         shape, classes = tuple(network.network.input_shape), question.classes(network)
         labelled = question.labelled
         dataset = load_data(data, shape, limit, classes=classes, labelled=labelled, tell=team.say)
         weights, extra = scales.tensor(shape), {**question.words(), **scales.words()}
-        chance = confidence.options(network, methods, targets, len(dataset))
+        description = describe("certify", network, dataset, {**asked, **extra, **chance})
         if out is not None and team.main:
-            description = describe("certify", network, dataset, {**asked, **extra, **chance})
             folder = RunFolder(out, description, RESULTS, REPORTS)
         with network.network.held():  # weights are hashed once for all blocks
             arrays = run_in_blocks(
@@ -133,17 +137,21 @@ def run(
     if not question.plain:
         title += f": {question.title()}"
     notes = certificate_notes(network, summary["seen_over_radius"], methods)
+    compared = beside(before, "certify", arrays, description)
     if html is not None:
         y = dataset.y.clone()
         y[torch.from_numpy(arrays["index"])] = torch.from_numpy(arrays["label"])
         surroundings = Surroundings(
             network, dataset.x, y, question.claim, question.plain, norm, box, weights, methods
         )
-        _write_report(html, surroundings, arrays, summary, dataset, question, notes)
+        _write_report(html, surroundings, arrays, summary, dataset, question, notes, compared)
     if csv_path is not None:
         deliver_csv(csv_path, arrays)
-    table = certificate_table(summary, arrays, title)
-    deliver(summary, json_path, table, *notes, quiet=csv_path == "-")
+    tables = [certificate_table(summary, arrays, title), *notes]
+    if compared is not None:
+        summary["comparison"] = compared.summary()
+        tables.append(comparison_table(compared))
+    deliver(summary, json_path, *tables, quiet=csv_path == "-")
 
 
 def _write_report(
@@ -154,6 +162,7 @@ def _write_report(
     dataset: Dataset,
     question: Asked,
     notes: Sequence[str],
+    compared: Comparison | None,
 ) -> None:
     """Look for the nearest adversarial inputs, and draw everything as one page."""
     with Patience("looking for adversarial inputs"):
@@ -166,7 +175,8 @@ def _write_report(
             labelled=question.deviation is None,
             layout=dataset.layout,
         )
-    write_html(html, certify_page(found, [note.removeprefix("note: ") for note in notes]))
+    said = [note.removeprefix("note: ") for note in notes]
+    write_html(html, certify_page(found, said, compared))
 
 
 def _seen_over_radius(

@@ -162,6 +162,14 @@ json_option = click.option(
     metavar="PATH",
     help="Write JSON to a file; '-': to standard output, and nothing else.",
 )
+compare_option = click.option(
+    "--compare",
+    "earlier",
+    metavar="RUN",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Beside a finished run, a folder of --out or the .npz file in it; may be repeated.",
+)
 csv_option = click.option(
     "--csv",
     "csv_path",

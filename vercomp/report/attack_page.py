@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vercomp.report.blocks import header, lead, section, settings, table
+from vercomp.report.compare_page import earlier_section
 from vercomp.report.curve_chart import Line, curve_chart, legend
 from vercomp.report.document import document
 from vercomp.report.example_cards import change_words, example_cards
@@ -16,20 +17,22 @@ from vercomp.report.tables import number, percent
 from vercomp.report.verdicts import verdict_table
 from vercomp.results.attack_findings import AttackFindings
 from vercomp.results.breakdowns import reach
+from vercomp.results.comparison import Comparison
 from vercomp.results.curves import certified_curve
 from vercomp.results.examples import Example
 
 STYLES = ("page.css", "certify.css")
 
 
-def attack_page(found: AttackFindings) -> bytes:
-    """The page of a run of ``attack``."""
+def attack_page(found: AttackFindings, compared: Comparison | None = None) -> bytes:
+    """The page of a run of ``attack``, perhaps beside earlier ones."""
     sections = [
         ("radius", "at the radius", _at_radius(found)),
         ("classes", "classes", section("classes", "By class", verdict_table(found.classes))),
         ("targets", "targets", _targets(found)),
         ("weakest", "weakest", _examples(found, weakest=True)),
         ("strongest", "strongest", _examples(found, weakest=False)),
+        ("runs", "earlier runs", earlier_section(compared)),
         ("inputs", "all inputs", _inputs(found)),
     ]
     summary = found.summary
@@ -121,7 +124,12 @@ def _targets(found: AttackFindings) -> Markup | str:
             "How many inputs with the label y (rows) were turned into t (columns).",
             spell=lambda value: f"{value:.0f}",
         ),
-        heat_table(found.confusion.least, "least margin", "The smallest margin among them."),
+        heat_table(
+            found.confusion.least,
+            "least margin",
+            "The smallest margin among them.",
+            falling=True,
+        ),
     ]
     return section("targets", "What they turn into", tag("div", heat, class_="tables"))
 
@@ -137,7 +145,7 @@ def _examples(found: AttackFindings, *, weakest: bool) -> Markup | str:
         f"{'smallest' if weakest else 'largest'} margin at the worst point that was found, which "
         f"stands beside them.{change_words(shape)}"
     )
-    cards = example_cards(shown, shape, _facts)
+    cards = example_cards(shown, shape, _facts, beside="worst point")
     return section(which, f"The {which} inputs", lead(text), cards)
 
 

@@ -14,24 +14,29 @@ from vercomp.report.certify_sections import (
     methods_section,
     radius_section,
 )
+from vercomp.report.compare_page import earlier_section
 from vercomp.report.document import document
 from vercomp.report.example_cards import change_words, example_cards
 from vercomp.report.inputs_table import Column, inputs_table
 from vercomp.report.markup import Markup, tag
 from vercomp.report.photographs import picture_shape
 from vercomp.report.tables import number, percent
+from vercomp.results.comparison import Comparison
 from vercomp.results.examples import Example
 from vercomp.results.findings import Findings
 
 STYLES = ("page.css", "certify.css")
 
 
-def certify_page(found: Findings, notes: Sequence[str] = ()) -> bytes:
+def certify_page(
+    found: Findings, notes: Sequence[str] = (), compared: Comparison | None = None
+) -> bytes:
     """The page of a run of ``certify``.
 
     Args:
         found: The run.
         notes: What the command says beside its table.
+        compared: The run beside earlier ones.
     """
     sections = [
         ("radius", "radius", radius_section(found)),
@@ -41,6 +46,7 @@ def certify_page(found: Findings, notes: Sequence[str] = ()) -> bytes:
         ("layers", "layers", layers_section(found)),
         ("weakest", "weakest", _examples(found, weakest=True)),
         ("strongest", "strongest", _examples(found, weakest=False)),
+        ("runs", "earlier runs", earlier_section(compared)),
         ("inputs", "all inputs", _inputs(found)),
     ]
     there = [(name, text) for name, text, content in sections if content]

@@ -165,7 +165,12 @@ def confusion_section(found: Findings) -> Markup | str:
             "by certified radius.",
             spell=lambda value: f"{value:.0f}",
         ),
-        heat_table(confusion.least, "least radius", "The smallest certified radius among them."),
+        heat_table(
+            confusion.least,
+            "least radius",
+            "The smallest certified radius among them.",
+            falling=True,
+        ),
     ]
     return section("targets", "Nearest targets", tag("div", heat, class_="tables"))
 

@@ -72,23 +72,25 @@ def curve_chart(
     x_label: str,
     marks: Sequence[float] = (),
     frame: Frame = LARGE,
+    shaded: bool = True,
 ) -> Markup:
     """Curves of shares that fall as the radius grows.
 
     Args:
-        lines: The curves; an area is tinted between the first two where there are just two.
+        lines: The curves.
         right: The largest radius that is drawn.
         title: What a screen reader says, and a pointer on a small chart.
         x_label: What the horizontal axis measures, with its unit.
         marks: Radii with a vertical line.
         frame: The size.
+        shaded: Whether the area between the first two curves is tinted.
     """
     small = frame is SMALL
     ticks = [place for place in ticks_up_to(right) if not small or place in (0.0, right)]
     if small:
         ticks = [0.0, ticks_up_to(right)[-1]]
     parts: list[Markup] = [tag("title", title), *_grid(frame, ticks, right, small=small)]
-    if len(lines) == 2:
+    if shaded:
         parts.append(_between(frame, lines[0].curve, lines[1].curve, right))
     parts += [
         tag("path", class_=f"curve {line.kind}", d=_path(frame, line.curve, right))

@@ -20,7 +20,11 @@ LISTED = 6
 
 
 def example_cards(
-    examples: Sequence[Example], shape: tuple[int, int, int] | None, facts: Facts
+    examples: Sequence[Example],
+    shape: tuple[int, int, int] | None,
+    facts: Facts,
+    *,
+    beside: str = "adversarial",
 ) -> Markup:
     """A card for each input.
 
@@ -28,11 +32,12 @@ def example_cards(
         examples: The inputs.
         shape: How an input is read as a picture; None for a table of features.
         facts: What is said below each.
+        beside: What the point beside each input is called.
     """
     limits = gray_range([one.x for one in examples])
     cards = []
     for one in examples:
-        shown = _features(one) if shape is None else _pictures(one, shape, limits)
+        shown = _features(one, beside) if shape is None else _pictures(one, shape, limits, beside)
         said = (tag("div", tag("dt", what), tag("dd", value)) for what, value in facts(one))
         cards.append(tag("figure", shown, tag("figcaption", tag("dl", said)), class_="example"))
     return tag("div", cards, class_="examples wide" if shape is None else "examples")
@@ -47,15 +52,17 @@ def change_words(shape: tuple[int, int, int] | None) -> str:
     return " In the change gray is zero; a channel that rises is lighter, one that falls darker."
 
 
-def _pictures(one: Example, shape: tuple[int, int, int], limits: tuple[float, float]) -> Markup:
+def _pictures(
+    one: Example, shape: tuple[int, int, int], limits: tuple[float, float], beside: str
+) -> Markup:
     parts = [_labelled(photograph(one.x, shape, limits, f"input {one.index}"), "input")]
     if one.adversary is None:
         parts.append(tag("div", tag("p", "no adversarial input is known", class_="dim")))
     else:
         moved = one.adversary - one.x
         largest = number(float(np.abs(moved).max()), 2)
-        alt = f"an adversarial input near input {one.index}"
-        parts.append(_labelled(photograph(one.adversary, shape, limits, alt), "adversarial"))
+        alt = f"{beside}, near input {one.index}"
+        parts.append(_labelled(photograph(one.adversary, shape, limits, alt), beside))
         parts.append(_labelled(difference(moved, shape, "what changed"), f"change, ≤ {largest}"))
     return tag("div", parts, class_="trio")
 
@@ -64,7 +71,7 @@ def _labelled(picture: Markup, label: str) -> Markup:
     return tag("div", picture, tag("span", label))
 
 
-def _features(one: Example) -> Markup:
+def _features(one: Example, beside: str) -> Markup:
     """The features that change the most, with bars in either direction."""
     if one.adversary is None:
         return tag("p", "no adversarial input is known", class_="dim")
@@ -77,7 +84,7 @@ def _features(one: Example) -> Markup:
     rest = number(float(np.abs(np.delete(moved, order)).max(initial=0.0)), 2)
     others = "1 other feature changes" if left == 1 else f"{left} other features change"
     note = f"{others} by at most {rest}." if left else ""
-    heads = (("feature", ""), ("input", "number"), ("adversarial", "number"), ("change", ""))
+    heads = (("feature", ""), ("input", "number"), (beside, "number"), ("change", ""))
     head = tag("tr", (tag("th", text, scope="col", class_=kind or None) for text, kind in heads))
     return join(
         tag(

@@ -20,6 +20,8 @@ def heat_table(
     symbol: str,
     caption: str | Markup,
     spell: Callable[[float], str] = entry,
+    *,
+    falling: bool = False,
 ) -> Markup:
     """A table of all pairs (y, t), rows y.
 
@@ -30,6 +32,7 @@ def heat_table(
         symbol: What an entry is called in tooltips.
         caption: What the table shows.
         spell: How a cell says its value.
+        falling: Whether the smallest value has the full colour.
     """
     classes = len(matrix)
     off = matrix[~np.eye(classes, dtype=bool)]
@@ -43,7 +46,8 @@ def heat_table(
         value = float(matrix[y, t])
         if y == t or np.isnan(value):
             return tag("td", "" if y == t else "–", class_="none")
-        strength = 0.1 + 0.9 * (value - least) / spread if spread > 0 else 0.1
+        place = (value - least) / spread if spread > 0 else 0.0
+        strength = 0.1 + 0.9 * (1.0 - place if falling else place)
         return tag(
             "td",
             spell(value) if classes <= NUMBERED else "",
