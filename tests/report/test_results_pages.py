@@ -24,8 +24,10 @@ from vercomp.report.compare_page import compare_page, signed
 from vercomp.report.document import is_report
 from vercomp.report.inputs_table import ROWS
 from vercomp.report.tables import number, percent
+from vercomp.results.breakdowns import by_method
 from vercomp.results.comparison import Comparison, compare
 from vercomp.results.runs import FinishedRun
+from vercomp.results.summaries import certificate_summary
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)> \u202e\x00\x1b[31m&amp;"
 
@@ -332,3 +334,25 @@ def test_runs_of_other_inputs_have_curves_alone() -> None:
     text = Reader(compare_page(compare([one, other]))).text
     assert "different inputs" in text
     assert "All inputs" not in text
+
+
+def test_probable_radii_are_never_called_proved() -> None:
+    arrays = made.certificates(40)
+    failure = np.full(40, 1e-3)
+    probable = {**arrays, "probable_radius": arrays["radius"], "failure_probability": failure}
+    probable |= {"radius": np.full(40, np.nan), "method": np.full(40, "sampling")}
+    summary = certificate_summary(probable, radius=0.5, targets="all")
+    found = made.findings(40, radius=0.5)
+    found = replace(found, arrays=probable, summary=summary, column="probable_radius")
+    found = replace(found, methods=by_method(probable, "probable_radius"))
+    page = certify_page(found)
+    text = Reader(page).text
+    assert (
+        "Nothing on this page is proved: each radius holds with a probability of at least" in text
+    )
+    assert "at least 0.999, all of them together of at least 0.96." in text
+    assert f"probably certified at 0.5{percent((arrays['radius'] > 0.5).mean())}" in text
+    assert "Probably certified accuracy against radius" in text
+    assert "are proved to" not in text
+    assert "Radii are proved" not in text
+    np.testing.assert_allclose(rows_of(page)["radius"], arrays["radius"], rtol=1e-5)

@@ -83,6 +83,14 @@ def test_runs_that_only_decided_compare_what_they_decided() -> None:
     assert found.rows[0].shares == (0.5,)
 
 
+def test_probable_radii_are_said_to_be_no_proofs() -> None:
+    first, second = run("a", [0.1, 0.2]), run("b", [np.nan, np.nan])
+    arrays = {**second.arrays, "probable_radius": np.array([0.3, 0.1])}
+    found = compare([first, FinishedRun("b", "certify", arrays, second.options, "abc")])
+    assert found.values[1].tolist() == [0.3, 0.1]
+    assert found.notes == ("The radii of b are probable, and not proved.",)
+
+
 def attacked(name: str, margin: Any, radius: float = 0.5) -> FinishedRun:
     own = run(name, margin)
     arrays = {**own.arrays, "margin": np.array(margin), "lower_bound": np.array(margin) - 0.2}

@@ -99,6 +99,7 @@ def run(
         labelled = question.labelled
         dataset = load_data(data, shape, limit, classes=classes, labelled=labelled, tell=team.say)
         weights, extra = scales.tensor(shape), {**question.words(), **scales.words()}
+        chance = confidence.options(network, methods, targets, len(dataset))
         description = describe("certify", network, dataset, {**asked, **extra, **chance})
         if out is not None and team.main:
             folder = RunFolder(out, description, RESULTS, REPORTS)

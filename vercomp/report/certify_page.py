@@ -27,6 +27,13 @@ from vercomp.results.findings import Findings
 
 STYLES = ("page.css", "certify.css")
 
+KEYS = {
+    "radius": ("certified_accuracy", "mean_radius"),
+    "radius_runner_up": ("certified_accuracy_runner_up", "mean_radius_runner_up"),
+    "probable_radius": ("probably_certified_accuracy", "mean_probable_radius"),
+}
+"""Under what names the summary has the share at the radius asked about, and the mean radius."""
+
 
 def certify_page(
     found: Findings, notes: Sequence[str] = (), compared: Comparison | None = None
@@ -61,6 +68,11 @@ def certify_page(
     )
 
 
+def chance(confidence: float) -> str:
+    """A probability, rounded down to six digits."""
+    return f"{np.floor(confidence * 1e6 + 1e-6) / 1e6:.6g}"
+
+
 def ranges(pairs: Sequence[tuple[int, int]]) -> str:
     """Ranges of inputs in words."""
     return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in pairs)
@@ -80,15 +92,14 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
     elif "labels" in summary:
         facts.append(("labels", "as predicted"))
     if summary["radius"] is not None:
-        key = "certified_accuracy" + ("" if found.column == "radius" else "_runner_up")
-        facts.append((f"certified at {number(summary['radius'])}", percent(summary[key])))
+        word = "probably certified" if found.probable else "certified"
+        share = percent(summary[KEYS[found.column][0]])
+        facts.append((f"{word} at {number(summary['radius'])}", share))
     if found.curved:
         facts.append(("median radius", number(found.overall.median)))
+        facts.append(("mean radius", number(summary[KEYS[found.column][1]])))
         if found.column == "radius":
-            facts.append(("mean radius", number(summary["mean_radius"])))
             facts.append(("exact", percent(summary["exact_fraction"])))
-        else:
-            facts.append(("mean radius", number(summary["mean_radius_runner_up"])))
     facts.append(("seconds an input", number(summary["seconds_per_input"], 2)))
     return facts
 
@@ -97,7 +108,13 @@ def _warnings(found: Findings) -> list[str]:
     notes = []
     if found.question:
         notes.append(f"The question: {found.question}.")
-    if found.column != "radius":
+    if found.probable:
+        each, every = (chance(found.summary[key]) for key in ("confidence", "confidence_of_all"))
+        notes.append(
+            f"Nothing on this page is proved: each radius holds with a probability of at least "
+            f"{each}, all of them together of at least {every}."
+        )
+    if found.column == "radius_runner_up":
         notes.append(
             "Only the runner-up, the second largest logit, was a target: another class may be "
             "nearer, so that these radii are no certificates of robustness."
@@ -164,7 +181,9 @@ def _inputs(found: Findings) -> Markup:
     columns.append(
         Column(
             _radius(found),
-            "No perturbation with a smaller norm breaks the claim; 0 where it fails already.",
+            "Probably no perturbation with a smaller norm breaks the claim."
+            if found.probable
+            else "No perturbation with a smaller norm breaks the claim; 0 where it fails already.",
             arrays[column],
         )
     )
@@ -181,20 +200,26 @@ def _inputs(found: Findings) -> Markup:
     columns.append(
         Column("exact", "An adversarial input lies within 0.1 % of the radius.", arrays["exact"])
     )
-    columns.append(Column("method", "What proved the radius.", arrays["method"].astype(np.str_)))
+    columns.append(Column("method", "What gave the radius.", arrays["method"].astype(np.str_)))
     caption = "Press a heading to sort by it; its tooltip says what it means."
     return section("inputs", "All inputs", inputs_table(columns, caption, by))
 
 
 def _footer(found: Findings) -> Markup:
     norm = found.summary["norm"]
+    worth = (
+        "Radii are probable: they rest on random numbers, and may be wrong with the probability "
+        "that is stated."
+        if found.probable
+        else "Radii are proved: they hold in real arithmetic for the given weights, with the last "
+        "word in float64 and the rounding accounted for."
+    )
     return tag(
         "footer",
         tag(
             "p",
-            "Radii are proved: they hold in real arithmetic for the given weights, with the last "
-            f"word in float64 and the rounding accounted for. They are {norm} norms of "
-            "perturbations, in the units of the input. What is printed is rounded to the nearest.",
+            f"{worth} They are {norm} norms of perturbations, in the units of the input. What is "
+            "printed is rounded to the nearest.",
         ),
         tag(
             "p",

@@ -18,6 +18,14 @@ MULTIPLES = 20
 """Classes that get a small chart each."""
 
 
+WORDS = {
+    "radius": "certified",
+    "radius_runner_up": "certified against the runner-up only",
+    "probable_radius": "probably certified",
+}
+"""What a share of inputs is, by the column of its radii."""
+
+
 def lines_of(found: Findings, rows: np.ndarray | None = None) -> list[Line]:
     """The certified curve and that of attacks, of some of the inputs or of all."""
     some = slice(None) if rows is None else rows
@@ -25,9 +33,8 @@ def lines_of(found: Findings, rows: np.ndarray | None = None) -> list[Line]:
     correct = (arrays["label"] == arrays["prediction"])[some]
     radii = np.where(correct, arrays[found.column][some], 0.0)
     left = np.where(correct, found.distance[some], 0.0)
-    proved = "certified" if found.column == "radius" else "certified against the runner-up only"
     return [
-        Line(proved, certified_curve(radii), "certified"),
+        Line(WORDS[found.column], certified_curve(radii), "certified"),
         Line("left by attacks", certified_curve(left), "attacked"),
     ]
 
@@ -36,6 +43,7 @@ def radius_section(found: Findings) -> Markup:
     """Certified accuracy against radius, with what attacks leave above it."""
     norm, at = found.summary["norm"], found.summary["radius"]
     share = "accuracy" if _against_labels(found) else "share"
+    head = f"{'Probably certified' if found.probable else 'Certified'} {share}"
     if not found.curved:
         text = (
             f"Radii were only compared with {number(at)}, which is cheaper than to find them: "
@@ -46,7 +54,7 @@ def radius_section(found: Findings) -> Markup:
             "radius",
             f"At radius {number(at)}",
             lead(text),
-            verdict_table([found.overall]),
+            verdict_table([found.overall], WORDS[found.column]),
         )
     lines = lines_of(found)
     right = reach(
@@ -57,19 +65,19 @@ def radius_section(found: Findings) -> Markup:
     chart = curve_chart(
         lines,
         right,
-        title=f"Certified {share} against {norm} radius, below what attacks leave",
+        title=f"{head} against {norm} radius, below what attacks leave",
         x_label=f"{norm} radius, in units of the input",
         marks=marks,
     )
     named = [("mark", f"radius {number(at)}")] if at is not None and at < right else []
     text = (
-        "Solid: the share of the inputs that are proved to withstand every perturbation up to that "
-        "radius. Dashed: the share around which no adversarial input is known within it. In "
+        f"Solid: the share of the inputs that {_holds(found)} withstand every perturbation up to "
+        "that radius. Dashed: the share around which no adversarial input is known within it. In "
         "between nothing is known."
     )
     return section(
         "radius",
-        f"Certified {share} against radius",
+        f"{head} against radius",
         lead(text),
         tag(
             "div",
@@ -80,6 +88,10 @@ def radius_section(found: Findings) -> Markup:
     )
 
 
+def _holds(found: Findings) -> str:
+    return "probably" if found.probable else "are proved to"
+
+
 def _against_labels(found: Findings) -> bool:
     return "labels" not in found.summary and "deviation" not in found.summary
 
@@ -88,7 +100,7 @@ def _numbers(found: Findings) -> Markup:
     """The curves at a few radii, as numbers."""
     columns = (
         ("radius", "number"),
-        ("certified", "number"),
+        (WORDS[found.column].partition(" against")[0], "number"),
         ("left by attacks", "number"),
         ("between", "number"),
     )
@@ -109,7 +121,7 @@ def classes_section(found: Findings) -> Markup:
     """The same, class by class."""
     groups = found.classes
     if not found.curved:
-        return section("classes", "By class", verdict_table(groups))
+        return section("classes", "By class", verdict_table(groups, WORDS[found.column]))
     columns: list[tuple[str, str]] = [("label", ""), ("inputs", "number"), ("clean", "number")]
     columns += [(f"at {number(radius)}", "number") for radius in found.radii]
     columns.append(("median radius", "number"))
@@ -122,8 +134,9 @@ def classes_section(found: Findings) -> Markup:
         rows.append(
             [group.name, f"{len(group.rows):,}", percent(group.clean), *cells, number(group.median)]
         )
+    head = "Probably certified" if found.probable else "Certified"
     caption = (
-        "Certified shares of the inputs with each label, and the median radius of those that are "
+        f"{head} shares of the inputs with each label, and the median radius of those that are "
         "classified correctly."
     )
     small = _multiples(found) if len(groups) <= MULTIPLES else ""
@@ -196,8 +209,9 @@ def methods_section(found: Findings) -> Markup:
         ]
         for row in found.methods
     ]
+    did = "gave" if found.probable else "proved"
     caption = (
-        "Each input's radius is the largest that any method proved, and counts for that method. "
+        f"Each input's radius is the largest that any method {did}, and counts for that method. "
         "Means and exact radii (an adversarial input within 0.1 %) are of correct inputs."
     )
     return section("methods", "By method", table(columns, rows, caption))

@@ -10,19 +10,23 @@ from vercomp.report.tables import percent
 from vercomp.results.breakdowns import Group
 
 LEGEND = (
-    ("certified", "certified"),
     ("open", "neither proved nor broken"),
     ("attacked", "broken, or wrong from the start"),
 )
 
 
-def verdict_table(groups: Sequence[Group]) -> Markup:
-    """What is certified, open and broken at the first radius of each group, with bars."""
+def verdict_table(groups: Sequence[Group], word: str = "certified") -> Markup:
+    """What is certified, open and broken at the first radius of each group, with bars.
+
+    Args:
+        groups: The groups.
+        word: What a certified share is called.
+    """
     rows: list[list[Child]] = []
     for group in groups:
         proved, left = group.certified[0], max(group.left[0], group.certified[0])
         title = (
-            f"{percent(proved)} certified, {percent(left - proved)} open, "
+            f"{percent(proved)} {word}, {percent(left - proved)} open, "
             f"{percent(1.0 - left)} broken or wrong"
         )
         parts = [("certified", proved), ("open", left - proved), ("attacked", 1.0 - left)]
@@ -39,12 +43,12 @@ def verdict_table(groups: Sequence[Group]) -> Markup:
     columns = (
         ("label", ""),
         ("inputs", "number"),
-        ("certified", "number"),
+        (word, "number"),
         ("open", "number"),
         ("broken", "number"),
         ("", "wide"),
     )
     caption = (
-        "Shares of the inputs: proved at that radius, open, and broken within it or wrong already."
+        f"Shares of the inputs: {word} at that radius, open, and broken within it or wrong already."
     )
-    return join(table(columns, rows, caption), swatches(LEGEND))
+    return join(table(columns, rows, caption), swatches([("certified", word), *LEGEND]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vercomp.errors import UsageError
 from vercomp.results.curves import Curve, certified_curve, round_radii
-from vercomp.results.runs import FILES, FinishedRun
+from vercomp.results.runs import FILES, VALUES, FinishedRun
 
 SAME = 1e-3
 """Values that are relatively this close count as equal: searches stop at about that."""
@@ -133,6 +133,9 @@ def compare(runs: Sequence[FinishedRun]) -> Comparison:
         if len(rows)
         else np.zeros((len(runs), 0))
     )
+    probable = [name for name, run in zip(_names(runs), runs, strict=True) if run.probable]
+    if probable:
+        notes.append(f"The radii of {', '.join(probable)} are probable, and not proved.")
     radii = _radii(runs, measured, decided=decided)
     made = []
     names = _names(runs)
@@ -142,7 +145,7 @@ def compare(runs: Sequence[FinishedRun]) -> Comparison:
     curves = () if decided else tuple(certified_curve(value) for value in measured)
     return Comparison(
         first.command,
-        "certified" if decided else first.column,
+        "certified" if decided else VALUES[first.command],
         str(first.option("norm") or "l2"),
         tuple(names),
         radii,

@@ -40,7 +40,7 @@ class Findings:
         question: What was asked where it is not that the label stays the largest; else empty.
         summary: As :func:`vercomp.results.summaries.certificate_summary` gives it.
         arrays: As in ``certificates.npz``.
-        column: The column of radii: ``radius``, or ``radius_runner_up``.
+        column: The column of radii: ``radius``, ``radius_runner_up``, or ``probable_radius``.
         distance: Of the nearest adversarial input known of each input, (N,).
         radii: What shares are reported at.
         overall: All inputs.
@@ -78,6 +78,11 @@ class Findings:
         """Whether radii are as large as they could be proved, so that they make a curve."""
         return not self.summary["decide"]
 
+    @property
+    def probable(self) -> bool:
+        """Whether radii hold with some probability, and are not proved."""
+        return self.column == "probable_radius"
+
 
 def findings_of(
     asked: Surroundings,
@@ -101,6 +106,7 @@ def findings_of(
         layout: The shape of one input in the data.
     """
     column = "radius" if summary["targets"] == "all" else "radius_runner_up"
+    column = "probable_radius" if "probable_radius" in arrays else column
     at, decide = summary["radius"], summary["decide"]
     options: dict[str, Any] = {"targets": summary["targets"]}
     if decide:

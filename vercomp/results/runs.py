@@ -41,9 +41,16 @@ class FinishedRun:
     @property
     def column(self) -> str:
         """The column of its values: radii, or margins."""
+        if self.probable:
+            return "probable_radius"
         if self.options.get("targets") == "runner-up":
             return "radius_runner_up"
         return VALUES[self.command]
+
+    @property
+    def probable(self) -> bool:
+        """Whether its radii hold with some probability, and are not proved."""
+        return "probable_radius" in self.arrays
 
     def option(self, name: str) -> Any:
         """An option, None where it was not given."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -43,6 +44,8 @@ def test_without_pandas_it_is_a_structured_array(monkeypatch: pytest.MonkeyPatch
     asked = certificates(0.3).to_frame()
     assert asked["certified"].tolist() == [True, False, True]
     assert asked["refuted"].tolist() == [False, True, False]
+    risky = replace(certificates(), failure_probability=torch.full((3,), 0.125))
+    assert risky.to_frame()["failure_probability"].tolist() == [0.125] * 3
 
 
 def test_with_pandas_its_columns_are_those_of_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,9 +69,9 @@ class Certificates:
         """One row for each input, in the order of the inputs.
 
         The columns are ``radius``, ``target``, ``exact``, ``gap``, ``prediction``, ``certified``
-        and ``refuted`` where a radius was asked about, ``evaluations`` (the sum over all targets)
-        and ``method``. ``radius_per_target`` and ``witness`` have more than one number for each
-        input and are left out.
+        and ``refuted`` where a radius was asked about, ``failure_probability`` where radii are
+        probable, ``evaluations`` (the sum over all targets) and ``method``. ``radius_per_target``
+        and ``witness`` have more than one number for each input and are left out.
 
         Returns:
             A ``pandas.DataFrame`` where pandas is installed; otherwise a numpy structured array
@@ -86,7 +86,10 @@ class Certificates:
         return _frame(arrays, self.method)
 
 
-_COLUMNS = ("radius", "target", "exact", "gap", "prediction", "certified", "refuted", "evaluations")
+_COLUMNS = (
+    *("radius", "target", "exact", "gap", "prediction", "certified", "refuted"),
+    *("failure_probability", "evaluations"),
+)
 
 
 def _frame(arrays: dict[str, Any], method: tuple[str, ...]) -> Any:
