@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from vercomp.commands.groups import GroupedCommands, print_version
 from vercomp.commands.options import (
     box_option,
     columns,
@@ -53,10 +54,18 @@ NOT_OURS = {  # what the operating system refuses, wherever a path or a stream l
 
 
 @click.group(
+    cls=GroupedCommands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
 )
-@click.version_option(package_name="vercomp", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the versions of vercomp, torch and Python, and exit.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Compile trained networks into packages that certify and attack.
