@@ -73,6 +73,8 @@ CORE_FLOORS = {
 """The same inside of ``vercomp.core``."""
 
 CORE_MAY_IMPORT = {"torch", "safetensors", *sys.stdlib_module_names}
+OPTIONAL = {"vercomp.core.methods.certificates": {"numpy", "pandas"}}
+"""What a module of the core imports inside of a function that is about nothing else."""
 
 
 def _modules() -> list[Path]:
@@ -177,7 +179,20 @@ def test_the_core_needs_torch_and_safetensors_only(path: Path) -> None:
     absolute = [m for m, _ in _found(tree, "") if m.partition(".")[0] == "vercomp"]
     assert not absolute, "an absolute import of vercomp: a package does not have it"
     tops = {m.partition(".")[0] for m, _ in _imports(path) if not m.startswith("vercomp.core.")}
-    assert tops <= CORE_MAY_IMPORT
+    assert tops <= CORE_MAY_IMPORT | OPTIONAL.get(_name(path), set())
+
+
+@pytest.mark.parametrize(("module", "names"), OPTIONAL.items())
+def test_optional_libraries_are_imported_where_they_are_used(module: str, names: set[str]) -> None:
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8"))
+    at_once = [name for node in tree.body for name in _import_names(node)]
+    assert names.isdisjoint(at_once)
+
+
+def _import_names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
 def test_imports_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

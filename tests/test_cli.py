@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
 import vercomp
 from vercomp import cli
 from vercomp.commands import blocks
+from vercomp.commands.groups import GROUPS
 from vercomp.data import load_data
 from vercomp.features import FEATURES
 
@@ -46,6 +49,50 @@ def test_the_installed_command_has_a_version() -> None:
     command = Path(sys.executable).with_name("vercomp")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("vercomp 0.")
+    assert f"(torch {version('torch')}, Python " in done.stdout
+
+
+def test_the_version_is_said_without_torch() -> None:
+    code = (
+        "import sys; from vercomp.cli import _run; assert _run(['--version']) == 0; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_lists_every_command_below_what_it_is_for(run: Run) -> None:
+    _, text, _ = run("--help")
+    named = [name for _, names in GROUPS for name in names]
+    assert sorted(named) == sorted(cli.cli.commands)
+    for title, names in GROUPS:
+        below = text[text.index(f"{title}:") :].partition("\n\n")[0].splitlines()[1:]
+        assert [line.split()[0] for line in below if line[2] != " "] == list(names)
+    assert "..." not in text.partition("Options:")[2]
+    assert "Other commands" not in text
+
+
+def test_a_command_without_a_title_comes_last(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setitem(cli.cli.commands, "extra", click.Command("extra", short_help="Something."))
+    _, text, _ = run("--help")
+    assert text.rstrip().splitlines()[-2:] == ["Other commands:", "  extra  Something."]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    command = str(Path(sys.executable).with_name("vercomp"))
+    environment = {**os.environ, "_VERCOMP_COMPLETE": f"{shell}_source"}
+    if shell != "bash":  # click asks the shell for its version
+        done = subprocess.run([command], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert "vercomp" in done.stdout
+    environment |= {
+        "_VERCOMP_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": "vercomp cert" if shell != "fish" else "vercomp",
+        "COMP_CWORD": "1" if shell != "fish" else "cert",
+    }
+    done = subprocess.run([command], capture_output=True, text=True, env=environment)
+    assert "certify" in done.stdout
 
 
 def test_features_are_those_of_the_backend() -> None:

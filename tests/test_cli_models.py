@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import vercomp
-from vercomp.report.page import is_report
+from vercomp.report.document import is_report
 
 DIGITS = str(Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx")
 ONNX = Path(os.environ.get("VERCOMP_DATA", "/nowhere")) / "onnx"

@@ -15,12 +15,16 @@ from typing import Any
 
 import click
 
+from vercomp.commands.groups import GroupedCommands, print_version
 from vercomp.commands.options import (
     box_option,
     columns,
+    compare_option,
+    csv_option,
     data_option,
     features,
     groups,
+    html_option,
     json_option,
     limit_option,
     model_options,
@@ -50,10 +54,18 @@ NOT_OURS = {  # what the operating system refuses, wherever a path or a stream l
 
 
 @click.group(
+    cls=GroupedCommands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
 )
-@click.version_option(package_name="vercomp", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the versions of vercomp, torch and Python, and exit.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Compile trained networks into packages that certify and attack.
@@ -220,6 +232,9 @@ def show(**options: Any) -> None:
 )
 @limit_option
 @run_option
+@compare_option
+@html_option
+@csv_option
 @json_option
 def certify(**options: Any) -> None:
     """Prove for each input a radius within which no perturbation changes its class.
@@ -272,6 +287,9 @@ def certify(**options: Any) -> None:
 )
 @limit_option
 @run_option
+@compare_option
+@html_option
+@csv_option
 @json_option
 def attack(**options: Any) -> None:
     """Find the worst perturbation of each input in a ball, and prove how bad any can be.
@@ -283,6 +301,22 @@ def attack(**options: Any) -> None:
 
     if options["budget"] is not None and options["restarts"] is not None:
         raise click.UsageError("--budget says how many restarts there are: give one of the two")
+    run(**options)
+
+
+@cli.command()
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, type=click.Path(path_type=Path))
+@html_option
+@csv_option
+@json_option
+def compare(**options: Any) -> None:
+    """Show finished runs beside each other: what became better, and what worse.
+
+    RUN is a folder that certify or attack has written with --out, or the .npz file in it. The first
+    is what the others are compared with.
+    """
+    from vercomp.commands.compare import run
+
     run(**options)
 
 

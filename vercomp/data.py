@@ -57,11 +57,14 @@ class Dataset:
         x: (N, *input_shape), float32 or float64, finite, N ≥ 1.
         y: (N,) int64, every label in [0, C).
         name: What the user called it.
+        layout: The shape of one input as the data has it, before it is reshaped for a model: where
+            pictures are, a report draws them.
     """
 
     x: Tensor
     y: Tensor
     name: str
+    layout: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -125,8 +128,9 @@ def load_data(
     _check_range(y, classes, where)
     if input_shape is None:
         input_shape = (1, *images.shape[1:]) if images.ndim == 3 else images.shape[1:]
+    layout = (8, 8) if source == "digits" else images.shape[1:]
     x = _reshape(_inputs(images, where), input_shape, where, tell)
-    return Dataset(torch.from_numpy(x), torch.from_numpy(y), text)
+    return Dataset(torch.from_numpy(x), torch.from_numpy(y), text, layout)
 
 
 def training_split(text: str) -> str:

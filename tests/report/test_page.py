@@ -15,9 +15,10 @@ from torch import nn
 
 import vercomp
 from vercomp.report.cards import cards, shortened
+from vercomp.report.document import is_report
 from vercomp.report.heat import heat_table
 from vercomp.report.markup import clean, join, tag
-from vercomp.report.page import Found, is_report, report_page
+from vercomp.report.page import Found, report_page
 from vercomp.report.tables import number, percent
 from vercomp.results.analysis import ActivationNode, AffineNode, Analysis, InputNode, MapTerm
 

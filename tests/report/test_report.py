@@ -14,7 +14,8 @@ from torch import nn
 
 import vercomp
 from vercomp.report.picture import certified_accuracy_picture, curve
-from vercomp.report.tables import number, pair_table, percent, round_radii, show
+from vercomp.report.tables import number, pair_table, percent, show
+from vercomp.results.curves import round_radii
 from vercomp.results.sampled_curvature import first_of_each_class, sampled_curvature
 from vercomp.results.summaries import attack_summary, certificate_summary, to_json
 

@@ -13,12 +13,13 @@ import pytest
 from html_reader import Reader
 from PIL import Image
 
+from vercomp.report.document import is_report
 from vercomp.report.epochs_figure import epochs_picture
-from vercomp.report.page import is_report
 from vercomp.report.sweep_figures import bounds_picture, sweep_picture, trade_off_picture
 from vercomp.report.training import Run, training_report
 from vercomp.report.training_figures import certified_picture, drawable
-from vercomp.report.training_run import certified_curve, finite, in_order, labels
+from vercomp.report.training_run import finite, in_order, labels
+from vercomp.results.curves import certified_curve
 
 INF, NAN = float("inf"), float("nan")
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)> $\\frac{ \u6f22 \x1b[31m"

@@ -7,15 +7,22 @@ from pathlib import Path
 from torch import Tensor
 
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
+from vercomp.commands.compare import beside
+from vercomp.commands.html import write_html
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import check_json_path, deliver
+from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
 from vercomp.compiled import CompiledNetwork
+from vercomp.core.claims.labels import Labels
 from vercomp.core.methods.attack import AttackOptions
 from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.outputs import RunFolder
-from vercomp.report.tables import attack_table
+from vercomp.report.attack_page import attack_page
+from vercomp.report.tables import attack_table, comparison_table
+from vercomp.results.adversaries import Surroundings
+from vercomp.results.attack_findings import attack_findings_of
+from vercomp.results.runs import read_run
 from vercomp.results.summaries import attack_summary, plain
 
 RESULTS = "attacks.npz"
@@ -49,6 +56,9 @@ def run(
     output: str | None,
     limit: int | None,
     out: Path | None,
+    earlier: tuple[Path, ...],
+    html: Path | None,
+    csv_path: str | None,
     json_path: str | None,
 ) -> None:
     """Attack block by block; the table, or JSON, at the end."""
@@ -58,16 +68,16 @@ def run(
     effort = {name: number for name, number in given.items() if number is not None}
     options |= effort  # type: ignore[typeddict-item]
     with processes() as team:
-        check_json_path(json_path)
+        check_outputs(json_path, csv_path, html, out)
+        before = [read_run(path) for path in earlier]
         with Patience(f"compiling {model}", shown=team.main):
             network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
         shape, classes = tuple(network.network.input_shape), network.network.classes
         dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
+        asked = {"radius": radius, "norm": norm, "box": box, **effort}
+        description = describe("attack", network, dataset, asked)
         if out is not None and team.main:
-            description = describe(
-                "attack", network, dataset, {"radius": radius, "norm": norm, "box": box, **effort}
-            )
-            folder = RunFolder(out, description, RESULTS)
+            folder = RunFolder(out, description, RESULTS, REPORTS)
         with network.network.held():  # weights are hashed once for all blocks
             arrays = run_in_blocks(
                 f"attacking {data}",
@@ -84,7 +94,18 @@ def run(
     summary = attack_summary(arrays, radius=radius, norm=norm, box=box)
     if folder is not None:
         folder.write_summary(plain(summary))
-    deliver(summary, json_path, attack_table(summary, f"{network.name}: {norm} attacks on {data}"))
+    compared = beside(before, "attack", arrays, description)
+    if html is not None:
+        around = Surroundings(network, dataset.x, dataset.y, Labels, norm=norm, box=box)
+        found = attack_findings_of(around, arrays, summary, data=data, layout=dataset.layout)
+        write_html(html, attack_page(found, compared))
+    if csv_path is not None:
+        deliver_csv(csv_path, arrays)
+    tables = [attack_table(summary, f"{network.name}: {norm} attacks on {data}")]
+    if compared is not None:
+        summary["comparison"] = compared.summary()
+        tables.append(comparison_table(compared))
+    deliver(summary, json_path, *tables, quiet=csv_path == "-")
 
 
 def attack_arrays(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
+from vercomp.commands.compare import beside
+from vercomp.commands.html import write_html
 from vercomp.commands.models import open_model
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import check_json_path, deliver
+from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
 from vercomp.commands.questions import Asked, Confidence, Scales
 from vercomp.compiled import CompiledNetwork
 from vercomp.core.claims.claim import Claim
@@ -22,9 +24,14 @@ from vercomp.data import Dataset, load_data
 from vercomp.distributed import processes
 from vercomp.errors import UsageError
 from vercomp.outputs import RunFolder
-from vercomp.report.tables import certificate_table
+from vercomp.report.certify_page import certify_page
+from vercomp.report.tables import certificate_table, comparison_table
+from vercomp.results.adversaries import Surroundings
 from vercomp.results.certificates import certificate_arrays
-from vercomp.results.summaries import certificate_summary, plain
+from vercomp.results.comparison import Comparison
+from vercomp.results.findings import findings_of
+from vercomp.results.runs import read_run
+from vercomp.results.summaries import Summary, certificate_summary, plain
 from vercomp.results.tightness import certificate_notes, few, ratio_of, seen_distances
 
 RESULTS = "certificates.npz"
@@ -66,6 +73,9 @@ def run(
     output: str | None,
     limit: int | None,
     out: Path | None,
+    earlier: tuple[Path, ...],
+    html: Path | None,
+    csv_path: str | None,
     json_path: str | None,
 ) -> None:
     """Certify block by block; the table, or JSON, at the end."""
@@ -81,7 +91,8 @@ def run(
     }
     folder = None
     with processes() as team, memory_limit(max_memory):
-        check_json_path(json_path)
+        check_outputs(json_path, csv_path, html, out)
+        before = [read_run(path) for path in earlier]
         with Patience(f"compiling {model}", shown=team.main):
             network = open_model(model, mean=mean, std=std, input_shape=input_shape, output=output)
         shape, classes = tuple(network.network.input_shape), question.classes(network)
@@ -89,9 +100,9 @@ def run(
         dataset = load_data(data, shape, limit, classes=classes, labelled=labelled, tell=team.say)
         weights, extra = scales.tensor(shape), {**question.words(), **scales.words()}
         chance = confidence.options(network, methods, targets, len(dataset))
+        description = describe("certify", network, dataset, {**asked, **extra, **chance})
         if out is not None and team.main:
-            description = describe("certify", network, dataset, {**asked, **extra, **chance})
-            folder = RunFolder(out, description, RESULTS)
+            folder = RunFolder(out, description, RESULTS, REPORTS)
         with network.network.held():  # weights are hashed once for all blocks
             arrays = run_in_blocks(
                 f"certifying {data}",
@@ -127,7 +138,46 @@ def run(
     if not question.plain:
         title += f": {question.title()}"
     notes = certificate_notes(network, summary["seen_over_radius"], methods)
-    deliver(summary, json_path, certificate_table(summary, arrays, title), *notes)
+    compared = beside(before, "certify", arrays, description)
+    if html is not None:
+        y = dataset.y.clone()
+        y[torch.from_numpy(arrays["index"])] = torch.from_numpy(arrays["label"])
+        surroundings = Surroundings(
+            network, dataset.x, y, question.claim, question.plain, norm, box, weights, methods
+        )
+        _write_report(html, surroundings, arrays, summary, dataset, question, notes, compared)
+    if csv_path is not None:
+        deliver_csv(csv_path, arrays)
+    tables = [certificate_table(summary, arrays, title), *notes]
+    if compared is not None:
+        summary["comparison"] = compared.summary()
+        tables.append(comparison_table(compared))
+    deliver(summary, json_path, *tables, quiet=csv_path == "-")
+
+
+def _write_report(
+    html: Path,
+    asked: Surroundings,
+    arrays: Arrays,
+    summary: Summary,
+    dataset: Dataset,
+    question: Asked,
+    notes: Sequence[str],
+    compared: Comparison | None,
+) -> None:
+    """Look for the nearest adversarial inputs, and draw everything as one page."""
+    with Patience("looking for adversarial inputs"):
+        found = findings_of(
+            asked,
+            arrays,
+            summary,
+            data=dataset.name,
+            question="" if question.plain else question.title(),
+            labelled=question.deviation is None,
+            layout=dataset.layout,
+        )
+    said = [note.removeprefix("note: ") for note in notes]
+    write_html(html, certify_page(found, said, compared))
 
 
 def _seen_over_radius(

@@ -7,13 +7,17 @@ from pathlib import Path
 
 from vercomp.errors import OutputFolderError
 from vercomp.outputs import REMEDY, write_atomically
-from vercomp.report.page import is_report
+from vercomp.report.document import is_report
 
 FILE_REMEDY = REMEDY.replace("folder", "file")
 
 
-def check_html_path(path: Path) -> None:
+def check_html_path(path: Path, made: Path | None = None) -> None:
     """Refuse, before any work, what a report must not replace or where none can be written.
+
+    Args:
+        path: Where the report shall go.
+        made: A folder that the run makes, where it is not there yet.
 
     Raises:
         OutputFolderError: There is something that is not an unmodified report of ours, or the
@@ -22,6 +26,8 @@ def check_html_path(path: Path) -> None:
     where = str(path)
     if path.is_dir():
         raise OutputFolderError("a folder stands there, not a file", location=where)
+    if made is not None and path.parent == made and not made.exists():
+        return
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise OutputFolderError(
             "its folder is not there, or cannot be written to",

@@ -162,6 +162,26 @@ json_option = click.option(
     metavar="PATH",
     help="Write JSON to a file; '-': to standard output, and nothing else.",
 )
+compare_option = click.option(
+    "--compare",
+    "earlier",
+    metavar="RUN",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Beside a finished run, a folder of --out or the .npz file in it; may be repeated.",
+)
+csv_option = click.option(
+    "--csv",
+    "csv_path",
+    metavar="PATH",
+    help="Write a row for each input to a file; '-': to standard output, and nothing else.",
+)
+html_option = click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw the results as one HTML file for a browser: curves, classes, weakest inputs.",
+)
 run_option = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results; a run there resumes."
 )

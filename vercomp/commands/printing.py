@@ -10,10 +10,39 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from vercomp.errors import OutputFolderError
+from vercomp.commands.html import check_html_path
+from vercomp.errors import OutputFolderError, UsageError
 from vercomp.outputs import write_atomically
 from vercomp.report.tables import show
-from vercomp.results.summaries import to_json
+from vercomp.results.rows import to_csv
+from vercomp.results.summaries import Arrays, to_json
+
+REPORTS = ("*.html", "*.csv")
+"""What a run's folder may hold beside its results."""
+
+
+def check_outputs(
+    json_path: str | None, csv_path: str | None, html: Path | None, out: Path | None
+) -> None:
+    """Refuse, before any work, files that could not be written at its end.
+
+    Args:
+        json_path: Where JSON shall go.
+        csv_path: Where rows shall go.
+        html: Where a report shall go.
+        out: The folder of the run, which is made where it is not there yet.
+
+    Raises:
+        UsageError: Standard output is to hold two things.
+        OutputFolderError: One of the files cannot be written.
+    """
+    if json_path == csv_path == "-":
+        raise UsageError("standard output cannot hold both --json and --csv: give one a file")
+    check_json_path(json_path)
+    if csv_path is not None and (out is None or Path(csv_path).parent != out or out.exists()):
+        check_json_path(csv_path)
+    if html is not None:
+        check_html_path(html, out)
 
 
 def check_json_path(json_path: str | None) -> None:
@@ -35,11 +64,33 @@ def check_json_path(json_path: str | None) -> None:
         )
 
 
-def deliver(summary: Mapping[str, Any], json_path: str | None, *tables: RenderableType) -> None:
-    """Print the tables, unless standard output is to be JSON; write the JSON where it is asked."""
+def deliver_csv(csv_path: str, arrays: Arrays) -> None:
+    """Write a row for each input to a file, or to standard output."""
+    text = to_csv(arrays)
+    if csv_path == "-":
+        click.echo(text, nl=False)
+    else:
+        write_atomically(Path(csv_path), text.encode())
+
+
+def deliver(
+    summary: Mapping[str, Any],
+    json_path: str | None,
+    *tables: RenderableType,
+    quiet: bool = False,
+) -> None:
+    """Print the tables, unless standard output is to be JSON; write the JSON where it is asked.
+
+    Args:
+        summary: What the JSON says.
+        json_path: Where it goes.
+        tables: What is printed.
+        quiet: Whether standard output belongs to something else.
+    """
     if json_path == "-":
         click.echo(to_json(summary))
         return
     if json_path is not None:
         write_atomically(Path(json_path), (to_json(summary) + "\n").encode())
-    show(*tables)
+    if not quiet:
+        show(*tables)

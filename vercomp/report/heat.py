@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vercomp.report.markup import Markup, join, tag
+from vercomp.report.markup import caption as written
 from vercomp.report.tables import entry, number
 
 NUMBERED = 12  # classes with a number in each cell
 COLOURED = 64  # classes with a cell for each pair
 
 
-def heat_table(matrix: NDArray[np.float64], symbol: str, caption: str | Markup) -> Markup:
+def heat_table(
+    matrix: NDArray[np.float64],
+    symbol: str,
+    caption: str | Markup,
+    spell: Callable[[float], str] = entry,
+    *,
+    falling: bool = False,
+) -> Markup:
     """A table of all pairs (y, t), rows y.
 
     Many classes have colours without numbers (a tooltip says them), very many only a summary.
@@ -21,6 +31,8 @@ def heat_table(matrix: NDArray[np.float64], symbol: str, caption: str | Markup) 
         matrix: (C, C); the diagonal means nothing, NaN is what is not known.
         symbol: What an entry is called in tooltips.
         caption: What the table shows.
+        spell: How a cell says its value.
+        falling: Whether the smallest value has the full colour.
     """
     classes = len(matrix)
     off = matrix[~np.eye(classes, dtype=bool)]
@@ -34,10 +46,11 @@ def heat_table(matrix: NDArray[np.float64], symbol: str, caption: str | Markup) 
         value = float(matrix[y, t])
         if y == t or np.isnan(value):
             return tag("td", "" if y == t else "–", class_="none")
-        strength = 0.1 + 0.9 * (value - least) / spread if spread > 0 else 0.1
+        place = (value - least) / spread if spread > 0 else 0.0
+        strength = 0.1 + 0.9 * (1.0 - place if falling else place)
         return tag(
             "td",
-            entry(value) if classes <= NUMBERED else "",
+            spell(value) if classes <= NUMBERED else "",
             style=f"--v:{strength:.2f}",
             title=f"{symbol}({y}, {t}) = {value!r}",
         )
@@ -53,7 +66,7 @@ def heat_table(matrix: NDArray[np.float64], symbol: str, caption: str | Markup) 
     ]
     table = tag(
         "table",
-        tag("caption", caption, " ", _summary(known)),
+        written(caption, " ", _summary(known)),
         tag("thead", head),
         tag("tbody", rows),
         class_="heat" if classes <= NUMBERED else "heat fine",

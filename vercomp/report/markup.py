@@ -48,6 +48,11 @@ def head(title: str, policy: str, style: Markup) -> Markup:
     )
 
 
+def caption(*text: Child) -> Markup:
+    """A table's caption, which stays in sight where the table is wider than the screen."""
+    return tag("caption", tag("span", *text))
+
+
 def join(*children: Child) -> Markup:
     """Children one after the other."""
     return Markup("".join(_text(part) for child in children for part in _each(child)))

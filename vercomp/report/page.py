@@ -1,30 +1,21 @@
-"""The report of an analysis: one HTML file that needs nothing but a browser.
-
-The same network gives the same bytes: no dates, no paths. A content security policy forbids the
-page to load anything and to run anything but the script that it came with.
-"""
+"""The report of an analysis: one HTML file that needs nothing but a browser."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vercomp.report.cards import interval, shape_text
+from vercomp.report.document import document
 from vercomp.report.drawing import anchors, graph_svg
 from vercomp.report.heat import heat_table
-from vercomp.report.markup import Markup, head, join, tag
+from vercomp.report.markup import Markup, join, tag
 from vercomp.report.tables import number, percent
 from vercomp.results.analysis import ActivationNode, AffineNode, Analysis, LayerRow
-
-SEAL = "<!-- vercomp report, SHA-256 of what stands above: "
-"""How the last line of a report begins."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +45,9 @@ def report_page(
         parameters: How many numbers its weights are.
         found: Curvature to set beside the bound.
     """
-    name = str(manifest["name"])
     kappa = -analysis.curvature[0].numpy()
-    style, script = _asset("page.css"), _asset("page.js")
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src '{_digest(script)}'"
-    begin = head(f"{name}: curvature", policy, style)
-    body = tag(
-        "body",
+    return document(
+        f"{manifest['name']}: curvature",
         _header(analysis, manifest, parameters, kappa),
         tag(
             "main",
@@ -69,29 +56,9 @@ def report_page(
             _pairs(analysis, kappa, found),
         ),
         _footer(manifest),
-        tag("script", script),
+        styles=("page.css",),
+        script="page.js",
     )
-    page = "<!DOCTYPE html>\n" + tag("html", begin, "\n", body, lang="en") + "\n"
-    return sealed(page.encode())
-
-
-def sealed(content: bytes) -> bytes:
-    """A report with the hash of its content as its last line."""
-    return content + f"{SEAL}{hashlib.sha256(content).hexdigest()} -->\n".encode()
-
-
-def is_report(content: bytes) -> bool:
-    """Whether these are the bytes of a report as it was written."""
-    body, _, _ = content.rpartition(SEAL.encode())
-    return bool(body) and sealed(body) == content
-
-
-def _asset(name: str) -> Markup:
-    return Markup(resources.files("vercomp.report").joinpath(name).read_text(encoding="utf-8"))
-
-
-def _digest(script: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def _header(

@@ -6,20 +6,15 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vercomp.results.curves import Curve, certified_curve
 from vercomp.results.summaries import Arrays
 
 
-def curve(
-    arrays: Arrays, column: str = "radius"
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def curve(arrays: Arrays, column: str = "radius") -> Curve:
     """The steps of certified accuracy: radii (K,), and the share certified beyond each (K,)."""
     correct = arrays["label"] == arrays["prediction"]
-    radii = np.where(correct, arrays[column], 0.0)
-    steps = np.unique(np.concatenate([[0.0], radii[np.isfinite(radii)]]))
-    share = (radii[None, :] > steps[:, None]).mean(axis=1)
-    return steps, share
+    return certified_curve(np.where(correct, arrays[column], 0.0))
 
 
 def certified_accuracy_picture(

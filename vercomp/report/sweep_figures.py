@@ -21,7 +21,8 @@ from vercomp.report.training_figures import (
     palette,
     png,
 )
-from vercomp.report.training_run import Run, certified_curve, finite, is_sweep, labels
+from vercomp.report.training_run import Run, finite, is_sweep, labels
+from vercomp.results.curves import certified_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

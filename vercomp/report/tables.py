@@ -14,13 +14,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vercomp.results.curves import round_radii
 from vercomp.results.summaries import Arrays, Summary, accuracy_at
 
 if TYPE_CHECKING:
     from vercomp.results.analysis import LayerRow
+    from vercomp.results.comparison import Comparison
 
 MATRIX_CLASSES = 10  # more classes than this, and a matrix of all pairs is no longer read
 WIDTH = 100
+CURVE_POINTS = 3  # radii of a comparison
 
 
 def show(*parts: RenderableType) -> None:
@@ -237,15 +240,33 @@ def training_table(summaries: Sequence[Summary], title: str) -> RenderableType:
     return _titled(f"{title}: the selected network, on inputs held out", table)
 
 
-def round_radii(radii: NDArray[np.float64], count: int = 5) -> Sequence[float]:
-    """About so many round radii that cover the finite positive ones."""
-    positive = radii[np.isfinite(radii) & (radii > 0)]
-    if len(positive) == 0:
-        return []
-    raw = float(np.quantile(positive, 0.99)) / count
-    scale = 10.0 ** np.floor(np.log10(raw))
-    step = max(m * scale for m in (1.0, 2.0, 5.0) if m * scale <= raw * (1 + 1e-9))
-    return [float(f"{step * k:.6g}") for k in range(1, count + 1)]
+def comparison_table(found: Comparison) -> RenderableType:
+    """Runs beside each other, a row each."""
+    table = _table()
+    table.add_column("run")
+    word = "margin" if found.command == "attack" else "radius"
+    shown = list(range(len(found.radii)))
+    names = [f"at {number(found.radii[place])}" for place in shown]
+    if found.command == "attack":
+        shown, names = [0, 1], ["left", "proved"]
+    elif len(shown) > CURVE_POINTS:  # a terminal is no wider
+        shown = [round(place) for place in np.linspace(0, len(shown) - 1, CURVE_POINTS)]
+        names = [names[place] for place in shown]
+    for name in ("inputs", "clean", *names, f"median {word}", "better", "worse"):
+        table.add_column(name, justify="right")
+    for place, row in enumerate(found.rows):
+        known = place > 0 and row.better is not None
+        table.add_row(
+            row.name,
+            str(row.count),
+            percent(row.clean),
+            *(percent(row.shares[place]) for place in shown),
+            number(row.median),
+            str(row.better) if known else "–",
+            str(row.worse) if known else "–",
+        )
+    what = "certificates" if found.command == "certify" else "attacks"
+    return _titled(f"{found.norm} {what} beside those of {found.names[0]}", table)
 
 
 def _two_columns(title: str, rows: Sequence[tuple[str, Any]]) -> RenderableType:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from vercomp.report.cards import shortened
 from vercomp.report.markup import clean
 from vercomp.report.tables import number
-from vercomp.report.training_run import Run, certified_curve
+from vercomp.report.training_run import Run
+from vercomp.results.curves import Curve, certified_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +27,6 @@ SELECTED = ROBUST
 WIDTH = 7.0  # inches
 HEIGHT = 4.2
 TITLE = 70  # letters of a name over a picture
-
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def certified_picture(run: Run) -> bytes | None:

@@ -6,10 +6,9 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-from vercomp.report.markup import Markup, head, tag
-from vercomp.report.page import sealed
+from vercomp.report.document import document
+from vercomp.report.markup import Markup, tag
 from vercomp.report.tables import number, percent
 from vercomp.report.training_run import Row, Run, finite
 
@@ -47,11 +46,8 @@ def training_page(sections: Sequence[Section], pictures: Mapping[str, bytes]) ->
     """
     runs = [section.run for section in sections]
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} trainings"
-    style = Markup("".join(_asset(name) for name in STYLES))
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    begin = head(f"{title}: training", policy, style)
-    body = tag(
-        "body",
+    return document(
+        f"{title}: training",
         tag("header", tag("p", "vercomp train", class_="kicker"), tag("h1", title)),
         tag(
             "main",
@@ -60,13 +56,9 @@ def training_page(sections: Sequence[Section], pictures: Mapping[str, bytes]) ->
             (_section(section, place) for place, section in enumerate(sections, 1)),
         ),
         _footer(),
+        styles=STYLES,
+        pictures=True,
     )
-    page = "<!DOCTYPE html>\n" + tag("html", begin, "\n", body, lang="en") + "\n"
-    return sealed(page.encode())
-
-
-def _asset(name: str) -> str:
-    return resources.files("vercomp.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _summary(runs: Sequence[Run]) -> Markup:

@@ -90,27 +90,6 @@ def finite(value: object) -> float | None:
     return None
 
 
-def certified_curve(
-    radii: NDArray[np.floating[Any]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The steps of certified accuracy: it is the share of radii above r.
-
-    Between two steps it is what it was at the lower one (``where="post"``). An infinite radius is
-    above every r; NaN certifies nothing.
-
-    Args:
-        radii: (N,), 0 where misclassified.
-
-    Returns:
-        The radii at which it changes, from 0 upwards (K,), and the shares there (K,).
-    """
-    known = np.nan_to_num(np.asarray(radii, dtype=np.float64), nan=0.0, posinf=np.inf)
-    ordered = np.sort(np.maximum(known, 0.0))
-    steps = np.unique(np.concatenate([[0.0], ordered[np.isfinite(ordered)]]))
-    above = len(ordered) - np.searchsorted(ordered, steps, side="right")
-    return steps, above / max(len(ordered), 1)
-
-
 def is_sweep(runs: Sequence[Run]) -> bool:
     """Whether γ tells runs apart."""
     return len({run.penalty for run in runs}) == len(runs)

@@ -46,7 +46,24 @@ def seen_distances(
 ) -> Tensor:
     """Distances at which the claim is seen to fail, upper bounds of the true ones, (B,) float64.
 
-    A few steps to the zero of the linearised claim, then a bisection on the way back to the input.
+    Infinite where no such point was found, zero where the claim fails at the input. The arguments
+    are those of :func:`seen_failures`.
+    """
+    return seen_failures(network, x, claim, norm, scales, box)[1]
+
+
+def seen_failures(
+    network: CompiledNetwork,
+    x: Tensor,
+    claim: Claim,
+    norm: str = "l2",
+    scales: Tensor | None = None,
+    box: tuple[float, float] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Points near the inputs at which the claim is seen to fail, and how far away they are.
+
+    "Seen" is what the network says in its own arithmetic: nothing is proved at these points. A few
+    steps to the zero of the linearised claim, then a bisection on the way back to the input.
 
     Args:
         network: The network.
@@ -57,7 +74,8 @@ def seen_distances(
         box: The limits of perturbed inputs.
 
     Returns:
-        Infinite where no such point was found, zero where the claim fails at the input.
+        Points (B, *input_shape), NaN where none was found, the input itself where the claim fails
+        there; and their distances (B,) float64, infinite where no point was found.
     """
     net = network.network
     kind = ball_kind(norm)
@@ -90,8 +108,8 @@ def seen_distances(
 
 def _first_failure(
     worth: Callable[[Tensor], Tensor], x: Tensor, point: Tensor, kind: BallKind, weights: Tensor
-) -> Tensor:
-    """The least distance found on the way to a point, infinite where the claim holds there."""
+) -> tuple[Tensor, Tensor]:
+    """The first failure found on the way to a point, and its distance; the input where it fails."""
     with torch.no_grad():
         held = worth(point) > 0.0
         low = torch.zeros(len(x), *(1,) * (x.ndim - 1), dtype=x.dtype, device=x.device)
@@ -100,9 +118,13 @@ def _first_failure(
             middle = 0.5 * (low + high)
             fails = (worth(x + middle * (point - x)) <= 0.0).reshape(low.shape)
             low, high = torch.where(fails, low, middle), torch.where(fails, middle, high)
+        high = torch.where((worth(x) <= 0.0).reshape(low.shape), 0.0, high)
+        # An input that fails is its own witness, wherever the steps led.
+        held &= high.flatten() > 0.0
+        found = x + high * (point - x)
         moved = (high * (point - x) / torch.where(weights == 0.0, 1.0, weights)).flatten(1)
-        distance = torch.where(worth(x) <= 0.0, 0.0, kind.norm(moved.double()))
-    return torch.where(held, torch.inf, distance)
+        distance = torch.where(held, torch.inf, kind.norm(moved.double()))
+    return torch.where(held.reshape(low.shape), torch.nan, found), distance
 
 
 def _worth(rows: Specification, z: Tensor) -> Tensor:

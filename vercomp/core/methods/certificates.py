@@ -65,6 +65,48 @@ class Certificates:
         """Whether every radius is proved, and none is probable."""
         return self.failure_probability is None
 
+    def to_frame(self) -> Any:
+        """One row for each input, in the order of the inputs.
+
+        The columns are ``radius``, ``target``, ``exact``, ``gap``, ``prediction``, ``certified``
+        and ``refuted`` where a radius was asked about, ``failure_probability`` where radii are
+        probable, ``evaluations`` (the sum over all targets) and ``method``. ``radius_per_target``
+        and ``witness`` have more than one number for each input and are left out.
+
+        Returns:
+            A ``pandas.DataFrame`` where pandas is installed; otherwise a numpy structured array
+            (B,) with these columns as its fields.
+        """
+        columns: dict[str, Any] = {}
+        for name in _COLUMNS:
+            values = getattr(self, name)
+            if values is not None:
+                columns[name] = values.sum(1) if values.ndim > 1 else values
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in columns.items()}
+        return _frame(arrays, self.method)
+
+
+_COLUMNS = (
+    *("radius", "target", "exact", "gap", "prediction", "certified", "refuted"),
+    *("failure_probability", "evaluations"),
+)
+
+
+def _frame(arrays: dict[str, Any], method: tuple[str, ...]) -> Any:
+    """The arrays and the names of the methods as the columns of a table."""
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        import numpy  # torch made the arrays with it, so that it is there
+
+        arrays = {**arrays, "method": numpy.array(method, dtype=numpy.str_)}
+        kinds = [(name, array.dtype) for name, array in arrays.items()]
+        table = numpy.empty(len(method), dtype=kinds)
+        for name, array in arrays.items():
+            table[name] = array
+        return table
+    return pandas.DataFrame({**arrays, "method": list(method)})
+
 
 def assembled(parts: list[Certificates], x: Tensor) -> Certificates:
     """The certificates of consecutive inputs in one, on the device of the inputs x."""

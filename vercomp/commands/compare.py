@@ -1,0 +1,55 @@
+"""``vercomp compare``: finished runs beside each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vercomp.commands.html import write_html
+from vercomp.commands.printing import check_outputs, deliver, deliver_csv
+from vercomp.report.compare_page import compare_page
+from vercomp.report.tables import comparison_table
+from vercomp.results.comparison import Comparison, compare
+from vercomp.results.runs import FinishedRun, read_run
+from vercomp.results.summaries import Arrays, plain
+
+THIS = "this run"
+
+
+def beside(
+    earlier: Sequence[FinishedRun], command: str, arrays: Arrays, description: Mapping[str, Any]
+) -> Comparison | None:
+    """The run that a command has just made beside earlier ones; None where there are none.
+
+    Args:
+        earlier: The finished runs.
+        command: ``certify`` or ``attack``.
+        arrays: The results.
+        description: What the run is, as :func:`vercomp.commands.blocks.describe` says it.
+    """
+    if not earlier:
+        return None
+    kept = {name: array for name, array in arrays.items() if name != "point"}
+    asked = plain(json.loads(json.dumps(description["options"])))
+    return compare([*earlier, FinishedRun(THIS, command, kept, asked, description["data"])])
+
+
+def run(
+    runs: Sequence[Path],
+    *,
+    html: Path | None,
+    csv_path: str | None,
+    json_path: str | None,
+) -> None:
+    """Read the runs, and print or draw what is different."""
+    check_outputs(json_path, csv_path, html, None)
+    found = compare([read_run(path) for path in runs])
+    if html is not None:
+        write_html(html, compare_page(found))
+    if csv_path is not None:
+        deliver_csv(csv_path, found.arrays())
+    notes = [f"note: {note}" for note in found.notes]
+    table = comparison_table(found)
+    deliver(found.summary(), json_path, table, *notes, quiet=csv_path == "-")
