@@ -20,8 +20,9 @@ from vercomp.core.domains.refined_intervals import Relaxation
 from vercomp.core.graph import Activate, Affine
 from vercomp.core.methods.coap import Coap
 from vercomp.core.methods.portfolio import usual_methods
-from vercomp.core.parallel_lines import Strip, chord_slope, narrowest_strip
-from vercomp.core.relaxation import Line, least
+from vercomp.core.relaxation.lines import Line
+from vercomp.core.relaxation.minimum import least
+from vercomp.core.relaxation.parallel import Strip, chord_slope, narrowest_strip
 from vercomp.core.specifications import Specification
 from vercomp.core.walk import forward
 

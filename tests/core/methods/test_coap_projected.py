@@ -91,7 +91,7 @@ def test_coverage_notices_estimates_that_are_not_raised(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Hardtanh, nn.GELU])
+@pytest.mark.parametrize("activation", [nn.Hardtanh, nn.GELU])
 def test_no_attack_finds_less(norm: str, activation: type[nn.Module]) -> None:
     """With a confidence that leaves nothing to be seen."""
     model = three_layers(1, activation)
@@ -100,7 +100,7 @@ def test_no_attack_finds_less(norm: str, activation: type[nn.Module]) -> None:
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     rows = margins(model(x).argmax(1), 3)
     model = model.double()
-    for kind in (norm, f"{norm} cut", f"{norm} slab"):
+    for kind in (norm, f"{norm} slab and box"):
         for radius in (0.02, 0.4):
             region = region_of(kind, x, radius)
             bounds = net.bound(region, rows, methods=["coap-projected"], confidence=1.0 - 1e-9)

@@ -21,10 +21,10 @@ from ..arithmetic.outward import down, up
 from ..chance import Chance
 from ..functions import Elementwise
 from ..graph import Activate, Affine, Graph
-from ..parallel_lines import narrowest_strip
 from ..projections import Projection
 from ..regions.region import Region
-from ..relaxation import Line
+from ..relaxation.lines import Line
+from ..relaxation.parallel import narrowest_strip
 from ..walk import forward
 from .intervals import RowNorms
 from .linear_forms import Lines

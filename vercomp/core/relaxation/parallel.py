@@ -24,8 +24,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .functions import Elementwise
-from .relaxation import least, slope_range
+from ..functions import Elementwise
+from .lines import slope_range
+from .minimum import least
 
 
 class Strip(NamedTuple):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from vercomp.activations import BUILTIN
 from vercomp.core.functions import Elementwise
-from vercomp.core.parallel_lines import Strip, chord_slope, narrowest_strip
-from vercomp.core.relaxation import least
+from vercomp.core.relaxation.minimum import least
+from vercomp.core.relaxation.parallel import Strip, chord_slope, narrowest_strip
 from vercomp.ir.activation import Activation
 
 EVERY = [activation for activation in everyone() if activation.name != "sign"]
