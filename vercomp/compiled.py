@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vercomp.core.methods.attack import AttackOptions, Attacks
     from vercomp.core.methods.certificates import Certificates
     from vercomp.core.methods.nearest import Nearest, NearestOptions
-    from vercomp.core.methods.portfolio import CertifyOptions
+    from vercomp.core.methods.portfolio import BoundOptions, CertifyOptions
     from vercomp.core.regions.region import Region
     from vercomp.core.specifications import Specification
 
@@ -90,15 +90,15 @@ class CompiledNetwork:
         region: Region,
         coefficients: Tensor,
         offsets: Tensor | None = None,
-        *,
-        methods: Sequence[str] | None = None,
+        **options: Unpack[BoundOptions],
     ) -> Tensor:
         """Proved lower bounds (B, R) of C z + d over a region, for any outputs z.
 
-        See :func:`vercomp.core.methods.portfolio.bound`.
+        The options are those of :func:`vercomp.core.methods.portfolio.bound`; bounds of a method
+        that is probable hold with the confidence that is asked for.
         """
         certify = self._feature("bound")
-        result: Tensor = certify(region, coefficients, offsets, methods=methods)
+        result: Tensor = certify(region, coefficients, offsets, **options)
         return result
 
     def attack(

@@ -14,6 +14,8 @@ METHODS: Mapping[str, str] = {
     "curvature": "vercomp.core.methods.curvature:Curvature",
     "interval": "vercomp.core.methods.interval:IntervalBounds",
     "crown": "vercomp.core.methods.crown:Crown",
+    "coap": "vercomp.core.methods.coap:Coap",
+    "coap-projected": "vercomp.core.methods.coap:ProjectedCoap",
     "alpha": "vercomp.core.methods.alpha:Alpha",
     "quadratic": "vercomp.core.methods.quadratic:Quadratic",
 }

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 import vercomp
 from vercomp.cli import cli
 from vercomp.commands.questions import Confidence
+from vercomp.core.chance import Chance
 from vercomp.core.methods.certificates import Certificates
 from vercomp.core.methods.crown import Crown
-from vercomp.core.methods.method import Chance, Question
+from vercomp.core.methods.method import Question
 from vercomp.core.methods.portfolio import Certifiable, usual_methods
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regions.region import Region

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.operations import Interval
+from ..functions import Elementwise
 from ..graph import Activate, Affine, Graph, Input
 from ..memory import working_set
 from ..regions.region import Region
@@ -153,9 +154,12 @@ class RefinedIntervals(Intervals):
     @rule(Activate)
     def activation(self, node: Activate, z: Interval) -> Interval:
         """σ([z]), and the lines there."""
-        below, above = lower_line(node.function, *z), upper_line(node.function, *z)
-        self.relaxation.lines[node.name] = Lines(below, above)
+        self.relaxation.lines[node.name] = self.lines_of(node.function, z)
         return self._kept(node.name, super().activation(node, z))
+
+    def lines_of(self, function: Elementwise, z: Interval) -> Lines:
+        """Lines below and above an activation on intervals of its input."""
+        return Lines(lower_line(function, *z), upper_line(function, *z))
 
     def _kept(self, name: str, interval: Interval) -> Interval:
         self.relaxation.intervals[name] = interval

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -37,11 +38,21 @@ class Crown(IntervalBounds):
         self, network: VerifiedNetwork, region: Region, specification: Specification
     ) -> Tensor:
         """The larger of the bounds by lines and by intervals."""
+        return self._in_parts(network, region, specification, self._relaxed)
+
+    def _in_parts(
+        self,
+        network: VerifiedNetwork,
+        region: Region,
+        specification: Specification,
+        relaxed: Callable[[VerifiedNetwork, Region], Relaxation],
+    ) -> Tensor:
+        """The bounds over relaxations of a few inputs at a time."""
         _, graph = network.in_double()
         found = []
         everyone = torch.arange(len(region), device=region.center.device)
         for part in torch.split(everyone, _inputs(graph)):
-            relaxation = self._relaxed(network, region.rows(part))
+            relaxation = relaxed(network, region.rows(part))
             found.append(self._bound(network, relaxation, specification.rows(part)))
         return torch.cat(found)
 

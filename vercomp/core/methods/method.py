@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from ..chance import Chance
 from ..claims.claim import Stated
 from ..graph import Graph
 from ..network import VerifiedNetwork
@@ -17,18 +18,6 @@ from ..regions.constructors import Ball
 from ..regions.region import Region
 from ..specifications import Specification
 from .certificates import Certificates
-
-
-class Chance(NamedTuple):
-    """What a probable method may risk, and where its random numbers begin.
-
-    Args:
-        failure: δ: for each input, the probability with which the certificate may be false.
-        seed: Of the method's random numbers.
-    """
-
-    failure: float
-    seed: int
 
 
 class Obstacle(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor
 
+from ..chance import Chance
 from ..claims.claim import Claim, Outputs, Stated, output_of
 from ..claims.given import claim_of
 from ..claims.labels import Labels, StatedLabels
@@ -22,7 +23,7 @@ from ..regions.region import Region
 from ..specifications import Specification
 from ..tails import before
 from .certificates import EXACT_GAP, Certificates
-from .method import Chance, Method, Question
+from .method import Method, Question
 from .pairs import own_gradient_mode
 from .view import before_last, whole
 
@@ -49,6 +50,14 @@ class CertifyOptions(TypedDict, total=False):
     seed: int
 
 
+class BoundOptions(TypedDict, total=False):
+    """The options of :func:`bound`, by name."""
+
+    methods: Sequence[str] | None
+    confidence: float | None
+    seed: int
+
+
 class Certifiable(VerifiedNetwork):
     """A network that answers questions by its methods."""
 
@@ -64,22 +73,11 @@ class Certifiable(VerifiedNetwork):
         region: Region,
         coefficients: Tensor,
         offsets: Tensor | None = None,
-        *,
-        methods: Sequence[str] | None = None,
-        confidence: float | None = None,
-        seed: int = 0,
+        **options: Unpack[BoundOptions],
     ) -> Tensor:
         """Lower bounds of C z + d over a region; see :func:`bound`."""
         with self.held():
-            return bound(
-                self,
-                region,
-                coefficients,
-                offsets,
-                methods=methods,
-                confidence=confidence,
-                seed=seed,
-            )
+            return bound(self, region, coefficients, offsets, **options)
 
 
 def certify(

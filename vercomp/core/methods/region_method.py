@@ -8,6 +8,7 @@ proved by itself: nothing rests on how bounds change with it.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -56,11 +57,17 @@ class RegionMethod(Method):
         if question.decide and question.radius is not None:
             open_rows = open_rows[least[open_rows] <= question.radius]
 
+        trials = count(1)
+
         def proves(rows: Tensor, radii: Tensor) -> Tensor:
             inputs = open_rows[rows]
             asked = specification.rows(inputs)
             balls = question.rows(inputs).balls(radii)
-            return _smallest(asked, self.bound(network, balls, asked))
+            if not self.probable or question.chance is None:
+                return _smallest(asked, self.bound(network, balls, asked))
+            # A search chooses radii by what it found before: all of its trials share δ.
+            chance = question.chance.of_trial(next(trials))
+            return _smallest(asked, self.probable_bound(network, balls, asked, chance))
 
         radius = least.clone()
         radius[open_rows] = largest_radius(
@@ -70,7 +77,12 @@ class RegionMethod(Method):
             _smallest(specification, specification.values(task.logits))[open_rows],
             question.radius if question.decide else None,
         )
-        return certificates_of(task, task.filled(radius), broken, self.name, question.radius)
+        made = certificates_of(task, task.filled(radius), broken, self.name, question.radius)
+        if not self.probable or question.chance is None:
+            return made
+        failure = torch.full_like(made.radius, question.chance.failure)
+        failure = torch.where(made.radius > least, failure, 0.0)
+        return replace(made, failure_probability=failure)
 
     def _first(self, task: Task, question: Question) -> Tensor:
         """A radius to try first: just above the radius asked about where that is to be decided.
