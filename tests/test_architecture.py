@@ -37,6 +37,7 @@ FLOORS = {
     "vercomp.report": 7,
     "vercomp.train": 7,
     "vercomp.commands": 8,
+    "vercomp.integrations": 8,
     "vercomp.cli": 8,
     "vercomp.__main__": 8,
 }

@@ -1,8 +1,6 @@
-"""The curvature bound as a Lightning callback: `python examples/training/lightning_callback.py`.
+"""The curvature bound as a callback of Lightning.
 
-Needs `pip install lightning`, which vercomp itself does not. The callback goes into any project:
-
-    trainer = Trainer(callbacks=[CurvaturePenalty(0.05, (1, 28, 28), network="model")])
+trainer = Trainer(callbacks=[CurvatureRegularizer(0.05, (1, 28, 28), network="model")])
 """
 
 from __future__ import annotations
@@ -12,20 +10,26 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, TensorDataset
 
-import vercomp
+from vercomp import live
 from vercomp.core.regularizer import Regularizer
-from vercomp.data import load_data
+from vercomp.errors import UsageError
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ModuleNotFoundError as error:
+    raise UsageError(
+        "vercomp.integrations.lightning needs Lightning, which is not installed",
+        remedy="pip install 'vercomp[lightning]'",
+    ) from error
 
 
-class CurvaturePenalty(Callback):
+class CurvatureRegularizer(Callback):  # type: ignore[misc] # Lightning may be missing
     """Adds γ·reg() to the loss that Lightning minimises, by adding its gradient.
+
+    reg() is the mean of κ over all pairs of classes, ∇²(z_y − z_t) ≽ −κ[y, t]·I for every input.
 
     The gradient is added once a step of the optimiser, in ``on_before_optimizer_step``: by then
     Lightning has accumulated the gradients of all micro-batches, undone the scaling of automatic
@@ -44,6 +48,11 @@ class CurvaturePenalty(Callback):
             further in); None: the LightningModule itself is called with a batch.
         options: As for :func:`vercomp.regularizer`: ``mean``, ``std``, ``output``,
             ``pairs_per_call``, ``every``.
+
+    Raises:
+        UsageError: When the fit begins, if the module has no such attribute, or if a fused
+            optimiser unscales gradients by itself (``precision="16-mixed"``).
+        VercompError: When the fit begins, if the network has no curvature bound.
     """
 
     def __init__(
@@ -62,12 +71,14 @@ class CurvaturePenalty(Callback):
             getattr(optimizer, "_step_supports_amp_scaling", False)
             for optimizer in trainer.optimizers
         ):
-            raise MisconfigurationException(
-                "CurvaturePenalty adds to unscaled gradients, and a fused optimizer unscales them "
-                "by itself: use fused=False, or precision='bf16-mixed'"
+            raise UsageError(
+                "CurvatureRegularizer adds to unscaled gradients, and a fused optimizer unscales "
+                "them by itself",
+                remedy="Use fused=False, or precision='bf16-mixed'",
             )
-        model = pl_module if self.network is None else attrgetter(self.network)(pl_module)
-        self.regularizer = vercomp.regularizer(model, self.input_shape, **self.options)
+        self.regularizer = live.regularizer(
+            self._model(pl_module), self.input_shape, **self.options
+        )
         if self._saved:
             self.regularizer.load_state_dict(self._saved)
 
@@ -100,47 +111,13 @@ class CurvaturePenalty(Callback):
         """What was in it; the bound is built later, when the model is where it will be."""
         self._saved = state_dict
 
-
-class Digits(LightningModule):
-    """A small classifier, trained on the cross entropy, and knowing nothing of certificates."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = nn.Sequential(nn.Linear(64, 64), nn.Softplus(), nn.Linear(64, 10))
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """The loss of a batch."""
-        x, y = batch
-        return cross_entropy(self.model(x), y)
-
-    def configure_optimizers(self) -> Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.parameters(), lr=5e-3)
-
-
-def main() -> None:
-    """Train without and with the callback; print what each network is worth."""
-    training, test = load_data("digits:train", (64,)), load_data("digits", (64,))
-    for gamma in (0.0, 0.05):
-        seed_everything(0)
-        module = Digits()
-        trainer = Trainer(
-            max_epochs=30,
-            accelerator="cpu",
-            callbacks=[CurvaturePenalty(gamma, (64,), network="model")] if gamma else [],
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-        )
-        batches = DataLoader(TensorDataset(training.x, training.y), batch_size=64, shuffle=True)
-        trainer.fit(module, batches)
-        network = vercomp.compile(module.model, input_shape=(64,))
-        found = network.certify(test.x, test.y)
-        clean = (found.prediction == test.y).double().mean()
-        certified = (found.radius > 0.5).double().mean()
-        print(f"gamma {gamma:g}: clean {clean:.2%}, certified at radius 0.5 {certified:.2%}")
-
-
-if __name__ == "__main__":
-    main()
+    def _model(self, module: LightningModule) -> Any:
+        if self.network is None:
+            return module
+        try:
+            return attrgetter(self.network)(module)
+        except AttributeError as error:
+            raise UsageError(
+                f"the LightningModule {type(module).__name__} has no attribute {self.network!r}",
+                remedy="network= names the attribute that holds the classifier, as 'model' does",
+            ) from error

@@ -1,0 +1,1 @@
+"""Other libraries with vercomp: one file for each, which needs that library and says so."""
