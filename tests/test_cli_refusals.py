@@ -121,7 +121,8 @@ def test_radii(fails: Fails, command: str, radius: str) -> None:
         ),
         (
             ("compile", DIGITS, "--out", "out", "--emit", "certify,poetry"),
-            "Invalid value for '--emit': 'poetry' is none of certify, attack, hessian, regularizer",
+            "Invalid value for '--emit': 'poetry' is none of certify, attack, hessian, regularizer"
+            ", crown",
         ),
         (("analyze", DIGITS, "--limit", "3"), "--limit needs --data"),
     ],

@@ -185,7 +185,7 @@ def test_features() -> None:
     with pytest.raises(UsageError) as caught:
         vercomp.compile(small(), input_shape=(4,), emit=("certify", "prove"))
     assert str(caught.value) == (
-        "cannot emit 'prove'. Choose from certify, attack, hessian, regularizer"
+        "cannot emit 'prove'. Choose from certify, attack, hessian, regularizer, crown"
     )
     one = vercomp.compile(small(), input_shape=(4,), emit="certify")
     assert one.manifest["emit"] == ["certify"]
@@ -219,7 +219,7 @@ def test_unknown_target() -> None:
 def test_relu_networks_are_certified_without_curvature() -> None:
     net = vercomp.compile(small(nn.ReLU()), input_shape=(4,))
     assert net.manifest["methods"] == ["interval", "crown", "alpha", "quadratic"]
-    assert net.manifest["emit"] == ["certify", "attack"]
+    assert net.manifest["emit"] == ["certify", "attack", "crown"]
     assert net.manifest["bounds"] is None
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     found = net.certify(x, net.network(x).argmax(1), norm="linf")

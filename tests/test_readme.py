@@ -99,6 +99,23 @@ def test_the_training_loop_trains() -> None:
     assert names["loss"] < 0.8 * torch.tensor(10.0).log()
 
 
+def test_linear_bounds_are_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[4]
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    compile_it = vercomp.compile
+    monkeypatch.setattr(vercomp, "compile", lambda file, emit: compile_it(model, (4,), emit=emit))
+    x = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+    names: dict[str, Any] = {
+        "vercomp": vercomp,
+        "cross_entropy": torch.nn.functional.cross_entropy,
+        "x": x,
+        "y": model(x).argmax(1),
+    }
+    exec(block, names)  # noqa: S102
+    assert names["lower"].shape == (5, 3)
+    assert all(p.grad is not None for p in names["network"].parameters())
+
+
 def test_it_begins_with_the_two_commands() -> None:
     commands = re.findall(r"^make \S+", TEXT, flags=re.MULTILINE)
     assert commands[:2] == ["make demo", "make test"]

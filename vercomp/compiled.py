@@ -177,6 +177,15 @@ class CompiledNetwork:
         made: Regularizer = self.module.regularizer(self.network, pairs_per_call, every)
         return made
 
+    def crown(self, region: Region, y: Tensor | Specification, *, beta: float = 1.0) -> Tensor:
+        """Lower bounds of margins over a region, differentiable in :attr:`network`'s parameters.
+
+        A loss for training, not a proof; see
+        :meth:`vercomp.core.methods.crown_loss.CrownLoss.crown`.
+        """
+        result: Tensor = self._feature("crown")(region, y, beta=beta)
+        return result
+
     def analysis(self) -> Analysis:
         """Norms, constants and shares by layer, from the bounds of the current weights."""
         return analysis_of(self.manifest, self.bounds())

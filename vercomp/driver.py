@@ -58,8 +58,8 @@ def compile(  # noqa: A001 - what the tool does
         mean: Mean of a normalisation outside the model, to be put in front of it: a number, or one
             a channel. Radii are then in the units of the unnormalised input.
         std: Its standard deviation.
-        emit: Which of certify, attack, hessian, regularizer the package can do; everything that
-            the network allows where None.
+        emit: Which of certify, attack, hessian, regularizer, crown the package can do;
+            everything that the network allows where None.
         name: What the package calls itself.
         target: What to emit; plugins may add to ``"torch"``.
         output: Which result the logits are, for a model that returns several: a key, a field or an

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-FEATURES = ("certify", "attack", "hessian", "regularizer")
+FEATURES = ("certify", "attack", "hessian", "regularizer", "crown")
 """In canonical order."""
 
 CURVED = ("hessian", "regularizer")

@@ -52,10 +52,15 @@ class Plan:
         return self.offences.get("curvature", ())
 
     @property
+    def unbent(self) -> tuple[Offence, ...]:
+        """The activations that no lines are known below and above."""
+        return self.offences.get("crown", ())
+
+    @property
     def features(self) -> tuple[str, ...]:
         """What a package of the network can do."""
-        curved = not self.uncurved
-        return tuple(feature for feature in FEATURES if feature not in CURVED or curved)
+        lacking = {*(CURVED if self.uncurved else ()), *(("crown",) if self.unbent else ())}
+        return tuple(feature for feature in FEATURES if feature not in lacking)
 
 
 def plan(graph: Graph, methods: Sequence[Method]) -> Plan:
@@ -104,12 +109,17 @@ def require(found: Plan, features: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _lacking(found: Plan, features: Sequence[str]) -> UnsupportedError:
-    """Why a network cannot have these features: its activations have no second derivative."""
-    listed, one = " and ".join(features), len(features) == 1
+    """Why a network cannot have these features: its activations lack what all or one of them need.
+
+    Second derivatives, or proved pieces.
+    """
+    curved = [feature for feature in features if feature in CURVED] or list(features)
+    listed, one = " and ".join(curved), len(curved) == 1
+    needed = "second derivatives" if curved[0] in CURVED else "lines around every activation"
     remedy = f"Leave them out: this network can have {', '.join(found.features)}"
-    error = unsupported(found.uncurved)
+    error = unsupported(found.uncurved if curved[0] in CURVED else found.unbent)
     return UnsupportedError(
-        f"{listed} {'needs' if one else 'need'} second derivatives: {error.message}",
+        f"{listed} {'needs' if one else 'need'} {needed}: {error.message}",
         node=error.node,
         operator=error.operator,
         location=error.location,

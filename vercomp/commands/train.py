@@ -190,7 +190,9 @@ def _one(
 
 
 def _bounds(result: Training, x: Tensor, y: Tensor) -> tuple[float, float] | None:
-    """(K_lb, K_ub), of the pairs of classes that enough inputs have."""
+    """(K_lb, K_ub), of the pairs of classes that enough inputs have; None without curvature."""
+    if not result.network.curved:
+        return None
     enough = min(ENOUGH, 1 + len(x) // ENOUGH)
     found = curvature_bounds(result.network, x, y, at_least=enough)
     return (found.lower, found.upper) if found.pairs else None
@@ -204,6 +206,8 @@ def line(row: Mapping[str, Any], recipe: Recipe) -> str:
     ]
     if row["attacked_accuracy"] is not None:
         parts.append(f"attacked {percent(row['attacked_accuracy'])}")
+    if row["bounded_accuracy"] is not None:
+        parts.append(f"bounded {percent(row['bounded_accuracy'])}")
     if row["curvature"] is not None:
         parts.append(f"curvature {row['curvature']:.3g}")
     if "validation_certified_accuracy" in row:

@@ -11,13 +11,14 @@ import click
 from vercomp.commands.options import box
 from vercomp.train.method import NORMS, Method
 from vercomp.train.methods import METHODS
-from vercomp.train.recipe import BY_DATA, PRECISIONS, TARGETS, USUAL, Recipe
+from vercomp.train.recipe import BY_DATA, INITIAL, PRECISIONS, TARGETS, USUAL, Recipe
 
 WORDS = {
     "method": tuple(METHODS),
     "norm": NORMS,
     "target": TARGETS,
     "precision": PRECISIONS,
+    "initial": INITIAL,
 }
 TYPES = {"int": (int, "N"), "float": (float, "NUMBER")}
 HELP = {
@@ -47,6 +48,7 @@ HELP = {
     "evaluate_every": "Epochs between certifications of those.",
     "pairs_per_call": "Pairs of classes whose curvature bound a step evaluates.",
     "precision": "Of float32 products in training; medium: bfloat16, often faster.",
+    "initial": "Weights to begin with: those of MODEL, or new ones that suit interval bounds.",
     "seed": "Of weights, split, order and attacks.",
 }
 

@@ -67,6 +67,7 @@ def epochs_picture(run: Run) -> bytes | None:
 ACCURACIES = (
     ("clean_accuracy", "training batches, clean", {**BATCHES, "color": CLEAN}),
     ("attacked_accuracy", "training batches, attacked", {**BATCHES, "color": ROBUST}),
+    ("bounded_accuracy", "training batches, bounded", {**BATCHES, "color": BOUND}),
     ("validation_clean_accuracy", "validation, clean", {**VALIDATION, "color": CLEAN}),
     ("validation_certified_accuracy", "validation, certified", {**VALIDATION, "color": ROBUST}),
 )

@@ -169,6 +169,7 @@ HISTORY: tuple[tuple[str, str, bool], ...] = (
     ("penalty", "penalty", False),
     ("clean_accuracy", "batches, clean", True),
     ("attacked_accuracy", "batches, attacked", True),
+    ("bounded_accuracy", "batches, bounded", True),
     ("curvature", "steps, mean κ", False),
     ("validation_clean_accuracy", "validation, clean", True),
     ("validation_certified_accuracy", "validation, certified at ρ", True),

@@ -14,6 +14,7 @@ from vercomp.errors import UsageError
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
+    "relu": nn.ReLU,
     "gelu": nn.GELU,
     "mish": nn.Mish,
     "sigmoid": nn.Sigmoid,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -62,6 +63,9 @@ def certified(
     *,
     decide: bool = False,
     runner_up: bool = False,
+    norm: str = "l2",
+    box: tuple[float, float] | None = None,
+    methods: Sequence[str] | None = None,
 ) -> Scores:
     """Certify inputs, and sum up.
 
@@ -72,8 +76,21 @@ def certified(
         radius: ρ, at which accuracies are counted.
         decide: Refine radii only as far as it takes to compare them with ρ, which is cheaper.
         runner_up: Search against the runner-up alone as well, for the papers' figure.
+        norm: Of the radii.
+        box: Inputs outside of it do not count.
+        methods: Names of the methods to use; None for every usual one that can take the network.
     """
-    arrays = certificate_arrays(network, x, y, radius=radius, decide=decide, runner_up=runner_up)
+    arrays = certificate_arrays(
+        network,
+        x,
+        y,
+        radius=radius,
+        decide=decide,
+        runner_up=runner_up,
+        norm=norm,
+        box=box,
+        methods=methods,
+    )
     found = certificate_summary(arrays, radius=radius, targets="all", decide=decide)
     correct = torch.from_numpy(arrays["label"] == arrays["prediction"])
     return Scores(

@@ -31,9 +31,10 @@ from vercomp.registry import Options, registry
 from vercomp.results.summaries import plain
 from vercomp.train import checkpoint
 from vercomp.train.convergence import unconverged
+from vercomp.train.initialisation import interval_weights
 from vercomp.train.logits import Logits
 from vercomp.train.recipe import Recipe
-from vercomp.train.samples import held_out, split
+from vercomp.train.samples import WEIGHTS, held_out, number, split
 from vercomp.train.selection import PACKAGE, Selection
 from vercomp.train.stepper import Row, Stepper
 
@@ -54,8 +55,9 @@ class Training:
     Args:
         network: The network that was selected, compiled.
         history: A row an epoch: ``epoch``, ``loss``, ``learning_rate``, ``radius``, ``penalty``,
-            ``clean_accuracy`` and ``attacked_accuracy`` of the batches, ``curvature``, ``seconds``;
-            where the network was evaluated, ``validation_clean_accuracy``,
+            ``clean_accuracy`` and ``attacked_accuracy`` of the batches, ``bounded_accuracy`` (the
+            share with positive bounds, up to rounding), ``curvature``, ``seconds``; where the
+            network was evaluated, ``validation_clean_accuracy``,
             ``validation_certified_accuracy`` (at ρ, all targets), ``validation_mean_radius``,
             ``validation_curvature`` (the mean κ over pairs).
         radii: Epoch → (V,) certified radii on the validation split, 0 where misclassified.
@@ -120,6 +122,8 @@ def train(
     """
     shape = tuple(input_shape)
     recipe = recipe.fitted(len(data) - held_out(len(data), recipe))
+    if recipe.initial == "intervals":
+        interval_weights(model, number(recipe.seed, WEIGHTS))
     layout = _analysed(model, shape, Options(mean, std), output)
     _check(data, shape, layout)
     like = _first_parameter(model)
@@ -138,7 +142,7 @@ def train(
     if home is not None and processes.main:
         RunFolder(home, _description(layout, data, recipe), checkpoint.CHECKPOINT, FILES)
     processes.wait()
-    selection = Selection(data.x[validation], data.y[validation], recipe.radius, home, processes)
+    selection = Selection(data.x[validation], data.y[validation], recipe, home, processes)
     run = _Run(stepper, selection, home)
     run.resume()
     title = name or type(model).__name__

@@ -72,6 +72,8 @@ class Loss:
         attacked_correct: How many are at ``point``.
         curvature: The mean of the latest curvature bounds κ of all pairs; None without a
             regulariser.
+        bounded_correct: How many have positive bounds of all margins, up to rounding; None where
+            the method bounds none.
     """
 
     value: Tensor
@@ -79,6 +81,7 @@ class Loss:
     correct: int
     attacked_correct: int
     curvature: float | None
+    bounded_correct: int | None = None
 
 
 def generalised_cross_entropy(logits: Tensor, y: Tensor, exponent: float) -> Tensor:

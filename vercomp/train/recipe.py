@@ -12,6 +12,7 @@ from vercomp.train.methods import METHODS
 
 TARGETS = ("largest", "certificate", "runner-up")
 PRECISIONS = ("highest", "high", "medium")
+INITIAL = ("given", "intervals")
 
 BY_DATA = -1
 """Stands for a number that follows the size of the data: see :meth:`Recipe.fitted`."""
@@ -72,6 +73,8 @@ class Recipe:
         precision: Of float32 products in training steps
             (:func:`torch.set_float32_matmul_precision`): ``highest``, ``high``, ``medium``.
             Certificates are computed in float64 whatever it says.
+        initial: The weights that a training begins with: ``given``, the model's; ``intervals``, new
+            ones for which interval bounds neither grow nor shrink from layer to layer.
         seed: Of the split, the order, the augmentation and the attacks.
         numbers: The method's own, by name; those that are left out have its defaults.
 
@@ -103,6 +106,7 @@ class Recipe:
     evaluate_every: int = 5
     pairs_per_call: int = 16
     precision: str = "highest"
+    initial: str = "given"
     seed: int = 0
     numbers: Mapping[str, float] = field(default_factory=dict)
 
@@ -112,6 +116,7 @@ class Recipe:
             ("norm", NORMS),
             ("target", TARGETS),
             ("precision", PRECISIONS),
+            ("initial", INITIAL),
         ):
             if getattr(self, name) not in words:
                 raise _wrong(name, getattr(self, name), f"one of {', '.join(words)}")

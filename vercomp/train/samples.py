@@ -16,7 +16,7 @@ from torch import Tensor
 from vercomp.errors import UsageError
 from vercomp.train.recipe import Recipe
 
-SPLIT, ORDER, SHIFTS, ATTACKS, LAYERS = range(5)
+SPLIT, ORDER, SHIFTS, ATTACKS, LAYERS, WEIGHTS = range(6)
 """What a generator is for: equal seeds must not give equal numbers to different purposes."""
 
 _LARGEST_SHARE = 5  # at most a fifth of the data is held out

@@ -15,6 +15,7 @@ from vercomp.compiled import CompiledNetwork, load_package
 from vercomp.distributed import Processes
 from vercomp.outputs import write_package
 from vercomp.train.evaluation import certified
+from vercomp.train.recipe import Recipe
 
 PACKAGE = "network"
 """The folder, within that of the training, of the network that is kept."""
@@ -31,15 +32,16 @@ class Selection:
     Args:
         x: Validation inputs (V, *shape).
         y: Labels (V,).
-        radius: ρ.
+        recipe: Its radius, ρ, norm and box are those of the certificates.
         folder: Where the best network lies, for as long as it is the best; None: in memory alone.
         processes: Those that share the inputs.
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, radius: float, folder: Path | None, processes: Processes
+        self, x: Tensor, y: Tensor, recipe: Recipe, folder: Path | None, processes: Processes
     ) -> None:
-        self.x, self.y, self.radius = x, y, radius
+        self.x, self.y, self.radius = x, y, recipe.radius
+        self._asked: dict[str, Any] = {"norm": recipe.norm, "box": recipe.box}
         self.folder, self.processes = folder, processes
         self.radii: dict[int, NDArray[np.float64]] = {}
         self.best_epoch = 0
@@ -66,12 +68,15 @@ class Selection:
             self._network, self._files = network, network.files
             if self.folder is not None and self.processes.main:
                 network.save(self.folder / PACKAGE)
-        pairs = network.network.classes * (network.network.classes - 1)
+        curvature = None
+        if network.curved:
+            pairs = network.network.classes * (network.network.classes - 1)
+            curvature = float(network.curvature()[1].sum()) / pairs
         return {
             "validation_clean_accuracy": clean,
             "validation_certified_accuracy": share,
             "validation_mean_radius": float(radii[correct].mean()) if correct.any() else None,
-            "validation_curvature": float(network.curvature()[1].sum()) / pairs,
+            "validation_curvature": curvature,
         }
 
     def _certify(self, network: CompiledNetwork) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -80,8 +85,8 @@ class Selection:
         mine = slice(team.rank, None, team.size)
         x, y = self.x[mine], self.y[mine]
         blocks = [
-            certified(network, x[begin : begin + BLOCK], y[begin : begin + BLOCK], self.radius)
-            for begin in range(0, len(y), BLOCK)
+            certified(network, x[rows], y[rows], self.radius, **self._asked)
+            for rows in (slice(begin, begin + BLOCK) for begin in range(0, len(y), BLOCK))
         ]
         radii = np.empty(len(self.y), dtype=np.float64)
         correct = np.empty(len(self.y), dtype=np.bool_)

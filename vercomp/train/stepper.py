@@ -91,7 +91,7 @@ class Stepper:
             self.regularizer.train()
         torch.manual_seed(number(recipe.seed, LAYERS, epoch, self.processes.rank))
         touched = torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
-        sums = torch.zeros(4, dtype=torch.float64)
+        sums = torch.zeros(5, dtype=torch.float64)
         with products(recipe.precision):
             for step, sample in enumerate(self.order.epoch(epoch)):
                 at = (epoch - 1) * steps + step
@@ -100,7 +100,7 @@ class Stepper:
                     raise diverged(epoch, step)
                 sums += torch.tensor(seen, dtype=torch.float64)
         self._share_perturbations(touched)
-        loss, correct, attacked, curvature = self.processes.total(sums).tolist()
+        loss, correct, attacked, curvature, bounded = self.processes.total(sums).tolist()
         inputs = steps * recipe.batch_size
         batches = steps * self.processes.size
         last = moment(recipe, epoch * steps - 1, recipe.epochs * steps)
@@ -112,13 +112,14 @@ class Stepper:
             "penalty": last.penalty,
             "clean_accuracy": correct / inputs,
             "attacked_accuracy": attacked / inputs if recipe.attacked else None,
+            "bounded_accuracy": bounded / inputs if recipe.propagated else None,
             "curvature": curvature / batches if recipe.bounded else None,
             "seconds": time.perf_counter() - begin,
         }
 
     def _step(
         self, sample: Sample, at: int, epoch: int, step: int, touched: Tensor
-    ) -> tuple[float, int, int, float]:
+    ) -> tuple[float, int, int, float, int]:
         recipe, total = self.recipe, self.recipe.epochs * self.order.steps
         rows = sample.rows.to(self.x.device)
         x, y = self.x[rows], self.y[rows]
@@ -144,7 +145,8 @@ class Stepper:
             self.perturbations[rows] = found.to(KEPT)
             touched[rows] = True
         value = float(loss.value.detach())
-        return value, loss.correct, loss.attacked_correct, loss.curvature or 0.0
+        seen = loss.correct, loss.attacked_correct, loss.curvature or 0.0
+        return value, *seen, loss.bounded_correct or 0
 
     def _share_perturbations(self, touched: Tensor) -> None:
         """What each process found in an epoch, to all: an input's next step may be another's."""

@@ -125,14 +125,19 @@ def test_packages_are_formatted_and_lint_clean(features: tuple[str, ...], tmp_pa
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize("name", ["tiny", "convolutional"])
+@pytest.mark.parametrize("name", ["tiny", "convolutional", "linear_bounds"])
 def test_golden(name: str) -> None:
     """A net.py as it stands in the repository: every change of it can be read in review.
 
     ``VERCOMP_UPDATE_GOLDEN=1 pytest -k golden`` writes it anew.
     """
-    graph = tiny() if name == "tiny" else convolutional()
-    source = emit(graph, ("hessian", "regularizer")).source
+    made = {
+        "tiny": (tiny, ("hessian", "regularizer")),
+        "convolutional": (convolutional, ("hessian", "regularizer")),
+        "linear_bounds": (tiny, ("crown",)),
+    }
+    graph, features = made[name]
+    source = emit(graph(), features).source
     golden = GOLDEN / f"{name}.py"
     if os.environ.get("VERCOMP_UPDATE_GOLDEN"):
         golden.write_text(source, encoding="utf-8")

@@ -32,6 +32,7 @@ def test_a_package_holds_what_its_features_need_and_imports_only_torch(
         "attack": {"attack"},
         "hessian": {"hessian", "hessian_vector_product"},
         "regularizer": {"regularizer"},
+        "crown": {"Ball", "Box", "Specification"},
     }
     wanted = set().union(*(names[feature] for feature in features)) | {"Network", "load"}
     assert set(made.module.__all__) == wanted
@@ -41,6 +42,7 @@ def test_a_package_holds_what_its_features_need_and_imports_only_torch(
         "attack": "core/methods/attack.py",
         "hessian": "core/hessians.py",
         "regularizer": "core/regularizer.py",
+        "crown": "core/methods/crown_loss.py",
     }
     for feature in FEATURES:
         assert (files[feature] in made.package.files) == (feature in features)

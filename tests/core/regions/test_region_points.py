@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -20,6 +21,7 @@ from region_cases import (
 from torch import Tensor
 
 from vercomp.core.regions import Ball, Box, Region
+from vercomp.core.regions.geometry import Slab
 
 
 def near_the_faces(balls: Region, seed: int = 0) -> Tensor:
@@ -90,6 +92,50 @@ def test_enclosures_hold_the_members(case: Case) -> None:
     if balls.box is not None:
         assert (lower >= balls.box[0]).all()
         assert (upper <= balls.box[1]).all()
+
+
+SLABS = [
+    Case(k, "slab", n, seed=s) for k in ("l1", "l2", "linf") for n in (1, 2, 6) for s in (0, 1)
+]
+SLABS += [Case("linf", "box+slab", n) for n in (1, 2, 6)]
+SLABS += [Case(kind, "slab", 5, scaled=True, seed=1) for kind in ("l1", "l2", "linf")]
+
+
+@pytest.mark.parametrize("case", SLABS, ids=str)
+def test_enclosures_of_a_ball_or_a_box_in_a_slab_are_the_smallest(case: Case) -> None:
+    """As the minima of single coordinates say, which are proved in another way."""
+    balls = region(case)
+    unit = torch.eye(case.size, dtype=torch.float64).expand(len(balls), -1, -1)
+    lower, upper = balls.interval()
+    expected = balls.center + balls.minimum(unit), balls.center - balls.minimum(-unit)
+    for found, best in zip((lower, upper), expected, strict=True):
+        torch.testing.assert_close(found, best, rtol=1e-7, atol=1e-7 * case.radius)
+    inside = torch.maximum(-expected[0] + balls.center, expected[1] - balls.center)
+    assert (balls.farthest() <= inside.norm(dim=1) * (1 + 1e-6)).all()
+
+
+@every_case
+def test_enclosures_grow_with_the_region(case: Case) -> None:
+    """Up to what the search for a multiplier leaves: a smaller ball or slab, a smaller interval."""
+    balls = region(case)
+    slack = 1e-9 * (balls.farthest()[:, None] + balls.center.abs())
+    larger = [balls.scaled(1.3 * balls.radius)]
+    if balls.slab is not None:
+        u, low, high = balls.slab
+        larger.append(replace(balls, slab=Slab(u, low - 0.2 * low.abs(), high + 0.3 * high.abs())))
+    lower, upper = balls.interval()
+    for other in larger:
+        low, high = other.interval()
+        assert ((low <= lower + slack) & (upper <= high + slack)).all()
+        assert (balls.farthest() <= other.farthest() * (1 + 1e-9)).all()
+
+
+def test_part_of_a_split_that_is_empty_keeps_an_interval() -> None:
+    """Nothing of it is wrong, and ends stay in order."""
+    balls = Ball(torch.zeros(1, 2), 1.0, slab=(torch.ones(1, 2), -9.0, 9.0))
+    part, _ = balls.split(at=-8.0)
+    lower, upper = part.interval()
+    assert (lower <= upper).all()
 
 
 def test_enclosures_are_tight() -> None:

@@ -21,6 +21,7 @@ EXPORTS: Mapping[str, tuple[str, ...]] = {
     "attack": ("attack",),
     "hessian": ("hessian", "hessian_vector_product"),
     "regularizer": ("regularizer",),
+    "crown": (),
 }
 """What each feature adds to the package's public names."""
 
@@ -34,6 +35,9 @@ _SHARED: Mapping[str, tuple[str, ...]] = {
 }
 """What a package that certifies exports for the questions that it answers."""
 
+_REGIONS = ("regions.constructors", "specifications")
+"""Where of that is what a package needs whose linear bounds are trained."""
+
 
 _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "arithmetic.operations": ("Arithmetic", "Bound"),
@@ -46,6 +50,7 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "hessians": ("margins_along", "margins_at"),
     "methods.attack": ("Attackable", "AttackOptions", "Attacks"),
     "methods.certificates": ("Certificates",),
+    "methods.crown_loss": ("CrownLoss",),
     "methods.portfolio": ("Certifiable", "CertifyOptions"),
     "network": ("VerifiedNetwork",),
     "regions.region": ("Region",),
@@ -66,6 +71,8 @@ def init_text(layout: Layout, features: tuple[str, ...]) -> str:
     """The source of ``__init__.py``."""
     names = sorted(["Network", "load", *(n for f in features for n in EXPORTS[f])], key=_isort)
     shared = _SHARED if "certify" in features else {}
+    if "crown" in features:
+        shared = {m: names for m, names in _SHARED.items() if m in shared or m in _REGIONS}
     writer = Writer()
     writer.line(f'"""The network {layout.title}, compiled by vercomp. Begin with ``load()``."""')
     writer.blank()
@@ -224,7 +231,11 @@ def _bases(layout: Layout, features: tuple[str, ...]) -> str:
     return ", ".join(found or ["VerifiedNetwork"])
 
 
-_BASES: Mapping[str, str] = {"certify": "Certifiable", "attack": "Attackable"}
+_BASES: Mapping[str, str] = {
+    "certify": "Certifiable",
+    "attack": "Attackable",
+    "crown": "CrownLoss",
+}
 
 
 def _used(names: tuple[str, ...], text: str) -> list[str]:

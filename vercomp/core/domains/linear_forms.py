@@ -64,11 +64,8 @@ ActiveLines = Callable[[Activate, Tensor], Line]
 the line above σ elsewhere."""
 
 
-class LinearForms(Domain[Tensor]):
-    """The table. What arrives at a node are the coefficients (B, R, n) of its value.
-
-    Args:
-        lines: The active lines of activations.
+class AffineForms(Domain[Tensor]):
+    """The table but for activations. What arrives at a node are the coefficients of its value.
 
     Attributes:
         constant: What does not depend on the input, (B, R) or broadcasting to it.
@@ -76,8 +73,7 @@ class LinearForms(Domain[Tensor]):
 
     title = "linear bounds"
 
-    def __init__(self, lines: ActiveLines) -> None:
-        self.lines = lines
+    def __init__(self) -> None:
         self.constant: Tensor | float = 0.0
 
     @rule(Input)
@@ -93,16 +89,28 @@ class LinearForms(Domain[Tensor]):
         for term in node.terms:
             yield term.parent, term.map.adjoint(c)
 
+    def join(self, name: str, one: Tensor, other: Tensor) -> Tensor:
+        """Two paths to the same node are added."""
+        return one + other
+
+
+class LinearForms(AffineForms):
+    """The table. What arrives at a node are the coefficients (B, R, n) of its value.
+
+    Args:
+        lines: The active lines of activations.
+    """
+
+    def __init__(self, lines: ActiveLines) -> None:
+        super().__init__()
+        self.lines = lines
+
     @rule(Activate)
     def activation(self, node: Activate, c: Tensor) -> Iterator[tuple[str, Tensor]]:
         """c ⊙ s by the active lines, and c·t."""
         line = self.lines(node, c)
         self.constant = self.constant + (c * line.intercept).sum(-1)
         yield node.parent, c * line.slope
-
-    def join(self, name: str, one: Tensor, other: Tensor) -> Tensor:
-        """Two paths to the same node are added."""
-        return one + other
 
 
 class ProvedForms(Domain[Tensor]):

@@ -2,32 +2,109 @@
 
 Intervals come from interval propagation and the bound of a row from one backward walk over lines,
 in the form of CROWN-IBP (Zhang et al., *Towards Stable and Efficient Training of Verifiably Robust
-Neural Networks*, 2020), for any activation with known pieces. The slope of a line is a number that
-is chosen anew at each call; its intercept, min σ(z) − s z over the interval, is differentiated
-where the minimum is taken, as are the ends of the intervals and the minimum over the region.
+Neural Networks*, 2020), for any activation with known pieces, over any region:
+
+    β · (linear bounds)  +  (1 − β) · (interval bounds),        0 ≤ β ≤ 1.
+
+Both are lower bounds, and so is their mean. In the interval bounds the rows of the specification
+are multiplied out with the affine node that ends the network, as in the literature (Gowal et al.,
+*On the Effectiveness of Interval Bound Propagation*, 2018, section 3).
+
+All of it is computed in the network's own type, without outward rounding: it steers a training.
+What holds is proved by ``certify``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..arithmetic.operations import Interval
-from ..domains.linear_forms import LinearForms, Lines
-from ..functions import Elementwise
-from ..graph import Activate, Affine, Graph, Input
+from ..domains.linear_forms import AffineForms
+from ..domains.live_intervals import LiveIntervals, image, lines
+from ..errors import InputError, InputTypeError
+from ..graph import Activate, Graph
+from ..inputs import check_labels
 from ..network import VerifiedNetwork
 from ..regions.region import Region
-from ..relaxation.lines import Line, lower_line, upper_line
-from ..relaxation.minimum import least
-from ..specifications import Specification
-from ..walk import Domain, backward, forward, rule
+from ..specifications import Specification, units
+from ..walk import backward, forward, rule
+
+
+class Live(Protocol):
+    """What has a graph over its parameters as they are now."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that it computes in."""
+        ...
+
+    def nodes(self) -> Graph:
+        """The graph."""
+        ...
+
+
+class CrownLoss(VerifiedNetwork):
+    """A network whose linear bounds can be trained."""
+
+    def crown(self, region: Region, y: Tensor | Specification, *, beta: float = 1.0) -> Tensor:
+        """Lower bounds of margins over a region, differentiable in the parameters.
+
+        Of B labels, the bounds of z_y − z_t for every class t, 0 for the label itself: the robust
+        cross entropy is ``cross_entropy(-network.crown(region, y), y)``. They are computed in the
+        network's type and hold up to its rounding: a loss, not a proof, which is
+        :meth:`certify`'s. Margins are those of the logits, in front of what changes no comparison
+        of them.
+
+        Args:
+            region: The inputs, B of them: :func:`vercomp.Ball` in any norm, :func:`vercomp.Box`.
+            y: Labels (B,); or rows C and d, whose C z + d is then bounded, for logits z.
+            beta: β, the share of linear bounds beside interval bounds, from 0 to 1. With 0 nothing
+                is sent backward.
+
+        Returns:
+            (B, classes), or (B, R).
+
+        Raises:
+            InputTypeError: Labels that are no integers, or a region that is none.
+            InputError: A wrong shape, a class out of range, β outside of its range.
+        """
+        if not isinstance(region, Region):
+            raise InputTypeError(
+                f"linear bounds are over a region, got {type(region).__name__}",
+                remedy="Make one: Ball(x, radius, norm) or Box(lo, hi)",
+            )
+        if region.shape != tuple(self.input_shape):
+            raise InputError(
+                f"the region's inputs have the shape {region.shape}, the network's "
+                f"{tuple(self.input_shape)}"
+            )
+        region = region.to(self.device)
+        if isinstance(y, Specification):
+            return crown_lower_bounds(self, region, y.to(self.device), beta)
+        check_labels("labels", y, self.classes, len(region))
+        return crown_margins(self, region, y.to(self.device), self.scores, beta)
+
+
+def crown_margins(network: Live, region: Region, y: Tensor, outputs: int, beta: float) -> Tensor:
+    """Lower bounds (B, C) of z_y − z_t for every class t, with gradients; 0 for the label.
+
+    Args:
+        network: Whose logits are bounded.
+        region: The inputs, B of them.
+        y: Labels (B,).
+        outputs: The number of logits. One logit z counts as two classes, zero and z.
+        beta: β.
+    """
+    rows = units(outputs).to(y.device)
+    return crown_lower_bounds(network, region, Specification.of(rows[y][:, None] - rows), beta)
 
 
 def crown_lower_bounds(
-    network: VerifiedNetwork, region: Region, specification: Specification
+    network: Live, region: Region, specification: Specification, beta: float = 1.0
 ) -> Tensor:
     """Lower bounds (B, R) of C z + d over a region, with gradients for the network's parameters.
 
@@ -37,86 +114,81 @@ def crown_lower_bounds(
         network: The network, in training or not.
         region: The inputs, B of them.
         specification: C and d.
+        beta: β, the share of linear bounds beside interval bounds.
+
+    Raises:
+        InputError: β outside of its range.
     """
+    if not 0.0 <= beta <= 1.0:
+        raise InputError(f"beta must be between 0 and 1, got {beta}")
     graph = network.nodes()
     domain = LiveIntervals(region, network.dtype)
     forward(domain, graph)
     C = specification.coefficients if specification.batched else specification.coefficients[None]
     rows = C.to(domain.dtype).expand(len(region), -1, -1)
-    return _least(graph, region, domain.lines, rows) + specification.offsets.to(domain.dtype)
+    total = specification.offsets.to(domain.dtype).expand(rows.shape[:-1])
+    if beta < 1.0:
+        total = total + (1.0 - beta) * _least(graph, region, Images(domain.entered), rows)
+    if beta > 0.0:
+        total = total + beta * _least(graph, region, LiveForms(domain.entered), rows)
+    return total
 
 
-class LiveIntervals(Domain[Interval]):
-    """Interval propagation that autograd sees, and the lines of every activation.
+class LiveForms(AffineForms):
+    """Linear forms over lines that autograd sees.
 
     Args:
-        region: The inputs.
-        dtype: The type to compute in.
-
-    Attributes:
-        lines: Of every activation, by name.
+        entered: The interval of every activation's argument.
     """
 
-    title = "intervals of live parameters"
-
-    def __init__(self, region: Region, dtype: torch.dtype) -> None:
-        self.region, self.dtype = region, dtype
-        self.lines: dict[str, Lines] = {}
-
-    @rule(Input)
-    def input(self, node: Input) -> Interval:
-        """The box around the region."""
-        return Interval(*(end.to(self.dtype) for end in self.region.interval()))
-
-    @rule(Affine)
-    def affine(self, node: Affine, *parents: Interval) -> Interval:
-        """Σ A mid ± |A| rad + b."""
-        middle: Tensor | float = 0.0 if node.bias is None else node.bias.value
-        radius: Tensor | float = 0.0
-        for term, a in zip(node.terms, parents, strict=True):
-            middle = middle + term.map.apply(0.5 * (a.lower + a.upper))
-            radius = radius + term.map.abs_apply(0.5 * (a.upper - a.lower))
-        return Interval(middle - radius, middle + radius)  # type: ignore[arg-type]
+    def __init__(self, entered: dict[str, Interval]) -> None:
+        super().__init__()
+        self.entered = entered
 
     @rule(Activate)
-    def activation(self, node: Activate, z: Interval) -> Interval:
-        """σ([z]), and the lines there."""
-        function = node.function
-        ends = tuple(end.detach() for end in z)
-        with torch.no_grad():
-            below, above = lower_line(function, *ends), upper_line(function, *ends)
-        flat = torch.zeros_like(ends[0])
-        self.lines[node.name] = Lines(
-            _live(function, below.slope, z, 1.0), _live(function, above.slope, z, -1.0)
-        )
-        low, high = _live(function, flat, z, 1.0), _live(function, flat, z, -1.0)
-        return Interval(low.intercept, high.intercept)
+    def activation(self, node: Activate, c: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """c⁺ s + c⁻ s′, and c⁺·t + c⁻·t′."""
+        below, above = lines(node.function, self.entered[node.name])
+        self._add(c, below.intercept, above.intercept)
+        yield node.parent, _positive(c) * below.slope[:, None] + _negative(c) * above.slope[:, None]
+
+    def _add(self, c: Tensor, low: Tensor, high: Tensor) -> None:
+        """Add the least value of c·a, for numbers (B, n) between two ends, to the constant."""
+        least = _positive(c) @ low[:, :, None] + _negative(c) @ high[:, :, None]
+        self.constant = self.constant + least[..., 0]
 
 
-def _live(function: Elementwise, slope: Tensor, z: Interval, sign: float) -> Line:
-    """The line of a slope with its intercept, which moves with the ends of the interval."""
-    lower, upper = z
-    with torch.no_grad():
-        place = least(function, sign * slope, lower.detach(), upper.detach(), sign=sign).place
-    place = torch.where(place == lower, lower, torch.where(place == upper, upper, place))
-    return Line(slope, function.value(place) - slope * place)
+class Images(LiveForms):
+    """Linear forms that end at the first activations on their way: interval bounds of rows."""
+
+    title = "interval bounds"
+
+    @rule(Activate)
+    def activation(self, node: Activate, c: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The least of c·σ([z]), and nothing for what comes before."""
+        self._add(c, *image(node.function, self.entered[node.name]))
+        return iter(())
 
 
-def _least(graph: Graph, region: Region, lines: Mapping[str, Lines], rows: Tensor) -> Tensor:
+def _positive(c: Tensor) -> Tensor:
+    return c.clamp_min(0.0)
+
+
+def _negative(c: Tensor) -> Tensor:
+    return c.clamp_max(0.0)
+
+
+def _least(graph: Graph, region: Region, domain: LiveForms, rows: Tensor) -> Tensor:
     """Lower bounds (B, R) of C a at the output."""
-
-    def active(node: Activate, c: Tensor) -> Line:
-        below, above = lines[node.name]
-        positive = c > 0.0
-        slope = torch.where(positive, below.slope[:, None], above.slope[:, None])
-        intercept = torch.where(positive, below.intercept[:, None], above.intercept[:, None])
-        return Line(slope, intercept)
-
-    domain = LinearForms(active)
     g = backward(domain, graph, rows).get(graph.nodes[0].name)
     total = torch.zeros_like(rows[..., 0]) + domain.constant
     if g is None:
         return total
     g = g.expand(len(region), -1, -1)
-    point = region.center[:, None] + region.descent(g.detach())
-    return total + (g * point.to(g.dtype)).sum(-1)
+    away = region.descent(g.detach()).to(g.dtype)
+    least = (g * away).sum(-1)
+    if not (region.is_ball or (region.kind.is_box and region.slab is None)):
+        # Where the minimiser has no closed form, it has the gradient, and the value is proved.
+        proved = region.minimum(g.detach().to(region.center.dtype), quick=True)
+        least = least + (proved.to(g.dtype) - least.detach())
+    return total + (g * region.center[:, None].to(g.dtype)).sum(-1) + least

@@ -11,6 +11,7 @@ others steer the search for a good bound or make points, and every bound and poi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -112,6 +113,23 @@ class BallKind(ABC):
         None where there is no closed form.
         """
         return None
+
+    def cuts(
+        self, sign: float, radius: Tensor, direction: Tensor, low: Tensor, high: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Multipliers νᵢ to try for the least ±yᵢ on low ≤ u·y ≤ high and the ball, for every i.
+
+        With each come upper bounds of ‖±eᵢ − νᵢu‖_*; both are (N, D). None by default: then the
+        box of the extents and the slab say all.
+
+        Args:
+            sign: 1 or −1.
+            radius: r, (N,).
+            direction: u, (N, D), whose largest entry is in [1, 2).
+            low: (N,).
+            high: (N,).
+        """
+        return iter(())
 
     def slab_multiplier(
         self, g: Tensor, radius: Tensor, direction: Tensor, low: Tensor, high: Tensor

@@ -75,6 +75,10 @@ class Geometry:
             slab=None if self.slab is None else Slab(*(part[index] for part in self.slab)),
         )
 
+    def with_slab(self, direction: Tensor, low: Tensor, high: Tensor) -> Geometry:
+        """The same ball and box with another slab, in these coordinates."""
+        return replace(self, slab=Slab(direction, low, high))
+
     def shrunk(self, share: float) -> Geometry:
         """The region drawn inward by a share of its size: room for rounding in a made point."""
         nearest = torch.clamp(torch.zeros_like(self.lower), self.lower, self.upper)
@@ -92,7 +96,7 @@ class Geometry:
         low = torch.maximum(self.slab.low, torch.minimum(*ends).sum(-1))
         high = torch.minimum(self.slab.high, torch.maximum(*ends).sum(-1))
         inward = share * (high - low)
-        return replace(found, slab=Slab(direction, low + inward, high - inward))
+        return found.with_slab(direction, low + inward, high - inward)
 
 
 def geometry(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from ..arithmetic.outward import UNIT_ROUNDOFF
 from .ball_kind import BallKind, downhill
 from .rounding import sum_up
+
+_LEAST = 1e-100
+"""Multipliers of which the inverse is smaller are not tried."""
 
 
 class L1(BallKind):
@@ -53,6 +59,25 @@ class L1(BallKind):
         position = (filled < radius[:, None]).sum(-1, keepdim=True)
         best = slopes.gather(-1, position.clamp_max(g.shape[-1] - 1))[:, 0]
         return torch.nextafter(best, torch.zeros_like(best)), best
+
+    def cuts(
+        self, sign: float, radius: Tensor, direction: Tensor, low: Tensor, high: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The two ν with |1 ∓ νuᵢ| = |ν| max_{j≠i} |uⱼ|: the dual is piecewise linear between them.
+
+        ‖±eᵢ − νu‖_∞ is the larger of the two sides, rounded up.
+        """
+        size = direction.abs()
+        largest = size.topk(min(2, size.shape[-1]), dim=-1).values
+        second = largest[:, 1:] if size.shape[-1] > 1 else torch.zeros_like(largest)
+        others = torch.where(size == largest[:, :1], second, largest[:, :1])
+        for divisor in (sign * direction + others, sign * direction - others):
+            usable = divisor.abs() > _LEAST
+            nu = torch.where(usable, 1.0 / torch.where(usable, divisor, 1.0), 0.0)
+            product = nu * direction
+            rounding = 8.0 * UNIT_ROUNDOFF * (1.0 + product.abs())
+            own = (1.0 - sign * product).abs() + rounding
+            yield nu, torch.maximum(own, nu.abs() * others * (1.0 + 8.0 * UNIT_ROUNDOFF))
 
     def steepest(self, g: Tensor, share: float) -> Tensor:
         """−sign(gᵢ)/k for the k steepest coordinates: the norm's own direction moves just one.

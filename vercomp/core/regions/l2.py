@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from ..arithmetic.outward import UNIT_ROUNDOFF
 from .ball_kind import BallKind, downhill
 from .rounding import norm2_up
 
@@ -109,10 +112,36 @@ class L2(BallKind):
         unit = direction / length[:, None]
         along = (g * unit).sum(-1)
         across = (g - along[:, None] * unit).norm(dim=-1)
-        size = torch.hypot(along, across)
-        free = torch.where(size > 0.0, -radius * (along / size), 0.0)
-        clipped = torch.clamp(free, low / length, high / length)
-        clipped = torch.clamp(clipped, -radius, radius)
-        width = ((radius - clipped) * (radius + clipped)).clamp_min(0.0).sqrt()
-        slope = along + across * clipped / torch.maximum(width, _LEAST_WIDTH * radius)
-        return torch.where(clipped == free, 0.0, torch.nan_to_num(slope / length))
+        found: Tensor = _slope(along, across, radius, low / length, high / length) / length
+        return found
+
+    def cuts(
+        self, sign: float, radius: Tensor, direction: Tensor, low: Tensor, high: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The best ν of :meth:`slab_multiplier` for g = ±eᵢ, where γ = ±ûᵢ, ‖g_⊥‖ = √(1 − ûᵢ²).
+
+        ‖±eᵢ − νu‖² = (1 ∓ νuᵢ)² + ν²(‖u‖² − uᵢ²), rounded up.
+        """
+        squared = direction.square().sum(-1, keepdim=True)
+        length = squared.sqrt()
+        unit = direction / length
+        across = (1.0 - unit.square()).clamp_min(0.0).sqrt()
+        ends = low[:, None] / length, high[:, None] / length
+        nu = _slope(sign * unit, across, radius[:, None], *ends) / length
+        count = 8.0 * (direction.shape[-1] + 8) * UNIT_ROUNDOFF
+        rest = (squared - direction.square()).clamp_min(0.0) + count * squared
+        product = nu * direction
+        norm = ((1.0 - sign * product).square() + nu.square() * rest).sqrt()
+        yield nu, norm * (1.0 + 32.0 * UNIT_ROUNDOFF) + 8.0 * UNIT_ROUNDOFF * (1.0 + product.abs())
+
+
+def _slope(along: Tensor, across: Tensor, radius: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """γ + ‖g_⊥‖ τ / √(r² − τ²) where τ = −rγ/‖g‖ is clipped to [low, high]; 0 elsewhere."""
+    size = torch.hypot(along, across)
+    free = torch.where(size > 0.0, -radius * (along / size), 0.0)
+    clipped = torch.minimum(torch.maximum(free, low), high)
+    clipped = torch.minimum(torch.maximum(clipped, -radius), radius)
+    width = ((radius - clipped) * (radius + clipped)).clamp_min(0.0).sqrt()
+    slope = along + across * clipped / torch.maximum(width, _LEAST_WIDTH * radius)
+    slope = torch.nan_to_num(slope, posinf=0.0, neginf=0.0)
+    return torch.where(clipped == free, 0.0, slope)

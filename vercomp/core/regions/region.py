@@ -21,6 +21,7 @@ from ..errors import InputError
 from .ball_kind import BallKind
 from .bound import lower_bound
 from .checks import checked, radius_of, refuse, rows_of
+from .extents import extents
 from .geometry import Geometry, Slab, geometry, scaled_rows
 from .rounding import add_down, add_up, distance_up, divide_up, norm2_up, sum_up
 from .search import solve
@@ -124,10 +125,15 @@ class Region:
         least = least.clamp(min=-torch.finfo(least.dtype).max)
         return torch.where(g.isfinite().all(-1), least, -torch.inf)
 
+    @cached_property
+    def extents(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of the coordinates in the geometry, those of a slab as well."""
+        return extents(self.geometry)
+
     def farthest(self) -> Tensor:
         """Upper bounds (B,) of ‖x − x₀‖₂ over the region, rounded up."""
-        region = self.geometry
-        extent = torch.maximum(region.lower.abs(), region.upper.abs())
+        region, (lower, upper) = self.geometry, self.extents
+        extent = torch.maximum(lower.abs(), upper.abs())
         scales = torch.ones_like(extent) if self.scales is None else self.scales
         corner = times_up(norm2_up(times_up(extent, scales)), region.unit)
         return torch.minimum(corner, times_up(self.radius, self.kind.reach(scales)))
@@ -135,10 +141,11 @@ class Region:
     def interval(self) -> tuple[Tensor, Tensor]:
         """An enclosing box: lower and upper ends, (B, D) each, rounded outward.
 
-        It is that of the ball, cut by the user's box; a slab does not narrow it.
+        It is that of the ball, cut by the user's box, and by what the slab leaves of both alone:
+        the smallest one of l1 and l2 balls with a slab, and of boxes with a slab.
         """
         region, scales = self.geometry, self.scales
-        down_by, up_by = region.lower.neg(), region.upper
+        down_by, up_by = self.extents[0].neg(), self.extents[1]
         if scales is not None:
             down_by, up_by = _signed_times_up(down_by, scales), _signed_times_up(up_by, scales)
         unit = region.unit[:, None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vercomp.train.attacks import projected_gradient
-from vercomp.train.method import Method
+from vercomp.train.attacks import projected_gradient, region_attack
+from vercomp.train.method import NORMS, Method
 from vercomp.train.objectives import (
     Batch,
     Loss,
@@ -23,6 +23,7 @@ METHOD = Method(
     objective="AdversarialTraining",
     attacked=True,
     warm=True,
+    norms=NORMS,
 )
 
 
@@ -48,6 +49,16 @@ class AdversarialTraining(Objective):
 
     def attack(self, batch: Batch, now: Moment) -> Tensor:
         """The points (B, *shape) that the loss is taken at."""
+        if self.recipe.norm != "l2" or self.recipe.box is not None:
+            return region_attack(
+                self.inner,
+                batch.x,
+                batch.y,
+                self.region(batch.x, now.radius),
+                steps=self.recipe.attack_steps,
+                start=batch.start,
+                generator=batch.generator,
+            )
         return projected_gradient(
             self.inner,
             batch.x,
