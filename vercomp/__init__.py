@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vercomp.live import regularizer
     from vercomp.registry import Registry, register
     from vercomp.results.analysis import Analysis
+    from vercomp.smoothing.smoothed import Smoothed
 
 _HOMES = {
     "ActivationFamily": "vercomp.activations",
@@ -51,6 +52,7 @@ _HOMES = {
     "Region": "vercomp.core.regions.region",
     "Registry": "vercomp.registry",
     "Regularizer": "vercomp.core.regularizer",
+    "Smoothed": "vercomp.smoothing.smoothed",
     "Specification": "vercomp.core.specifications",
     "Threshold": "vercomp.core.claims.threshold",
     "VercompError": "vercomp.errors",
@@ -80,6 +82,7 @@ __all__ = [
     "Region",
     "Registry",
     "Regularizer",
+    "Smoothed",
     "Specification",
     "Threshold",
     "VercompError",

@@ -35,6 +35,7 @@ from vercomp.commands.options import (
     run_option,
     words,
 )
+from vercomp.commands.smoothing_options import pop_smoothing, refuse_others, smoothing_options
 from vercomp.commands.train_options import gathered, recipe_options
 from vercomp.errors import InternalError, VercompError
 from vercomp.features import FEATURES, METHODS
@@ -230,6 +231,7 @@ def show(**options: Any) -> None:
     show_default=True,
     help="All other classes, or the second largest logit alone (no certificate of robustness).",
 )
+@smoothing_options
 @limit_option
 @run_option
 @compare_option
@@ -252,7 +254,16 @@ def certify(**options: Any) -> None:
     question = Asked(**asked, predicted=options.pop("labels") == "predicted")
     scales = Scales(options.pop("scales"), options.pop("frozen"))
     confidence = Confidence(*(options.pop(name) for name in ("confidence", "jointly", "seed")))
-    run(question=question, scales=scales, confidence=confidence, **options)
+    sampling = pop_smoothing(options)
+    if sampling is None:
+        run(question=question, scales=scales, confidence=confidence, **options)
+        return
+    refuse_others({**options, "question": question, "scales": scales})
+    for name in ("norm", "box", "targets", "decide", "methods"):
+        options.pop(name)
+    from vercomp.commands import certify_smoothed
+
+    certify_smoothed.run(sampling=sampling, confidence=confidence, **options)
 
 
 @cli.command()

@@ -6,18 +6,19 @@ import contextlib
 import hashlib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from vercomp.errors import ModelFileError, UsageError, VercompError
+from vercomp.errors import ModelFileError, UnsupportedError, UsageError, VercompError
 from vercomp.outputs import MANIFEST, changed_code
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vercomp.compiled import CompiledNetwork
+    from vercomp.smoothing.classifier import Classifier
 
 FORMS = "an .onnx file, the folder of a compiled package, or package.module:callable"
 CHECKPOINTS = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
@@ -97,6 +98,36 @@ def open_model(
             output=source.output,
             emit=emit,
         )
+
+
+def open_classifier(
+    text: str,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input_shape: Sequence[int] | None = None,
+    output: str | None = None,
+    tell: Callable[[str], None],
+) -> Classifier:
+    """What can be run on batches of inputs, compiled or, where it cannot be compiled, as it is.
+
+    Arguments and errors are those of :func:`open_model`; ``tell`` receives a note.
+    """
+    from vercomp.smoothing.classifier import of_module, of_network, of_onnx
+
+    try:
+        return of_network(
+            open_model(text, mean=mean, std=std, input_shape=input_shape, output=output)
+        )
+    except UnsupportedError:
+        if output is not None:
+            raise
+    tell(f"{text} cannot be compiled, and is run as it is")
+    source = open_source(text, input_shape)
+    with aside():
+        if isinstance(source.model, str):
+            return of_onnx(source.model, scalar(mean), scalar(std))
+        return of_module(source.model, source.input_shape or (), scalar(mean), scalar(std))
 
 
 def open_source(
