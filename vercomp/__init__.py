@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vercomp.activations import ActivationFamily, define_activation
+    from vercomp.cascades import CompiledCascade, cascade, load_cascade
     from vercomp.compiled import CompiledNetwork, load_package
     from vercomp.core.bounds import Bounds
     from vercomp.core.claims.deviation import Deviation
@@ -45,6 +46,7 @@ _HOMES = {
     "Box": "vercomp.core.regions.constructors",
     "Certificates": "vercomp.core.methods.certificates",
     "CertifyOptions": "vercomp.core.methods.portfolio",
+    "CompiledCascade": "vercomp.cascades",
     "CompiledNetwork": "vercomp.compiled",
     "Deviation": "vercomp.core.claims.deviation",
     "Labels": "vercomp.core.claims.labels",
@@ -56,8 +58,10 @@ _HOMES = {
     "Specification": "vercomp.core.specifications",
     "Threshold": "vercomp.core.claims.threshold",
     "VercompError": "vercomp.errors",
+    "cascade": "vercomp.cascades",
     "compile": "vercomp.driver",
     "define_activation": "vercomp.activations",
+    "load_cascade": "vercomp.cascades",
     "load_package": "vercomp.compiled",
     "register": "vercomp.registry",
     "register_ball": "vercomp.core.regions.ball_kind",
@@ -75,6 +79,7 @@ __all__ = [
     "Box",
     "Certificates",
     "CertifyOptions",
+    "CompiledCascade",
     "CompiledNetwork",
     "Deviation",
     "Labels",
@@ -86,8 +91,10 @@ __all__ = [
     "Specification",
     "Threshold",
     "VercompError",
+    "cascade",
     "compile",
     "define_activation",
+    "load_cascade",
     "load_package",
     "register",
     "register_ball",

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from vercomp.errors import ModelFileError, UnsupportedError, UsageError, VercompError
-from vercomp.outputs import MANIFEST, changed_code
+from vercomp.outputs import CASCADE, MANIFEST, changed_code, kind_of
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from vercomp.cascades import CompiledCascade
     from vercomp.compiled import CompiledNetwork
     from vercomp.smoothing.classifier import Classifier
 
@@ -173,7 +174,19 @@ def aside() -> contextlib.redirect_stdout[TextIO]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def identity(network: CompiledNetwork) -> str:
+def open_cascade(text: str) -> CompiledCascade:
+    """A cascade whose code, and that of its stages, is as we wrote it.
+
+    Raises:
+        ModelFileError: The folder is no such package, or its code has changed.
+    """
+    from vercomp.cascades import load_cascade
+
+    _check_code(Path(text))
+    return load_cascade(text)
+
+
+def identity(network: CompiledNetwork | CompiledCascade) -> str:
     """SHA-256 of a package's files: of architecture, weights and the code that certifies."""
     digest = hashlib.sha256()
     for name in sorted(network.files):
@@ -192,6 +205,26 @@ def _open_package(path: Path) -> CompiledNetwork:
     from vercomp import compiled
 
     where = str(path)
+    _check_code(path)
+    if kind_of(path) == CASCADE:
+        raise UsageError(
+            "this is a cascade of several networks, which certify and attack take",
+            location=where,
+            remedy=f"Take one of its stages, which are packages themselves: {where}/stage_1, …",
+        )
+    try:
+        return compiled.load_package(path)
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        raise ModelFileError(
+            f"its net.safetensors or {MANIFEST} cannot be used: {error}",
+            location=where,
+            remedy="Compile its source again",
+        ) from error
+
+
+def _check_code(path: Path) -> None:
+    """Refuse a folder that is no package of ours, or whose code is not as it was written."""
+    where = str(path)
     try:
         changed = changed_code(path)
     except OSError as error:
@@ -208,14 +241,6 @@ def _open_package(path: Path) -> CompiledNetwork:
             location=where,
             remedy="Its bounds hold for the code as it was: compile its source again",
         )
-    try:
-        return compiled.load_package(path)
-    except (SafetensorError, RuntimeError, TypeError) as error:
-        raise ModelFileError(
-            f"its net.safetensors or {MANIFEST} cannot be used: {error}",
-            location=where,
-            remedy="Compile its source again",
-        ) from error
 
 
 def scalar(numbers: Sequence[float] | None) -> Sequence[float] | float | None:
