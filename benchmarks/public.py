@@ -8,6 +8,7 @@ Inputs are pixels in [0, 1]: what a network expects instead is part of the modul
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,23 @@ BYTES = ("logsig_200_100_50", "tansig_200_100_50")
 STATES = ("wongkolter_mnist", "wongkolter_scaled_mnist_small_0_3")
 """State dicts of the same architecture; of a cascade, the first stage."""
 NAMES = (*ONNX, *STATES)
+SCALED = "wongkolter_scaled_mnist_small_0_3"
+"""Three stages, trained for l∞ balls of radius 0.3."""
+
+
+def scaled(stage: int) -> nn.Module:
+    """A stage of that cascade, counted from 0, which says the shape of its inputs."""
+    state = torch.load(
+        data_folder() / "onnx" / f"{SCALED}.pth", weights_only=True, map_location="cpu"
+    )
+    network = wong_kolter()
+    network.load_state_dict(state["state_dict"][stage])
+    network.input_shape = MNIST_SHAPE  # type: ignore[assignment]
+    return network.eval()
+
+
+first, second, third = (partial(scaled, stage) for stage in range(3))
+"""What `vercomp cascade benchmarks.public:first …` calls."""
 
 
 def public(name: str) -> tuple[nn.Module, tuple[int, ...]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vercomp.activations import ActivationFamily, define_activation
+    from vercomp.cascades import CompiledCascade, cascade, load_cascade
     from vercomp.compiled import CompiledNetwork, load_package
     from vercomp.core.bounds import Bounds
     from vercomp.core.claims.deviation import Deviation
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from vercomp.live import regularizer
     from vercomp.registry import Registry, register
     from vercomp.results.analysis import Analysis
+    from vercomp.smoothing.smoothed import Smoothed
 
 _HOMES = {
     "ActivationFamily": "vercomp.activations",
@@ -44,6 +46,7 @@ _HOMES = {
     "Box": "vercomp.core.regions.constructors",
     "Certificates": "vercomp.core.methods.certificates",
     "CertifyOptions": "vercomp.core.methods.portfolio",
+    "CompiledCascade": "vercomp.cascades",
     "CompiledNetwork": "vercomp.compiled",
     "Deviation": "vercomp.core.claims.deviation",
     "Labels": "vercomp.core.claims.labels",
@@ -51,11 +54,14 @@ _HOMES = {
     "Region": "vercomp.core.regions.region",
     "Registry": "vercomp.registry",
     "Regularizer": "vercomp.core.regularizer",
+    "Smoothed": "vercomp.smoothing.smoothed",
     "Specification": "vercomp.core.specifications",
     "Threshold": "vercomp.core.claims.threshold",
     "VercompError": "vercomp.errors",
+    "cascade": "vercomp.cascades",
     "compile": "vercomp.driver",
     "define_activation": "vercomp.activations",
+    "load_cascade": "vercomp.cascades",
     "load_package": "vercomp.compiled",
     "register": "vercomp.registry",
     "register_ball": "vercomp.core.regions.ball_kind",
@@ -73,6 +79,7 @@ __all__ = [
     "Box",
     "Certificates",
     "CertifyOptions",
+    "CompiledCascade",
     "CompiledNetwork",
     "Deviation",
     "Labels",
@@ -80,11 +87,14 @@ __all__ = [
     "Region",
     "Registry",
     "Regularizer",
+    "Smoothed",
     "Specification",
     "Threshold",
     "VercompError",
+    "cascade",
     "compile",
     "define_activation",
+    "load_cascade",
     "load_package",
     "register",
     "register_ball",

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from vercomp.commands.cascade_options import ATTACK, CERTIFY, is_cascade, only
 from vercomp.commands.groups import GroupedCommands, print_version
 from vercomp.commands.options import (
     box_option,
@@ -30,11 +31,13 @@ from vercomp.commands.options import (
     model_options,
     needed_data_option,
     norm_option,
+    numbers,
     positive,
     radius,
     run_option,
     words,
 )
+from vercomp.commands.smoothing_options import pop_smoothing, refuse_others, smoothing_options
 from vercomp.commands.train_options import gathered, recipe_options
 from vercomp.errors import InternalError, VercompError
 from vercomp.features import FEATURES, METHODS
@@ -92,6 +95,40 @@ def cli(context: click.Context) -> None:
 def compile_command(**options: Any) -> None:
     """Compile MODEL into a readable, self-contained PyTorch package."""
     from vercomp.commands.compile import run
+
+    run(**options)
+
+
+@cli.command("cascade")
+@click.argument("stages", nargs=-1, required=True)
+@click.option(
+    "--radius",
+    metavar="R",
+    callback=radius,
+    required=True,
+    help="A stage answers if it proves its class within this distance.",
+)
+@click.option("--norm", metavar="NORM", default="linf", show_default=True, help="Of that distance.")
+@box_option
+@click.option(
+    "--methods",
+    metavar="M[,M…]",
+    callback=words,
+    help="Methods that prove it; by default those that a stage uses by itself.",
+)
+@click.option(
+    "--input-shape",
+    metavar="SIZES",
+    callback=numbers(int, positive=True),
+    help="Shape of one input, for stages that are package.module:callable.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+def cascade_command(**options: Any) -> None:
+    """Make a cascade of STAGES: the first that certifies its own class at an input answers.
+
+    STAGES are models or packages; certify and attack take the cascade's folder.
+    """
+    from vercomp.commands.cascade import run
 
     run(**options)
 
@@ -230,6 +267,13 @@ def show(**options: Any) -> None:
     show_default=True,
     help="All other classes, or the second largest logit alone (no certificate of robustness).",
 )
+@smoothing_options
+@click.option(
+    "--left",
+    metavar="FILE.npz",
+    type=click.Path(path_type=Path),
+    help="Of a cascade: write the inputs on which it abstains, to train a next stage on.",
+)
 @limit_option
 @run_option
 @compare_option
@@ -242,6 +286,13 @@ def certify(**options: Any) -> None:
     Or, for networks that are no classifiers, within which an output stays on its side of a
     threshold (--threshold), or moves by no more than so much (--deviation).
     """
+    if is_cascade(options["model"]):
+        from vercomp.commands import certify_cascade
+
+        certify_cascade.run(**only(options, CERTIFY))
+        return
+    if options.pop("left") is not None:
+        raise click.UsageError("--left is for a cascade, which can abstain")
     from vercomp.commands.certify import run
     from vercomp.commands.questions import Asked, Confidence, Scales
 
@@ -252,7 +303,16 @@ def certify(**options: Any) -> None:
     question = Asked(**asked, predicted=options.pop("labels") == "predicted")
     scales = Scales(options.pop("scales"), options.pop("frozen"))
     confidence = Confidence(*(options.pop(name) for name in ("confidence", "jointly", "seed")))
-    run(question=question, scales=scales, confidence=confidence, **options)
+    sampling = pop_smoothing(options)
+    if sampling is None:
+        run(question=question, scales=scales, confidence=confidence, **options)
+        return
+    refuse_others({**options, "question": question, "scales": scales})
+    for name in ("norm", "box", "targets", "decide", "methods"):
+        options.pop(name)
+    from vercomp.commands import certify_smoothed
+
+    certify_smoothed.run(sampling=sampling, confidence=confidence, **options)
 
 
 @cli.command()
@@ -297,6 +357,11 @@ def attack(**options: Any) -> None:
     Inputs on which the proof and the perturbation meet need no search. On the others, each run is a
     projected gradient descent; an input that is broken is searched no further.
     """
+    if is_cascade(options["model"]):
+        from vercomp.commands import attack_cascade
+
+        attack_cascade.run(**only(options, ATTACK))
+        return
     from vercomp.commands.attack import run
 
     if options["budget"] is not None and options["restarts"] is not None:

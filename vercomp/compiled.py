@@ -22,7 +22,7 @@ from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regularizer import Regularizer, trainable
 from vercomp.core.storage import fill
 from vercomp.errors import ModelFileError, UnsupportedError, UsageError, WeightError
-from vercomp.outputs import write_package
+from vercomp.outputs import CASCADE, kind_of, write_package
 from vercomp.results.analysis import Analysis, LayerRow, analysis_of, layers_of, nodes_of
 
 if TYPE_CHECKING:
@@ -254,6 +254,12 @@ def load_package(folder: str | Path) -> CompiledNetwork:
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelFileError("no such folder", location=str(folder))
+    if kind_of(folder) == CASCADE:
+        raise ModelFileError(
+            "this is a cascade, and not one network",
+            location=str(folder),
+            remedy="Open it with vercomp.load_cascade; each of its stages is a package of its own",
+        )
     try:
         files = {
             path.relative_to(folder).as_posix(): path.read_bytes()

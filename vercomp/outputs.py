@@ -19,6 +19,8 @@ from typing import Any
 from vercomp.errors import InternalError, OutputFolderError
 
 MANIFEST = "manifest.json"
+CASCADE = "cascade"
+"""The kind of a package that holds several networks and a rule."""
 WRITTEN = (
     "attacks.npz",
     "certificates.npz",
@@ -157,6 +159,13 @@ def changed_code(folder: Path | str) -> list[str] | None:
         if name.endswith(".py")
         and (name not in present or sha256((folder / name).read_bytes()) != promised[name])
     ]
+
+
+def kind_of(folder: Path | str) -> str | None:
+    """What a package's manifest says that it is: ``"cascade"``, or None for one network."""
+    manifest = _read_json(Path(folder) / MANIFEST)
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 class RunFolder:

@@ -9,7 +9,7 @@ from torch import Tensor
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
 from vercomp.commands.compare import beside
 from vercomp.commands.html import write_html
-from vercomp.commands.models import open_model
+from vercomp.commands.models import identity, open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
 from vercomp.compiled import CompiledNetwork
@@ -75,7 +75,7 @@ def run(
         shape, classes = tuple(network.network.input_shape), network.network.classes
         dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
         asked = {"radius": radius, "norm": norm, "box": box, **effort}
-        description = describe("attack", network, dataset, asked)
+        description = describe("attack", identity(network), dataset, asked)
         if out is not None and team.main:
             folder = RunFolder(out, description, RESULTS, REPORTS)
         with network.network.held():  # weights are hashed once for all blocks

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vercomp.commands.models import identity
 from vercomp.commands.patience import Patience
-from vercomp.compiled import CompiledNetwork
 from vercomp.data import Dataset
 from vercomp.distributed import Processes
 from vercomp.errors import OutputFolderError
@@ -30,10 +28,8 @@ PATIENCE = 1.0  # seconds a block should take
 KEEP = 2.0  # seconds between writings
 
 
-def describe(
-    command: str, network: CompiledNetwork, data: Dataset, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What makes a run the same run: the version, the model, the data and the options."""
+def describe(command: str, model: str, data: Dataset, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run the same run: the version, the model's hash, the data and the options."""
     digest = hashlib.sha256()
     for tensor in (data.x, data.y):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -41,7 +37,7 @@ def describe(
     return {
         "command": command,
         "vercomp": version("vercomp"),
-        "model": identity(network),
+        "model": model,
         "data": digest.hexdigest(),
         "options": dict(options),
     }

@@ -13,7 +13,7 @@ from torch import Tensor
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
 from vercomp.commands.compare import beside
 from vercomp.commands.html import write_html
-from vercomp.commands.models import open_model
+from vercomp.commands.models import identity, open_model
 from vercomp.commands.patience import Patience
 from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
 from vercomp.commands.questions import Asked, Confidence, Scales
@@ -100,7 +100,7 @@ def run(
         dataset = load_data(data, shape, limit, classes=classes, labelled=labelled, tell=team.say)
         weights, extra = scales.tensor(shape), {**question.words(), **scales.words()}
         chance = confidence.options(network, methods, targets, len(dataset))
-        description = describe("certify", network, dataset, {**asked, **extra, **chance})
+        description = describe("certify", identity(network), dataset, {**asked, **extra, **chance})
         if out is not None and team.main:
             folder = RunFolder(out, description, RESULTS, REPORTS)
         with network.network.held():  # weights are hashed once for all blocks

@@ -6,18 +6,20 @@ import contextlib
 import hashlib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from vercomp.errors import ModelFileError, UsageError, VercompError
-from vercomp.outputs import MANIFEST, changed_code
+from vercomp.errors import ModelFileError, UnsupportedError, UsageError, VercompError
+from vercomp.outputs import CASCADE, MANIFEST, changed_code, kind_of
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from vercomp.cascades import CompiledCascade
     from vercomp.compiled import CompiledNetwork
+    from vercomp.smoothing.classifier import Classifier
 
 FORMS = "an .onnx file, the folder of a compiled package, or package.module:callable"
 CHECKPOINTS = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
@@ -99,6 +101,36 @@ def open_model(
         )
 
 
+def open_classifier(
+    text: str,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input_shape: Sequence[int] | None = None,
+    output: str | None = None,
+    tell: Callable[[str], None],
+) -> Classifier:
+    """What can be run on batches of inputs, compiled or, where it cannot be compiled, as it is.
+
+    Arguments and errors are those of :func:`open_model`; ``tell`` receives a note.
+    """
+    from vercomp.smoothing.classifier import of_module, of_network, of_onnx
+
+    try:
+        return of_network(
+            open_model(text, mean=mean, std=std, input_shape=input_shape, output=output)
+        )
+    except UnsupportedError:
+        if output is not None:
+            raise
+    tell(f"{text} cannot be compiled, and is run as it is")
+    source = open_source(text, input_shape)
+    with aside():
+        if isinstance(source.model, str):
+            return of_onnx(source.model, scalar(mean), scalar(std))
+        return of_module(source.model, source.input_shape or (), scalar(mean), scalar(std))
+
+
 def open_source(
     text: str, input_shape: Sequence[int] | None = None, output: str | None = None
 ) -> Source:
@@ -142,7 +174,19 @@ def aside() -> contextlib.redirect_stdout[TextIO]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def identity(network: CompiledNetwork) -> str:
+def open_cascade(text: str) -> CompiledCascade:
+    """A cascade whose code, and that of its stages, is as we wrote it.
+
+    Raises:
+        ModelFileError: The folder is no such package, or its code has changed.
+    """
+    from vercomp.cascades import load_cascade
+
+    _check_code(Path(text))
+    return load_cascade(text)
+
+
+def identity(network: CompiledNetwork | CompiledCascade) -> str:
     """SHA-256 of a package's files: of architecture, weights and the code that certifies."""
     digest = hashlib.sha256()
     for name in sorted(network.files):
@@ -161,6 +205,26 @@ def _open_package(path: Path) -> CompiledNetwork:
     from vercomp import compiled
 
     where = str(path)
+    _check_code(path)
+    if kind_of(path) == CASCADE:
+        raise UsageError(
+            "this is a cascade of several networks, which certify and attack take",
+            location=where,
+            remedy=f"Take one of its stages, which are packages themselves: {where}/stage_1, …",
+        )
+    try:
+        return compiled.load_package(path)
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        raise ModelFileError(
+            f"its net.safetensors or {MANIFEST} cannot be used: {error}",
+            location=where,
+            remedy="Compile its source again",
+        ) from error
+
+
+def _check_code(path: Path) -> None:
+    """Refuse a folder that is no package of ours, or whose code is not as it was written."""
+    where = str(path)
     try:
         changed = changed_code(path)
     except OSError as error:
@@ -177,14 +241,6 @@ def _open_package(path: Path) -> CompiledNetwork:
             location=where,
             remedy="Its bounds hold for the code as it was: compile its source again",
         )
-    try:
-        return compiled.load_package(path)
-    except (SafetensorError, RuntimeError, TypeError) as error:
-        raise ModelFileError(
-            f"its net.safetensors or {MANIFEST} cannot be used: {error}",
-            location=where,
-            remedy="Compile its source again",
-        ) from error
 
 
 def scalar(numbers: Sequence[float] | None) -> Sequence[float] | float | None:

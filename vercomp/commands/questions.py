@@ -194,10 +194,14 @@ class Confidence:
             return {}
         if targets != "all":
             raise UsageError("a probable method certifies against all targets")
+        return {"confidence": self.of_each(count), "seed": self.seed or 0}
+
+    def of_each(self, count: int) -> float:
+        """The confidence of each of so many certificates."""
         value = CONFIDENCE if self.value is None else self.value
         if self.jointly:  # rounded up: a larger confidence is a smaller risk
             value = math.nextafter(1.0 - (1.0 - value) / max(count, 1), 1.0)
-        return {"confidence": value, "seed": self.seed or 0}
+        return value
 
 
 def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:

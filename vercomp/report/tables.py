@@ -154,15 +154,30 @@ def certificate_table(summary: Summary, arrays: Arrays, title: str) -> Renderabl
         ("gradients a pair at most", str(summary["gradient_evaluations_max"])),
         ("seconds an input", number(summary["seconds_per_input"], 2)),
     ]
-    return _two_columns(title, rows)
+    return two_columns(title, rows)
 
 
 def _probable_table(summary: Summary, arrays: Arrays, title: str) -> RenderableType:
     """The summary of certificates that hold with some probability, and are not proved."""
+    clean = ("clean accuracy", percent(summary["clean_accuracy"]))
+    return two_columns(title, probable_rows(summary, arrays, [clean], full=not summary["decide"]))
+
+
+def probable_rows(
+    summary: Summary, arrays: Arrays, own: Sequence[tuple[str, str]], *, full: bool = True
+) -> list[tuple[str, str]]:
+    """The lines of a table of probable certificates, each of which says that it is probable.
+
+    Args:
+        summary: With the keys of :func:`vercomp.results.summaries.probable_figures`.
+        arrays: With ``probable_radius``.
+        own: Lines behind the number of inputs.
+        full: Whether radii were refined in full, so that their means say something.
+    """
     rows: list[tuple[str, str]] = [("inputs", str(summary["n"]))]
     if summary["undecided"]:
         rows.append(("inputs left undecided when the time was over", str(summary["undecided"])))
-    rows.append(("clean accuracy", percent(summary["clean_accuracy"])))
+    rows += own
     label = "probably certified accuracy at radius"
     if summary["radius"] is not None:
         share = percent(summary["probably_certified_accuracy"])
@@ -171,17 +186,17 @@ def _probable_table(summary: Summary, arrays: Arrays, title: str) -> RenderableT
         for radius in round_radii(arrays["probable_radius"]):
             share = percent(accuracy_at(arrays, radius, "probable_radius"))
             rows.append((f"{label} {number(radius)}", share))
-    if not summary["decide"]:
+    if full:
         rows += [
             ("mean probable radius of correct inputs", number(summary["mean_probable_radius"])),
             ("median probable radius of correct inputs", number(summary["median_probable_radius"])),
         ]
-    rows += [
+    return [
+        *rows,
         ("nothing is proved: each certificate holds with probability", _least(summary, "")),
         ("  all of them together with probability", _least(summary, "_of_all")),
         ("seconds an input", number(summary["seconds_per_input"], 2)),
     ]
-    return _two_columns(title, rows)
 
 
 def _least(summary: Summary, which: str) -> str:
@@ -192,7 +207,7 @@ def _least(summary: Summary, which: str) -> str:
 
 def attack_table(summary: Summary, title: str) -> RenderableType:
     """The summary of attacks."""
-    return _two_columns(
+    return two_columns(
         title,
         [
             ("inputs", str(summary["n"])),
@@ -269,7 +284,8 @@ def comparison_table(found: Comparison) -> RenderableType:
     return _titled(f"{found.norm} {what} beside those of {found.names[0]}", table)
 
 
-def _two_columns(title: str, rows: Sequence[tuple[str, Any]]) -> RenderableType:
+def two_columns(title: str, rows: Sequence[tuple[str, Any]]) -> RenderableType:
+    """Names and numbers, the numbers to the right."""
     table = _table()
     table.show_header = False
     table.add_column()

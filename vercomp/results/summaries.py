@@ -71,7 +71,7 @@ def certificate_summary(
         "seconds_per_input": _mean(arrays["seconds"]),
     }
     if "probable_radius" in arrays:
-        return summary | _probable(arrays, radius)
+        return summary | probable_figures(arrays, radius)
     if radius is not None:
         summary["certified_accuracy_runner_up"] = accuracy_at(arrays, radius, "radius_runner_up")
     if targets == "all":
@@ -84,8 +84,13 @@ def certificate_summary(
     return summary
 
 
-def _probable(arrays: Arrays, radius: float | None) -> Summary:
-    """What a probable method adds to the summary of its certificates."""
+def probable_figures(arrays: Arrays, radius: float | None) -> Summary:
+    """What the summary of probable certificates has in the place of proved figures.
+
+    Args:
+        arrays: ``label``, ``prediction``, ``probable_radius`` and ``failure_probability`` (N,).
+        radius: The radius that the accuracy is reported at, or None.
+    """
     correct = arrays["label"] == arrays["prediction"]
     radii, failure = arrays["probable_radius"], arrays["failure_probability"]
     at = None if radius is None else accuracy_at(arrays, radius, "probable_radius")

@@ -186,7 +186,8 @@ class _Run:
         """One epoch, with an evaluation where it is due; its row of the history."""
         begin = time.perf_counter()
         row = self.stepper.epoch(epoch)
-        evaluated = epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs
+        due = epoch % recipe.evaluate_every == 0 and not recipe.keeps_last
+        evaluated = due or epoch == recipe.epochs
         if evaluated:
             row |= self.selection.evaluate(epoch, compiled())
         row["seconds"] = time.perf_counter() - begin

@@ -48,6 +48,8 @@ class Method:
         warm: Whether its attacks can begin at the perturbations that they found an epoch ago.
         propagated: Whether it sends regions through the network: its objective then has the graph
             over the live parameters as ``network``, and networks without curvature can be trained.
+        last: Whether the network of the last epoch is kept, and no other evaluated: what the method
+            trains for is not what certificates of the network say.
         norms: The norms of the balls that it is for.
         numbers: Its own numbers; :meth:`vercomp.train.recipe.Recipe.number` gives their values.
         defaults: Values of fields of the recipe that it has in the place of the usual ones.
@@ -60,6 +62,7 @@ class Method:
     attacked: bool = False
     warm: bool = False
     propagated: bool = False
+    last: bool = False
     norms: tuple[str, ...] = ("l2",)
     numbers: tuple[Number, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)

@@ -204,6 +204,11 @@ class Recipe:
         return self.numbers.get(name, default)
 
     @property
+    def keeps_last(self) -> bool:
+        """Whether the network of the last epoch is kept, whatever its certificates."""
+        return self._row.last
+
+    @property
     def propagated(self) -> bool:
         """Whether the method sends regions through the network."""
         return self._row.propagated

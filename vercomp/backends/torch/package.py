@@ -29,18 +29,24 @@ def torch_target(layout: Layout, features: tuple[str, ...]) -> Package:
     """The package's Python: ``__init__.py``, ``net.py`` and the core files that they reach."""
     net = net_text(layout, features)
     files = {"__init__.py": init_text(layout, features).encode(), "net.py": net.encode()}
-    pending = core_files(net, ()) | core_files(files["__init__.py"].decode(), ())
+    reached = core_files(net, ()) | core_files(files["__init__.py"].decode(), ())
+    return Package(dict(sorted(with_core(files, reached).items())))
+
+
+def with_core(files: Mapping[str, bytes], reached: set[str]) -> dict[str, bytes]:
+    """These files, and the core files that are reached, with all that they import."""
+    found, pending = dict(files), set(reached)
     while pending:
         path = pending.pop()
-        if path not in files:
+        if path not in found:
             content = resources.files("vercomp").joinpath(path).read_bytes()
-            files[path] = content
+            found[path] = content
             folder = tuple(path.split("/")[:-1])
             pending |= core_files(content.decode(), folder)
             pending |= {
                 "/".join((*folder[:depth], "__init__.py")) for depth in range(1, len(folder) + 1)
             }
-    return Package(dict(sorted(files.items())))
+    return found
 
 
 def weights(layout: Layout) -> bytes:

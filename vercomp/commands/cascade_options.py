@@ -1,0 +1,37 @@
+"""What ``certify`` and ``attack`` take of a cascade, whose rule has a norm, a radius and a box."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from vercomp.errors import UsageError
+from vercomp.outputs import CASCADE, kind_of
+
+CERTIFY = ("model", "data", "radius", "timeout", "max_memory", "limit", "left", "out", "json_path")
+ATTACK = ("model", "data", "radius", "steps", "restarts", "limit", "out", "json_path")
+
+
+def is_cascade(model: str) -> bool:
+    """Whether MODEL is the folder of a cascade."""
+    return kind_of(model) == CASCADE
+
+
+def only(options: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The options of these names.
+
+    Raises:
+        UsageError: Another option was given, which a cascade has no use for.
+    """
+    context = click.get_current_context()
+    for name in options:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in names:
+            raise UsageError(
+                f"--{name.replace('_', '-')} does not go with a cascade: its rule says within what "
+                "ball its stages prove what they answer, and how"
+            )
+    return {name: options[name] for name in names}
