@@ -21,8 +21,6 @@ from torch import Tensor
 from ..arithmetic.operations import Interval
 from ..functions import Elementwise
 from ..graph import Activate, Affine, Input, Term
-from ..maps.convolution import Convolution
-from ..maps.operators import Dense
 from ..regions.region import Region
 from ..relaxation.lines import Line, lower_line, upper_line
 from ..relaxation.minimum import least
@@ -79,22 +77,15 @@ class LiveIntervals(Domain[Interval]):
         return image(node.function, z)
 
     def _reach(self, term: Term) -> Tensor | None:
-        """r‖Aᵢ‖_* of a map that reads the input (B, m); None where the box around says as much.
-
-        At its border a convolution sees a part of its kernel, whose norm is no larger.
-        """
+        """r‖Aᵢ‖_* of a map that reads the input (B, m); None where the box around says as much."""
         region = self.region
         name = region.kind.name
         if term.parent != self._first or name not in _DUAL or region.scales is not None:
             return None
         if bool(region.radius.isinf().any()):
             return None
-        if isinstance(term.map, Dense):
-            norms = _DUAL[name](term.map.matrix)
-        elif isinstance(term.map, Convolution):
-            norms = _DUAL[name](term.map.kernel.flatten(1))
-            norms = norms.repeat_interleave(term.map.shape[0] // len(norms))
-        else:
+        norms = term.map.row_sizes(_DUAL[name])
+        if norms is None:
             return None
         return region.radius.to(self.dtype)[:, None] * norms
 
