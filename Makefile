@@ -17,7 +17,8 @@ demo: $(READY)  ## compile, analyse and certify the digits classifier in example
 	$(BIN)/vercomp compile examples/digits/digits.onnx --out build/digits
 	$(BIN)/vercomp analyze build/digits --data digits --html build/digits.html
 	@rm -rf build/digits-certificates  # of an earlier model, perhaps: then it would be refused
-	$(BIN)/vercomp certify build/digits --data digits --out build/digits-certificates
+	$(BIN)/vercomp certify build/digits --data digits --out build/digits-certificates \
+	    --html build/certificates.html
 	$(BIN)/python examples/digits/picture.py build/digits build/digits-certificates/certificates.npz \
 	    build/digits-certified.png
 

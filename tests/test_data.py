@@ -103,6 +103,19 @@ def test_axes_of_length_one_need_no_word(tmp_path: Path, said: list[str]) -> Non
     assert said == []
 
 
+def test_the_layout_is_that_of_the_data_and_the_title_has_no_folder(
+    tmp_path: Path, said: list[str]
+) -> None:
+    name = save(tmp_path / "d.npz", **good())
+    data = load_data(name, (6,), tell=said.append)
+    assert (data.layout, tuple(data.x.shape)) == ((2, 3), (5, 6))
+    assert data.title == "d.npz"
+    digits = load_data("digits", (64,), limit=2)
+    assert (digits.layout, digits.title) == ((8, 8), "digits")
+    write_mnist(tmp_path / "m")
+    assert load_data(f"mnist:{tmp_path / 'm'}", (4,), tell=said.append).title == "mnist, test"
+
+
 def test_limit_reads_the_first_rows_only(tmp_path: Path) -> None:
     arrays = good()
     arrays["x"][4] = np.nan

@@ -69,6 +69,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def title(self) -> str:
+        """What the data are called, without the folder that they lie in."""
+        source, split = _split_of(self.name)
+        kind, colon, _ = source.partition(":")
+        if colon and kind in FOLDER_KINDS:
+            return f"{kind}, {split}"
+        return Path(self.name).name
+
 
 def say(line: str) -> None:
     """One line on standard error, where notes belong: standard output may be JSON."""

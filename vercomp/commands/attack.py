@@ -11,7 +11,7 @@ from vercomp.commands.compare import beside
 from vercomp.commands.html import write_html
 from vercomp.commands.models import identity, open_model
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
+from vercomp.commands.printing import REPORTS, check_outputs, deliver_run
 from vercomp.compiled import CompiledNetwork
 from vercomp.core.claims.labels import Labels
 from vercomp.core.methods.attack import AttackOptions
@@ -19,7 +19,7 @@ from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.outputs import RunFolder
 from vercomp.report.attack_page import attack_page
-from vercomp.report.tables import attack_table, comparison_table
+from vercomp.report.tables import attack_table
 from vercomp.results.adversaries import Surroundings
 from vercomp.results.attack_findings import attack_findings_of
 from vercomp.results.runs import read_run
@@ -78,17 +78,13 @@ def run(
         description = describe("attack", identity(network), dataset, asked)
         if out is not None and team.main:
             folder = RunFolder(out, description, RESULTS, REPORTS)
+
+        def solve(rows: slice) -> Arrays:
+            return attack_arrays(network, dataset.x[rows], dataset.y[rows], radius, options)
+
         with network.network.held():  # weights are hashed once for all blocks
-            arrays = run_in_blocks(
-                f"attacking {data}",
-                len(dataset),
-                lambda rows: attack_arrays(
-                    network, dataset.x[rows], dataset.y[rows], radius, options
-                ),
-                folder,
-                COLUMNS,
-                team,
-            )
+            what = f"attacking {data}"
+            arrays = run_in_blocks(what, len(dataset), solve, folder, COLUMNS, team)
     if arrays is None:
         return
     summary = attack_summary(arrays, radius=radius, norm=norm, box=box)
@@ -97,15 +93,10 @@ def run(
     compared = beside(before, "attack", arrays, description)
     if html is not None:
         around = Surroundings(network, dataset.x, dataset.y, Labels, norm=norm, box=box)
-        found = attack_findings_of(around, arrays, summary, data=data, layout=dataset.layout)
+        found = attack_findings_of(around, arrays, summary, dataset)
         write_html(html, attack_page(found, compared))
-    if csv_path is not None:
-        deliver_csv(csv_path, arrays)
-    tables = [attack_table(summary, f"{network.name}: {norm} attacks on {data}")]
-    if compared is not None:
-        summary["comparison"] = compared.summary()
-        tables.append(comparison_table(compared))
-    deliver(summary, json_path, *tables, quiet=csv_path == "-")
+    table = attack_table(summary, f"{network.name}: {norm} attacks on {data}")
+    deliver_run(summary, arrays, compared, table, csv_path=csv_path, json_path=json_path)
 
 
 def attack_arrays(

@@ -15,7 +15,7 @@ from vercomp.commands.compare import beside
 from vercomp.commands.html import write_html
 from vercomp.commands.models import identity, open_model
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
+from vercomp.commands.printing import REPORTS, check_outputs, deliver_run
 from vercomp.commands.questions import Asked, Confidence, Scales
 from vercomp.compiled import CompiledNetwork
 from vercomp.core.claims.claim import Claim
@@ -25,7 +25,7 @@ from vercomp.distributed import processes
 from vercomp.errors import UsageError
 from vercomp.outputs import RunFolder
 from vercomp.report.certify_page import certify_page
-from vercomp.report.tables import certificate_table, comparison_table
+from vercomp.report.tables import certificate_table
 from vercomp.results.adversaries import Surroundings
 from vercomp.results.certificates import certificate_arrays
 from vercomp.results.comparison import Comparison
@@ -146,13 +146,8 @@ def run(
             network, dataset.x, y, question.claim, question.plain, norm, box, weights, methods
         )
         _write_report(html, surroundings, arrays, summary, dataset, question, notes, compared)
-    if csv_path is not None:
-        deliver_csv(csv_path, arrays)
-    tables = [certificate_table(summary, arrays, title), *notes]
-    if compared is not None:
-        summary["comparison"] = compared.summary()
-        tables.append(comparison_table(compared))
-    deliver(summary, json_path, *tables, quiet=csv_path == "-")
+    table = certificate_table(summary, arrays, title)
+    deliver_run(summary, arrays, compared, table, *notes, csv_path=csv_path, json_path=json_path)
 
 
 def _write_report(
@@ -171,10 +166,9 @@ def _write_report(
             asked,
             arrays,
             summary,
-            data=dataset.name,
+            dataset,
             question="" if question.plain else question.title(),
             labelled=question.deviation is None,
-            layout=dataset.layout,
         )
     said = [note.removeprefix("note: ") for note in notes]
     write_html(html, certify_page(found, said, compared))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vercomp.commands.html import write_html
-from vercomp.commands.printing import check_outputs, deliver, deliver_csv
+from vercomp.commands.printing import check_outputs, deliver_run
 from vercomp.report.compare_page import compare_page
 from vercomp.report.tables import comparison_table
 from vercomp.results.comparison import Comparison, compare
@@ -48,8 +48,14 @@ def run(
     found = compare([read_run(path) for path in runs])
     if html is not None:
         write_html(html, compare_page(found))
-    if csv_path is not None:
-        deliver_csv(csv_path, found.arrays())
     notes = [f"note: {note}" for note in found.notes]
     table = comparison_table(found)
-    deliver(found.summary(), json_path, table, *notes, quiet=csv_path == "-")
+    deliver_run(
+        found.summary(),
+        found.arrays(),
+        None,
+        table,
+        *notes,
+        csv_path=csv_path,
+        json_path=json_path,
+    )

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from vercomp.commands.html import check_html_path
 from vercomp.errors import OutputFolderError, UsageError
 from vercomp.outputs import write_atomically
-from vercomp.report.tables import show
+from vercomp.report.tables import comparison_table, show
+from vercomp.results.comparison import Comparison
 from vercomp.results.rows import to_csv
-from vercomp.results.summaries import Arrays, to_json
+from vercomp.results.summaries import Summary, to_json
 
 REPORTS = ("*.html", "*.csv")
 """What a run's folder may hold beside its results."""
@@ -64,15 +66,6 @@ def check_json_path(json_path: str | None) -> None:
         )
 
 
-def deliver_csv(csv_path: str, arrays: Arrays) -> None:
-    """Write a row for each input to a file, or to standard output."""
-    text = to_csv(arrays)
-    if csv_path == "-":
-        click.echo(text, nl=False)
-    else:
-        write_atomically(Path(csv_path), text.encode())
-
-
 def deliver(
     summary: Mapping[str, Any],
     json_path: str | None,
@@ -94,3 +87,31 @@ def deliver(
         write_atomically(Path(json_path), (to_json(summary) + "\n").encode())
     if not quiet:
         show(*tables)
+
+
+def deliver_run(
+    summary: Summary,
+    arrays: Mapping[str, NDArray[Any]],
+    compared: Comparison | None,
+    *tables: RenderableType,
+    csv_path: str | None,
+    json_path: str | None,
+) -> None:
+    """Deliver the results of a run of inputs.
+
+    Args:
+        summary: What the JSON says; it takes up the comparison.
+        arrays: The rows of the CSV.
+        compared: The run beside earlier ones, if there are any.
+        tables: What is printed.
+        csv_path: Where the rows go.
+        json_path: Where the JSON goes.
+    """
+    if compared is not None:
+        summary["comparison"] = compared.summary()
+        tables = (*tables, comparison_table(compared))
+    if csv_path == "-":
+        click.echo(to_csv(arrays), nl=False)
+    elif csv_path is not None:
+        write_atomically(Path(csv_path), to_csv(arrays).encode())
+    deliver(summary, json_path, *tables, quiet=csv_path == "-")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vercomp.data import Dataset
 from vercomp.results.adversaries import Adversaries, Surroundings
 from vercomp.results.breakdowns import Confusion, Group, by_class, group_of, nearest_targets
 from vercomp.results.examples import Example, example, extremes
@@ -44,7 +45,7 @@ class AttackFindings:
 
 
 def attack_findings_of(
-    asked: Surroundings, arrays: Arrays, summary: Summary, *, data: str, layout: tuple[int, ...]
+    asked: Surroundings, arrays: Arrays, summary: Summary, data: Dataset
 ) -> AttackFindings:
     """Put everything together that a report of attacks shows.
 
@@ -52,8 +53,7 @@ def attack_findings_of(
         asked: What was asked, of all inputs.
         arrays: As in ``attacks.npz``.
         summary: Of the arrays.
-        data: What the data are called.
-        layout: The shape of one input in the data.
+        data: The inputs.
     """
     correct = arrays["label"] == arrays["prediction"]
     margin = arrays["margin"]
@@ -66,7 +66,7 @@ def attack_findings_of(
     every = np.arange(len(correct))
     return AttackFindings(
         asked.network.name,
-        data,
+        data.title,
         summary,
         arrays,
         group_of("all", every, arrays, "lower_bound", margin, (0.0,)),
@@ -74,7 +74,7 @@ def attack_findings_of(
         nearest_targets(broken, "margin", asked.network.network.classes),
         shown[: len(weak)],
         shown[len(weak) :],
-        (tuple(asked.x.shape[1:]), layout),
+        (tuple(asked.x.shape[1:]), data.layout),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vercomp.data import Dataset
 from vercomp.errors import UnsupportedError
 from vercomp.results.adversaries import Surroundings, known_distances
 from vercomp.results.breakdowns import (
@@ -88,11 +89,10 @@ def findings_of(
     asked: Surroundings,
     arrays: Arrays,
     summary: Summary,
+    data: Dataset,
     *,
-    data: str,
     question: str = "",
     labelled: bool = True,
-    layout: tuple[int, ...] = (),
 ) -> Findings:
     """Look for adversarial inputs, and put everything together that a report shows.
 
@@ -100,10 +100,9 @@ def findings_of(
         asked: What was asked, of all inputs.
         arrays: As in ``certificates.npz``: perhaps of the first inputs only.
         summary: Of the arrays.
-        data: What the data are called.
+        data: The inputs.
         question: What was asked where it is not that the label stays the largest.
         labelled: Whether the numbers that stand for labels tell inputs apart.
-        layout: The shape of one input in the data.
     """
     column = "radius" if summary["targets"] == "all" else "radius_runner_up"
     column = "probable_radius" if "probable_radius" in arrays else column
@@ -121,7 +120,7 @@ def findings_of(
         distance[place] = min(distance[place], one.distance)
     return Findings(
         asked.network.name,
-        data,
+        data.title,
         question,
         summary,
         arrays,
@@ -136,7 +135,7 @@ def findings_of(
         shown[: len(weak)],
         shown[len(weak) :],
         missing_ranges(arrays["index"], len(asked.x)),
-        (tuple(asked.x.shape[1:]), layout),
+        (tuple(asked.x.shape[1:]), data.layout),
     )
 
 
