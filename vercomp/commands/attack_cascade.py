@@ -11,7 +11,7 @@ from vercomp.cascades import CompiledCascade
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
 from vercomp.commands.models import identity, open_cascade
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import check_json_path, deliver
+from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
 from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.errors import UsageError
@@ -32,6 +32,7 @@ def run(
     restarts: int | None,
     limit: int | None,
     out: Path | None,
+    csv_path: str | None,
     json_path: str | None,
 ) -> None:
     """Attack block by block; the table, or JSON, at the end."""
@@ -39,7 +40,7 @@ def run(
     given = {"steps": steps, "restarts": restarts}
     effort = {name: number for name, number in given.items() if number is not None}
     with processes() as team:
-        check_json_path(json_path)
+        check_outputs(json_path, csv_path, None, out)
         with Patience(f"opening {model}", shown=team.main):
             cascade = open_cascade(model)
         network, rule = cascade.network, cascade.rule
@@ -53,7 +54,8 @@ def run(
             data, network.input_shape, limit, classes=network.classes, tell=team.say
         )
         if out is not None and team.main:
-            folder = RunFolder(out, describe("attack", identity(cascade), dataset, effort), RESULTS)
+            description = describe("attack", identity(cascade), dataset, effort)
+            folder = RunFolder(out, description, RESULTS, REPORTS)
         arrays = run_in_blocks(
             f"attacking {data}",
             len(dataset),
@@ -68,7 +70,9 @@ def run(
     if folder is not None:
         folder.write_summary(plain(summary))
     title = f"{cascade.name}: attacks on the cascade within {rule.norm} {rule.radius:g} on {data}"
-    deliver(summary, json_path, attacked_table(summary, title))
+    if csv_path is not None:
+        deliver_csv(csv_path, arrays)
+    deliver(summary, json_path, attacked_table(summary, title), quiet=csv_path == "-")
 
 
 def _attacked(cascade: CompiledCascade, x: Tensor, y: Tensor, effort: dict[str, Any]) -> Arrays:

@@ -11,8 +11,9 @@ from click.core import ParameterSource
 from vercomp.errors import UsageError
 from vercomp.outputs import CASCADE, kind_of
 
-CERTIFY = ("model", "data", "radius", "timeout", "max_memory", "limit", "left", "out", "json_path")
-ATTACK = ("model", "data", "radius", "steps", "restarts", "limit", "out", "json_path")
+_BOTH = ("model", "data", "radius", "limit", "out", "csv_path", "json_path")
+CERTIFY = (*_BOTH, "timeout", "max_memory", "left")
+ATTACK = (*_BOTH, "steps", "restarts")
 
 
 def is_cascade(model: str) -> bool:
@@ -27,11 +28,11 @@ def only(options: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
         UsageError: Another option was given, which a cascade has no use for.
     """
     context = click.get_current_context()
-    for name in options:
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in names:
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.name not in names:
             raise UsageError(
-                f"--{name.replace('_', '-')} does not go with a cascade: its rule says within what "
+                f"{option.opts[0]} does not go with a cascade: its rule says within what "
                 "ball its stages prove what they answer, and how"
             )
     return {name: options[name] for name in names}

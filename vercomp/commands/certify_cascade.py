@@ -10,7 +10,7 @@ import numpy as np
 from vercomp.commands.blocks import describe, run_in_blocks
 from vercomp.commands.models import identity, open_cascade
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import check_json_path, deliver
+from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
 from vercomp.core.memory import memory_limit
 from vercomp.data import load_data
 from vercomp.distributed import processes
@@ -33,6 +33,7 @@ def run(
     limit: int | None,
     left: Path | None,
     out: Path | None,
+    csv_path: str | None,
     json_path: str | None,
 ) -> None:
     """Certify block by block; the table, or JSON, at the end.
@@ -46,11 +47,12 @@ def run(
         limit: How many inputs are looked at.
         left: A file for the inputs on which the cascade abstains, to train a next stage on.
         out: The folder of the results.
+        csv_path: Where a row for each input goes.
         json_path: Where JSON goes.
     """
     folder = None
     with processes() as team, memory_limit(max_memory):
-        check_json_path(json_path)
+        check_outputs(json_path, csv_path, None, out)
         with Patience(f"opening {model}", shown=team.main):
             cascade = open_cascade(model)
         network, rule = cascade.network, cascade.rule
@@ -65,7 +67,7 @@ def run(
         )
         if out is not None and team.main:
             description = describe("certify", identity(cascade), dataset, {})
-            folder = RunFolder(out, description, RESULTS)
+            folder = RunFolder(out, description, RESULTS, REPORTS)
         arrays = run_in_blocks(
             f"certifying {data}",
             len(dataset),
@@ -88,4 +90,6 @@ def run(
     if folder is not None:
         folder.write_summary(plain(summary))
     title = f"{cascade.name}: what the cascade answers within {rule.norm} {rule.radius:g} on {data}"
-    deliver(summary, json_path, certified_table(summary, title))
+    if csv_path is not None:
+        deliver_csv(csv_path, arrays)
+    deliver(summary, json_path, certified_table(summary, title), quiet=csv_path == "-")

@@ -7,20 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from vercomp.commands.blocks import describe, run_in_blocks
+from vercomp.commands.compare import beside
 from vercomp.commands.models import open_classifier
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import check_json_path, deliver
+from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
 from vercomp.commands.questions import Confidence
 from vercomp.core.memory import memory_limit
 from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.outputs import RunFolder
 from vercomp.report.smoothed_table import smoothed_table
+from vercomp.report.tables import comparison_table
+from vercomp.results.runs import read_run
 from vercomp.results.smoothed import COLUMNS, smoothed_arrays, smoothed_summary
 from vercomp.results.summaries import plain
 from vercomp.smoothing.certify import Noise, certify
 
 RESULTS = "certificates.npz"
+FIXED = {"methods": ["smoothing"], "norm": "l2", "targets": "all"}
+"""The options of a run that are no matter of choice."""
 
 
 def run(
@@ -38,6 +43,8 @@ def run(
     output: str | None,
     limit: int | None,
     out: Path | None,
+    earlier: tuple[Path, ...],
+    csv_path: str | None,
     json_path: str | None,
 ) -> None:
     """Certify block by block; the table, or JSON, at the end.
@@ -54,12 +61,15 @@ def run(
         max_memory: In GB.
         limit: How many inputs are looked at, before ``every``.
         out: The folder of the results.
+        earlier: Finished runs that this one is set beside.
+        csv_path: Where a row for each input goes.
         json_path: Where JSON goes.
     """
     every = sampling.pop("every", 1)
     folder = None
     with processes() as team, memory_limit(max_memory):
-        check_json_path(json_path)
+        check_outputs(json_path, csv_path, None, out)
+        before = [read_run(path) for path in earlier]
         with Patience(f"opening {model}", shown=team.main):
             classifier = open_classifier(
                 model, mean=mean, std=std, input_shape=input_shape, output=output, tell=team.say
@@ -69,17 +79,14 @@ def run(
         dataset = replace(dataset, x=dataset.x[::every], y=dataset.y[::every])
         each = confidence.of_each(len(dataset))
         noise = Noise(**sampling, confidence=each, seed=confidence.seed or 0)
+        asked = {**FIXED, "radius": radius, "every": every, **asdict(noise)}
+        description = describe("certify", classifier.identity, dataset, asked)
         if out is not None and team.main:
-            asked = {"methods": ["smoothing"], "radius": radius, "every": every, **asdict(noise)}
-            folder = RunFolder(
-                out, describe("certify", classifier.identity, dataset, asked), RESULTS
-            )
+            folder = RunFolder(out, description, RESULTS, REPORTS)
         arrays = run_in_blocks(
             f"certifying {data} under noise",
             len(dataset),
-            lambda rows: smoothed_arrays(
-                certify(classifier, dataset.x[rows], noise), dataset.y[rows]
-            ),
+            lambda r: smoothed_arrays(certify(classifier, dataset.x[r], noise), dataset.y[r]),
             folder,
             COLUMNS,
             team,
@@ -91,8 +98,17 @@ def run(
     summary = smoothed_summary(arrays, noise, radius=radius, undecided=undecided)
     if folder is not None:
         folder.write_summary(plain(summary))
-    title = (
-        f"{classifier.name}: probable l2 certificates on {data}, of the classifier smoothed with "
-        f"σ = {noise.sigma:g}"
-    )
-    deliver(summary, json_path, smoothed_table(summary, arrays, title))
+    tables = [smoothed_table(summary, arrays, _title(classifier.name, data, noise))]
+    compared = beside(before, "certify", arrays, description)
+    if compared is not None:
+        summary["comparison"] = compared.summary()
+        tables.append(comparison_table(compared))
+    if csv_path is not None:
+        deliver_csv(csv_path, arrays)
+    deliver(summary, json_path, *tables, quiet=csv_path == "-")
+
+
+def _title(name: str, data: str, noise: Noise) -> str:
+    """What the table shows: whose certificates, and that they are probable."""
+    whose = f"the classifier smoothed with σ = {noise.sigma:g}"
+    return f"{name}: probable l2 certificates on {data}, of {whose}"

@@ -11,7 +11,7 @@ import click
 GROUPS: Sequence[tuple[str, Sequence[str]]] = (
     ("Which inputs are safe, and which are weak", ("certify", "attack", "compare")),
     ("What a network is, and where its bounds are lost", ("analyze", "show")),
-    ("Make a network that can be certified", ("compile", "train")),
+    ("Make a network that can be certified", ("compile", "train", "cascade")),
 )
 """Titles, and the commands below them; others come last."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from numpy.typing import NDArray
 
 from vercomp.results.summaries import Arrays, Summary, probable_figures
@@ -18,6 +19,7 @@ COLUMNS = frozenset(
     (
         "label",
         "prediction",
+        "radius",
         "probable_radius",
         "failure_probability",
         "probability",
@@ -34,6 +36,7 @@ def smoothed_arrays(found: SmoothedCertificates, y: Tensor) -> dict[str, NDArray
     columns = {
         "label": y,
         "prediction": found.prediction,
+        "radius": torch.full_like(found.radius, torch.nan),  # nothing is proved
         "probable_radius": found.radius,
         "failure_probability": found.failure_probability,
         "probability": found.probability,

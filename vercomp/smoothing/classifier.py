@@ -143,7 +143,7 @@ def of_onnx(path: Path | str, mean: Numbers = None, std: Numbers = None) -> Clas
     scale = _channels(1.0 if std is None else std, tuple(shape), like)
 
     def logits(x: Tensor) -> Tensor:
-        values = ((x - center) / scale).numpy()
+        values = ((x.detach() - center) / scale).numpy()
         parts = values[:, None] if single else values[None]
         found = [session.run(None, {given.name: part})[0] for part in parts]
         return torch.from_numpy(np.concatenate(found))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vercomp.core.methods.portfolio import CONFIDENCE
 from vercomp.errors import UsageError
+from vercomp.smoothing.attack import SmoothedAttacks, attack
 from vercomp.smoothing.certify import (
     SAMPLES,
     SELECTION,
@@ -74,6 +75,35 @@ class Smoothed:
             seed: Of the draws, which depend on it and on the input alone.
         """
         return certify(self.classifier, x, Noise(self.sigma, samples, selection, confidence, seed))
+
+    def attack(
+        self,
+        x: Tensor,
+        y: Tensor,
+        radius: float,
+        *,
+        samples: int = SAMPLES,
+        selection: int = SELECTION,
+        confidence: float = CONFIDENCE,
+        seed: int = 0,
+        steps: int = 20,
+        draws: int = 32,
+    ) -> SmoothedAttacks:
+        """Points of l2 balls at which the smoothed classifier is shown to give another class.
+
+        Args:
+            x: Inputs, float32 or float64, (B, *input_shape).
+            y: Labels (B,).
+            radius: Of the balls.
+            samples: As for :meth:`certify`, which judges the points; so are the next three.
+            selection: The same.
+            confidence: The same.
+            seed: The same.
+            steps: Gradient evaluations of the search.
+            draws: Of the noise, which are kept for the whole search.
+        """
+        noise = Noise(self.sigma, samples, selection, confidence, seed)
+        return attack(self.classifier, x, y, radius, noise, steps=steps, draws=draws)
 
     def curvature(self) -> tuple[float, float]:
         """(lo, hi): lo·I ≼ ∇²P[f(x + ε) = c] ≼ hi·I for every input and class, without draws."""
