@@ -163,7 +163,7 @@ def test_a_file_and_a_package_are_trained_further(run: Run, tmp_path: Path) -> N
             "Write mnist:data:train",
         ),
         (("mlp:8:tanh", "--data", "digits:test"), "is a test split, which must not be trained on"),
-        (("mlp:8:relu", "--data", "digits"), "no activation 'relu'"),
+        (("mlp:8:sign", "--data", "digits"), "no activation 'sign'"),
         (("mlp:8:tanh", "--data", "digits", "--epochs", 0), "epochs must be at least 1, not 0"),
         (("mlp:8:tanh", "--data", "digits", "--penalty", "1,x"), "'1,x' is no list of numbers"),
         (("mlp:8:tanh", "--data", "digits", "--penalty", "1,1.0"), "has a number twice"),

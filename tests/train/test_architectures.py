@@ -57,7 +57,7 @@ def test_only_kinds_are_architectures() -> None:
     [
         ("mlp:8", "'mlp:8' is no architecture. Write mlp:WIDTHS:ACTIVATION"),
         ("mlp:8:tanh:8", "is no architecture"),
-        ("mlp:8:relu", "no activation 'relu'. Known: elu, gelu"),
+        ("mlp:8:sign", "no activation 'sign'. Known: elu, gelu"),
         ("mlp:8,,8:tanh", "'8,,8' are no widths"),
         ("mlp:0:tanh", "'0' are no widths"),
         ("convolutional:8:tanh", "'8' is no layer"),

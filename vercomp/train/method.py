@@ -50,6 +50,9 @@ class Method:
             over the live parameters as ``network``, and networks without curvature can be trained.
         last: Whether the network of the last epoch is kept, and no other evaluated: what the method
             trains for is not what certificates of the network say.
+        certified_by: The methods of certification that select its network, which then only decide
+            whether radii exceed ρ; without any, all usual ones that can take the network find the
+            largest radii.
         norms: The norms of the balls that it is for.
         numbers: Its own numbers; :meth:`vercomp.train.recipe.Recipe.number` gives their values.
         defaults: Values of fields of the recipe that it has in the place of the usual ones.
@@ -63,6 +66,7 @@ class Method:
     warm: bool = False
     propagated: bool = False
     last: bool = False
+    certified_by: tuple[str, ...] = ()
     norms: tuple[str, ...] = ("l2",)
     numbers: tuple[Number, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)

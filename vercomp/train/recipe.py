@@ -209,6 +209,11 @@ class Recipe:
         return self._row.last
 
     @property
+    def certified_by(self) -> tuple[str, ...]:
+        """The methods of certification that select the network and only decide; all where none."""
+        return self._row.certified_by
+
+    @property
     def propagated(self) -> bool:
         """Whether the method sends regions through the network."""
         return self._row.propagated

@@ -42,6 +42,8 @@ class Selection:
     ) -> None:
         self.x, self.y, self.radius = x, y, recipe.radius
         self._asked: dict[str, Any] = {"norm": recipe.norm, "box": recipe.box}
+        if recipe.certified_by:
+            self._asked |= {"methods": recipe.certified_by, "decide": True}
         self.folder, self.processes = folder, processes
         self.radii: dict[int, NDArray[np.float64]] = {}
         self.best_epoch = 0

@@ -98,9 +98,12 @@ class RegionMethod(Method):
         return torch.clamp(0.01 * size, 1e-2, 1e6)
 
     def _whole_box(self, network: VerifiedNetwork, task: Task, question: Question) -> Tensor:
-        """Inputs whose class is proved on all of the box, (B,): no radius is too large."""
+        """Inputs whose class is proved on all of the box, (B,): no radius is too large.
+
+        It is not looked at where one radius is to be decided.
+        """
         none = torch.zeros(len(task.x0), dtype=torch.bool, device=task.x0.device)
-        if question.box is None or len(task.x0) == 0:
+        if question.box is None or len(task.x0) == 0 or question.decide:
             return none
         low, high = question.box
         if not bool(low.isfinite().all() and high.isfinite().all()):

@@ -19,6 +19,7 @@ METHOD = Method(
     summary="cross entropy of margins bounded by lines and intervals (Zhang et al. 2020)",
     objective="LinearTraining",
     propagated=True,
+    certified_by=("interval",),
     norms=NORMS,
     numbers=(
         Number(

@@ -34,6 +34,7 @@ METHOD = Method(
     summary="cross entropy of margins bounded by intervals (Gowal et al. 2018)",
     objective="IntervalTraining",
     propagated=True,
+    certified_by=("interval",),
     norms=NORMS,
     numbers=(
         Number(

@@ -24,6 +24,7 @@ METHOD = Method(
     objective="MultiTaskTraining",
     attacked=True,
     propagated=True,
+    certified_by=("interval", "crown"),
     norms=NORMS,
     numbers=(
         Number(

@@ -19,6 +19,7 @@ METHOD = Method(
     objective="SmallBallTraining",
     attacked=True,
     propagated=True,
+    certified_by=("interval", "crown"),
     norms=NORMS,
     numbers=(Number("share", 0.4, "The small ball's share of the radius.", low=0.0, high=1.0),),
     defaults={"radius_ramp": 0.5, "held": 0.6},
