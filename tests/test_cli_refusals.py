@@ -24,7 +24,10 @@ from vercomp.commands import certify as certify_command
 
 DIGITS = str(Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx")
 REMEDY = "Give another folder, or remove this one yourself"
-FORMS = "an .onnx file, the folder of a compiled package, or package.module:callable"
+FORMS = (
+    "an .onnx file, the folder of a compiled package, package.module:callable, or "
+    "package.module:Class@FOLDER with its config.json and .safetensors files"
+)
 Fails = Callable[..., str]
 
 

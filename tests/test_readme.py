@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pytest
 import torch
 
 import vercomp
+import vercomp.registry as registry_module
 from vercomp.cli import cli
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 DECIMALS = r"-?\d+\.(\d+)"
 
@@ -48,7 +52,7 @@ def test_the_saved_package_and_the_regulariser(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    saved, regulariser = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[:2]
+    saved, regulariser = PYTHON[:2]
     net = vercomp.compile(ROOT / "examples" / "digits" / "digits.onnx")
     net.save(tmp_path / "build" / "digits")
     assert f"wrote build/digits ({len(net.files)} files)" in TEXT
@@ -73,7 +77,7 @@ def test_the_saved_package_and_the_regulariser(
 
 
 def test_the_emitted_code_is_what_is_emitted() -> None:
-    shown = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[2]
+    shown = PYTHON[2]
     net = vercomp.compile(ROOT / "examples" / "residual" / "residual.onnx")
     emitted = net.files["net.py"].decode()
     forward, maps = shown.split("\n\n\n")
@@ -84,7 +88,7 @@ def test_the_emitted_code_is_what_is_emitted() -> None:
 
 
 def test_the_training_loop_trains() -> None:
-    loop = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[3]
+    loop = PYTHON[3]
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(32, 64, generator=generator)
     names: dict[str, Any] = {
@@ -100,7 +104,7 @@ def test_the_training_loop_trains() -> None:
 
 
 def test_linear_bounds_are_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[4]
+    block = PYTHON[4]
     model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
     compile_it = vercomp.compile
     monkeypatch.setattr(vercomp, "compile", lambda file, emit: compile_it(model, (4,), emit=emit))
@@ -114,6 +118,52 @@ def test_linear_bounds_are_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(block, names)  # noqa: S102
     assert names["lower"].shape == (5, 3)
     assert all(p.grad is not None for p in names["network"].parameters())
+
+
+def test_the_questions_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (asked,) = [block for block in PYTHON if "controller.onnx" in block]
+    shutil.copy(ROOT / "examples" / "digits" / "digits.onnx", tmp_path / "controller.onnx")
+    monkeypatch.chdir(tmp_path)
+    x = torch.rand(3, 64)
+    names: dict[str, Any] = {
+        "vercomp": vercomp,
+        "torch": torch,
+        "x": x,
+        "y": torch.zeros(3, dtype=torch.long),
+        "C": torch.eye(10)[:2] - torch.eye(10)[2:4],
+        "d": torch.zeros(2),
+        "s": torch.rand(64),
+    }
+    exec(asked, names)  # noqa: S102 - the README's own code
+    assert (names["lower"] <= names["net"].network(x)).all()
+
+
+def test_the_activation_of_five_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    (five,) = [block for block in PYTHON if "bell" in block]
+    monkeypatch.setattr(registry_module, "_REGISTERED_HERE", [])
+    try:
+        exec(five, {"__name__": "script"})  # noqa: S102 - the README's own code
+
+        class Bells(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.one, self.two = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                z = self.one(x)
+                return self.two(torch.exp(-z * z))
+
+        x = torch.rand(3, 4)
+        net = vercomp.compile(Bells(), input_shape=(4,))
+        assert "bell" in net.files["net.py"].decode().lower()
+        assert (net.certify(x, net.network(x).argmax(1)).radius > 0).all()
+    finally:
+        registry_module.registry.cache_clear()
+
+
+def test_no_block_of_python_is_left_out() -> None:
+    """Five are taken by their places above, and two by what is in them."""
+    assert len(PYTHON) == 7
 
 
 def test_it_begins_with_the_two_commands() -> None:

@@ -25,7 +25,13 @@ def run(
 ) -> None:
     """Compile and write; the folder is checked first, so that nobody waits for a refusal."""
     if Path(model).is_dir():
-        raise UsageError("this is a folder; compile takes a model, not a package", location=model)
+        raise UsageError(
+            "this is a folder; compile takes a model, not a package",
+            location=model,
+            remedy="With config.json and .safetensors in it, MODEL is package.module:Class@FOLDER"
+            if (Path(model) / "config.json").exists()
+            else None,
+        )
     check_package_folder(out)
     with Patience(f"compiling {model}"):
         network = open_model(

@@ -1,4 +1,4 @@
-"""What MODEL on the command line may be: an ONNX file, a package's folder, a callable."""
+"""What MODEL on the command line may be: an ONNX file, a package, a callable, and with weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from vercomp.compiled import CompiledNetwork
     from vercomp.smoothing.classifier import Classifier
 
-FORMS = "an .onnx file, the folder of a compiled package, or package.module:callable"
+FORMS = (
+    "an .onnx file, the folder of a compiled package, package.module:callable, or "
+    "package.module:Class@FOLDER with its config.json and .safetensors files"
+)
+_CLASS_NEEDED = (
+    "A folder with config.json needs the model's class: MODEL is package.module:Class@FOLDER"
+)
 CHECKPOINTS = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
@@ -53,7 +59,7 @@ def open_model(
     """Compile, or open, what the user calls MODEL.
 
     Args:
-        text: One of the three forms.
+        text: One of the four forms.
         mean: Of a normalisation in front of the model; one number or one a channel.
         std: Its standard deviation.
         input_shape: Of one input; a callable's module may carry it as ``input_shape`` instead.
@@ -233,7 +239,9 @@ def _check_code(path: Path) -> None:
         raise ModelFileError(
             f"not a compiled package: no {MANIFEST} of vercomp is in it",
             location=where,
-            remedy="A package is a folder that `vercomp compile MODEL --out DIR` has written",
+            remedy=_CLASS_NEEDED
+            if (path / "config.json").exists()
+            else "A package is a folder that `vercomp compile MODEL --out DIR` has written",
         )
     if changed:
         raise ModelFileError(
@@ -271,6 +279,33 @@ def _check_file(path: Path) -> None:
 def _call(text: str) -> nn.Module:
     from torch import nn
 
+    text, at, folder = text.partition("@")
+    found = _find(text)
+    if at:
+        if isinstance(found, nn.Module):
+            raise UsageError(
+                f"{text!r} is a module already, so that it takes no weights from a folder",
+                remedy="Name its class, or leave out the folder",
+            )
+        from vercomp.commands.weight_folders import module_from_folder
+
+        return module_from_folder(found, text, Path(folder))
+    try:
+        model = found if isinstance(found, nn.Module) else found()
+    except VercompError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"calling {text!r} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{text!r} returned a {type(model).__name__}, not a torch nn.Module",
+            remedy="The callable takes no arguments and returns the model",
+        )
+    return model.eval()
+
+
+def _find(text: str) -> Callable[..., object]:
+    """What ``package.module:attribute`` names."""
     module_name, _, attribute = text.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
         raise UsageError(f"MODEL {text!r} is neither {FORMS}")
@@ -288,15 +323,4 @@ def _call(text: str) -> nn.Module:
         found = getattr(found, part)
     if not callable(found):
         raise UsageError(f"{text!r} is a {type(found).__name__}, not a callable")
-    try:
-        model = found if isinstance(found, nn.Module) else found()
-    except VercompError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"calling {text!r} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(
-            f"{text!r} returned a {type(model).__name__}, not a torch nn.Module",
-            remedy="The callable takes no arguments and returns the model",
-        )
-    return model.eval()
+    return found
