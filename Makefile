@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.extras
 # Many small matrices: threads within a product cost more than they give next to test workers.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-SOURCES := vercomp passes tests examples benchmarks
+SOURCES := vercomp passes tests examples benchmarks docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench bench-scale bench-memory bench-device bench-train bench-relax bench-tight clean
+.PHONY: help demo docs test test-slow check format bench bench-scale bench-memory bench-device bench-train bench-relax bench-tight clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/make \1\t\2/' | expand -t 20
@@ -22,10 +23,13 @@ demo: $(READY)  ## compile, analyse and certify the digits classifier in example
 	$(BIN)/python examples/digits/picture.py build/digits build/digits-certificates/certificates.npz \
 	    build/digits-certified.png
 
+docs: $(EXTRAS)  ## build the documentation in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
+
 test: $(READY)  ## every test but the slow ones
 	$(PYTEST) -n 2 -m "not slow"
 
-test-slow: $(READY)  ## the slow tests
+test-slow: $(EXTRAS)  ## the slow tests, with those of notebooks, documentation and Lightning
 	$(PYTEST) -m slow || [ $$? -eq 5 ]  # 5: there is none
 
 check: $(READY)  ## formatter, linter and strict type checker
@@ -67,4 +71,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(EXTRAS): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,lightning,notebooks]'
 	@touch $@
