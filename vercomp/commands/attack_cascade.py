@@ -11,7 +11,7 @@ from vercomp.cascades import CompiledCascade
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
 from vercomp.commands.models import identity, open_cascade
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
+from vercomp.commands.printing import REPORTS, check_outputs, deliver_run
 from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.errors import UsageError
@@ -70,9 +70,8 @@ def run(
     if folder is not None:
         folder.write_summary(plain(summary))
     title = f"{cascade.name}: attacks on the cascade within {rule.norm} {rule.radius:g} on {data}"
-    if csv_path is not None:
-        deliver_csv(csv_path, arrays)
-    deliver(summary, json_path, attacked_table(summary, title), quiet=csv_path == "-")
+    table = attacked_table(summary, title)
+    deliver_run(summary, arrays, None, table, csv_path=csv_path, json_path=json_path)
 
 
 def _attacked(cascade: CompiledCascade, x: Tensor, y: Tensor, effort: dict[str, Any]) -> Arrays:

@@ -10,7 +10,7 @@ import numpy as np
 from vercomp.commands.blocks import describe, run_in_blocks
 from vercomp.commands.models import identity, open_cascade
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
+from vercomp.commands.printing import REPORTS, check_outputs, deliver_run
 from vercomp.core.memory import memory_limit
 from vercomp.data import load_data
 from vercomp.distributed import processes
@@ -90,6 +90,5 @@ def run(
     if folder is not None:
         folder.write_summary(plain(summary))
     title = f"{cascade.name}: what the cascade answers within {rule.norm} {rule.radius:g} on {data}"
-    if csv_path is not None:
-        deliver_csv(csv_path, arrays)
-    deliver(summary, json_path, certified_table(summary, title), quiet=csv_path == "-")
+    table = certified_table(summary, title)
+    deliver_run(summary, arrays, None, table, csv_path=csv_path, json_path=json_path)

@@ -10,14 +10,13 @@ from vercomp.commands.blocks import describe, run_in_blocks
 from vercomp.commands.compare import beside
 from vercomp.commands.models import open_classifier
 from vercomp.commands.patience import Patience
-from vercomp.commands.printing import REPORTS, check_outputs, deliver, deliver_csv
+from vercomp.commands.printing import REPORTS, check_outputs, deliver_run
 from vercomp.commands.questions import Confidence
 from vercomp.core.memory import memory_limit
 from vercomp.data import load_data
 from vercomp.distributed import processes
 from vercomp.outputs import RunFolder
 from vercomp.report.smoothed_table import smoothed_table
-from vercomp.report.tables import comparison_table
 from vercomp.results.runs import read_run
 from vercomp.results.smoothed import COLUMNS, smoothed_arrays, smoothed_summary
 from vercomp.results.summaries import plain
@@ -98,14 +97,9 @@ def run(
     summary = smoothed_summary(arrays, noise, radius=radius, undecided=undecided)
     if folder is not None:
         folder.write_summary(plain(summary))
-    tables = [smoothed_table(summary, arrays, _title(classifier.name, data, noise))]
+    table = smoothed_table(summary, arrays, _title(classifier.name, data, noise))
     compared = beside(before, "certify", arrays, description)
-    if compared is not None:
-        summary["comparison"] = compared.summary()
-        tables.append(comparison_table(compared))
-    if csv_path is not None:
-        deliver_csv(csv_path, arrays)
-    deliver(summary, json_path, *tables, quiet=csv_path == "-")
+    deliver_run(summary, arrays, compared, table, csv_path=csv_path, json_path=json_path)
 
 
 def _title(name: str, data: str, noise: Noise) -> str:
