@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 
 FORMAT = 3
@@ -26,7 +27,8 @@ class Package:
         return Package({**self.files, path: content})
 
 
-def core_files(text: str, folder: tuple[str, ...]) -> set[str]:
+@lru_cache(maxsize=512)  # more than the core has: they are parsed once, however much is compiled
+def core_files(text: str, folder: tuple[str, ...]) -> frozenset[str]:
     """The files of the core that a file imports by relative imports.
 
     Args:
@@ -44,4 +46,4 @@ def core_files(text: str, folder: tuple[str, ...]) -> set[str]:
             found |= {"/".join((*path, f"{alias.name}.py")) for alias in node.names}
         else:
             found.add("/".join(path) + ".py")
-    return found
+    return frozenset(found)

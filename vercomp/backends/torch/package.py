@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ def torch_target(layout: Layout, features: tuple[str, ...]) -> Package:
     return Package(dict(sorted(with_core(files, reached).items())))
 
 
-def with_core(files: Mapping[str, bytes], reached: set[str]) -> dict[str, bytes]:
+def with_core(files: Mapping[str, bytes], reached: Iterable[str]) -> dict[str, bytes]:
     """These files, and the core files that are reached, with all that they import."""
     found, pending = dict(files), set(reached)
     while pending:
