@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any, NamedTuple
+
 import pytest
 import torch
 from attacks import least_margin, least_margin_on_grid
 from dags import kinds_met, random_dag
 from networks import SMOOTH, Case, random_case
-from torch import Tensor
+from torch import Tensor, nn
 
 import vercomp
 from vercomp import CompiledNetwork
@@ -19,9 +22,29 @@ DAGS = range(1000, 1036)
 SEEDS = (*CHAINS, *DAGS)
 
 
-def drawn(seed: int) -> Case:
-    """Fully connected chains and convolutional graphs."""
-    return random_dag(seed) if seed in DAGS else random_case(seed)
+class Drawn(NamedTuple):
+    """A random network and what became of it."""
+
+    case: Case
+    net: CompiledNetwork
+
+    @property
+    def source(self) -> nn.Module:
+        """The module in double precision."""
+        return copy.deepcopy(self.case.module).double()
+
+    @property
+    def network(self) -> Any:
+        """The compiled network, in double precision."""
+        return copy.deepcopy(self.net.network).double()
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def drawn(request: pytest.FixtureRequest) -> Drawn:
+    """Fully connected chains and convolutional graphs, each compiled once."""
+    seed = request.param
+    case = random_dag(seed) if seed in DAGS else random_case(seed)
+    return Drawn(case, compiled(case))
 
 
 def compiled(case: Case) -> CompiledNetwork:
@@ -30,25 +53,20 @@ def compiled(case: Case) -> CompiledNetwork:
 
 def broken_by(case: Case, certificates: object, *, grid: bool = False) -> Tensor:
     """The inputs whose certified ball holds a point of another class."""
-    module = case.module.double()
+    module = copy.deepcopy(case.module).double()
     radius = certificates.radius  # type: ignore[attr-defined]
     find = least_margin_on_grid if grid else least_margin
     least = find(module, case.x.double(), case.y, radius)
     return (radius > 0) & (least <= 0)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_emitted_network_is_the_source(seed: int) -> None:
-    case = drawn(seed)
-    network = compiled(case).network
+def test_emitted_network_is_the_source(drawn: Drawn) -> None:
+    case, network = drawn.case, drawn.net.network
     torch.testing.assert_close(network(case.x), case.module(case.x), rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_hessian_is_autograds(seed: int) -> None:
-    case = drawn(seed)
-    network = compiled(case).network.double()
-    module = case.module.double()
+def test_hessian_is_autograds(drawn: Drawn) -> None:
+    case, network, module = drawn.case, drawn.network, drawn.source
     x, y = case.x.double(), case.y
     t = (y + 1) % network.classes
     hessians = network.hessian(x, y, t)
@@ -66,13 +84,11 @@ def test_hessian_is_autograds(seed: int) -> None:
     torch.testing.assert_close(products, expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_sampled_curvature_stays_within_the_bounds(seed: int) -> None:
-    case = drawn(seed)
-    network = compiled(case).network
+def test_sampled_curvature_stays_within_the_bounds(drawn: Drawn) -> None:
+    case, network = drawn.case, drawn.net.network
     lo, hi = network.curvature()
     double, _ = network.in_double()
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(7)
     scales = torch.tensor([0.1, 1.0, 5.0]).repeat_interleave(40)
     x = torch.randn(120, *case.x.shape[1:], generator=generator)
     x = scales.reshape(-1, *(1,) * (x.ndim - 1)) * x
@@ -89,10 +105,9 @@ def test_sampled_curvature_stays_within_the_bounds(seed: int) -> None:
             assert slopes.max() <= network.lipschitz()[y, t] * (1.0 + 1e-12)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_no_attack_enters_a_certified_ball(seed: int) -> None:
-    case = drawn(seed)
-    certificates = compiled(case).certify(case.x, case.y)
+def test_no_attack_enters_a_certified_ball(drawn: Drawn) -> None:
+    case = drawn.case
+    certificates = drawn.net.certify(case.x, case.y)
     assert (certificates.radius > 0).any()
     assert not broken_by(case, certificates).any(), case.name
 
@@ -104,14 +119,12 @@ def test_no_grid_point_enters_a_certified_disc(seed: int) -> None:
     assert not broken_by(case, certificates, grid=True).any(), case.name
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_attacks_never_beat_their_lower_bound(seed: int) -> None:
-    case = drawn(seed)
-    net = compiled(case)
+def test_attacks_never_beat_their_lower_bound(drawn: Drawn) -> None:
+    case = drawn.case
     radius = 0.3
-    attacks = net.attack(case.x, case.y, radius, steps=20, restarts=3)
+    attacks = drawn.net.attack(case.x, case.y, radius, steps=20, restarts=3)
     reached = least_margin(
-        case.module.double(),
+        drawn.source,
         case.x.double(),
         case.y,
         torch.full((len(case.x),), radius, dtype=torch.float64),
