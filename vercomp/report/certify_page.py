@@ -145,10 +145,11 @@ def _examples(found: Findings, *, weakest: bool) -> Markup | str:
         return ""
     shape = picture_shape(*found.shapes)
     which = "smallest" if weakest else "largest"
+    kind = "probable" if found.probable else "certified"
     text = (
-        f"Of the inputs that are classified correctly, those with the {which} certified radius"
+        f"Of the inputs that are classified correctly, those with the {which} {kind} radius"
         if found.classes
-        else f"The inputs with the {which} certified radius"
+        else f"The inputs with the {which} {kind} radius"
     )
     if found.searched:
         text += ", each with the nearest adversarial input known and the change that makes it."

@@ -71,9 +71,9 @@ def radius_section(found: Findings) -> Markup:
         shaded=found.searched,
     )
     named = [("mark", f"radius {number(at)}")] if at is not None and at < right else []
+    solid = "Solid: the share" if found.searched else "The curve is the share"
     text = (
-        f"Solid: the share of the inputs that {_holds(found)} withstand every perturbation up to "
-        "that radius."
+        f"{solid} of the inputs that {_holds(found)} withstand every perturbation up to a radius."
     )
     if found.searched:
         text += (
