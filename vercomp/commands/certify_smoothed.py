@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
-from vercomp.commands.compare import beside
+from vercomp.commands.compare import beside, expect
 from vercomp.commands.html import write_html
 from vercomp.commands.models import open_classifier
 from vercomp.commands.patience import Patience
@@ -87,6 +87,7 @@ def run(
         noise = Noise(**sampling, confidence=each, seed=confidence.seed or 0)
         asked = {**FIXED, "radius": radius, "every": every, **asdict(noise)}
         description = describe("certify", classifier.identity, dataset, asked)
+        expect(before, "certify", description)
         if out is not None and team.main:
             folder = RunFolder(out, description, RESULTS, REPORTS)
         what = f"certifying {data} under noise"
