@@ -24,6 +24,7 @@ CHAPTERS: dict[str, list[str]] = {
     "Use": [
         "the-command-line.md",
         "commands.md",
+        "reports.md",
         "training-for-certificates.md",
         "what-can-be-analysed.md",
         "activations.md",

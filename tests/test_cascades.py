@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -152,6 +153,16 @@ def test_attack_reports_what_it_broke(
     assert "of which another answer was found" in text
 
 
+@pytest.mark.parametrize("command", [("certify",), ("attack", "--radius", RADIUS)])
+def test_rows_of_inputs(run: Run, package: Path, data: Path, command: tuple[object, ...]) -> None:
+    name, *options = command
+    code, text, error = run(name, package, "--data", data, *options, "--csv", "-")
+    assert code == 0, error
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["index"] for row in rows] == [str(place) for place in range(10)]
+    assert [int(row["label"]) for row in rows] == _points(data)[1].tolist()
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -160,6 +171,11 @@ def test_attack_reports_what_it_broke(
         (("certify", "--radius", 1), "nothing is known of its answers within 1"),
         (("attack", "--radius", 0.1), "Give --radius 0.3"),
         (("attack", "--radius", RADIUS, "--budget", 9), "--budget does not go"),
+        (("certify", "--html", "p.html"), "--html does not go with a cascade"),
+        (
+            ("attack", "--radius", RADIUS, "--compare", "run"),
+            "--compare does not go",
+        ),
         (("analyze",), "Take one of its stages"),
     ],
 )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from html_reader import Reader
 from onnx_models import node, save
 from torch import Tensor, nn
 
 import vercomp
 from vercomp.commands import blocks
 from vercomp.data import load_data
+from vercomp.report.document import is_report
 from vercomp.smoothing.certify import certify
 
 DIGITS = str(Path(__file__).parent.parent / "examples" / "digits" / "digits.onnx")
@@ -55,6 +59,31 @@ def test_json_agrees_with_the_api(run: Run, package: Path) -> None:
     assert found["evidence"] == "probable"
     assert "certified_accuracy" not in found
     assert found["curvature"] == pytest.approx(0.48394 / 0.25**2, rel=1e-4)
+
+
+def test_a_report_calls_radii_probable_and_shows_no_attack(
+    run: Run, package: Path, tmp_path: Path
+) -> None:
+    options = ("certify", package, "--data", "digits", *SMOOTHING, "--every", 45)
+    out, html, rows = tmp_path / "run", tmp_path / "page.html", tmp_path / "rows.csv"
+    code, _, error = run(*options, "--out", out, "--html", html, "--csv", rows)
+    assert code == 0, error
+    page = html.read_bytes()
+    text = Reader(page).text
+    assert is_report(page)
+    assert "the classifier smoothed by noise with σ = 0.25, and not the network" in text
+    assert "Nothing on this page is proved" in text
+    said = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", page.decode(), flags=re.DOTALL)
+    assert "Nothing on this page is proved" in said
+    assert "adversarial" not in said
+    assert "left by attacks" not in text
+    with np.load(out / "certificates.npz") as archive:
+        radii = archive["probable_radius"].tolist()
+    table = list(csv.DictReader(rows.read_text().splitlines()))
+    assert [float(row["probable_radius"]) for row in table] == radii
+    code, text, error = run(*options, "--seed", 1, "--compare", out)
+    assert code == 0, error
+    assert "l2 certificates beside those of run" in text
 
 
 def test_the_table_says_whose_figures_they_are(run: Run, package: Path) -> None:

@@ -308,7 +308,7 @@ def certify(**options: Any) -> None:
         run(question=question, scales=scales, confidence=confidence, **options)
         return
     refuse_others({**options, "question": question, "scales": scales})
-    for name in ("norm", "box", "targets", "decide", "methods", "html"):
+    for name in ("norm", "box", "targets", "decide", "methods"):
         options.pop(name)
     from vercomp.commands import certify_smoothed
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
-from vercomp.commands.compare import beside
+from vercomp.commands.compare import beside, expect
 from vercomp.commands.html import write_html
 from vercomp.commands.models import identity, open_model
 from vercomp.commands.patience import Patience
@@ -76,6 +76,7 @@ def run(
         dataset = load_data(data, shape, limit, classes=classes, tell=team.say)
         asked = {"radius": radius, "norm": norm, "box": box, **effort}
         description = describe("attack", identity(network), dataset, asked)
+        expect(before, "attack", description)
         if out is not None and team.main:
             folder = RunFolder(out, description, RESULTS, REPORTS)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vercomp.commands.blocks import Arrays, describe, run_in_blocks
-from vercomp.commands.compare import beside
+from vercomp.commands.compare import beside, expect
 from vercomp.commands.html import write_html
 from vercomp.commands.models import identity, open_model
 from vercomp.commands.patience import Patience
@@ -101,6 +101,7 @@ def run(
         weights, extra = scales.tensor(shape), {**question.words(), **scales.words()}
         chance = confidence.options(network, methods, targets, len(dataset))
         description = describe("certify", identity(network), dataset, {**asked, **extra, **chance})
+        expect(before, "certify", description)
         if out is not None and team.main:
             folder = RunFolder(out, description, RESULTS, REPORTS)
         with network.network.held():  # weights are hashed once for all blocks

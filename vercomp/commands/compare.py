@@ -11,11 +11,32 @@ from vercomp.commands.html import write_html
 from vercomp.commands.printing import check_outputs, deliver_run
 from vercomp.report.compare_page import compare_page
 from vercomp.report.tables import comparison_table
-from vercomp.results.comparison import Comparison, compare
+from vercomp.results.comparison import Comparison, check_comparable, compare
 from vercomp.results.runs import FinishedRun, read_run
 from vercomp.results.summaries import Arrays, plain
 
 THIS = "this run"
+
+
+def expect(earlier: Sequence[FinishedRun], command: str, description: Mapping[str, Any]) -> None:
+    """Refuse, before any work, earlier runs that asked something else.
+
+    Args:
+        earlier: The finished runs.
+        command: ``certify`` or ``attack``.
+        description: What the run is, as :func:`vercomp.commands.blocks.describe` says it.
+
+    Raises:
+        UsageError: The runs will not be comparable.
+    """
+    if earlier:
+        check_comparable([*earlier, _this(command, {}, description)])
+
+
+def _this(command: str, arrays: Arrays, description: Mapping[str, Any]) -> FinishedRun:
+    kept = {name: array for name, array in arrays.items() if name != "point"}
+    asked = plain(json.loads(json.dumps(description["options"])))
+    return FinishedRun(THIS, command, kept, asked, description["data"])
 
 
 def beside(
@@ -31,9 +52,7 @@ def beside(
     """
     if not earlier:
         return None
-    kept = {name: array for name, array in arrays.items() if name != "point"}
-    asked = plain(json.loads(json.dumps(description["options"])))
-    return compare([*earlier, FinishedRun(THIS, command, kept, asked, description["data"])])
+    return compare([*earlier, _this(command, arrays, description)])
 
 
 def run(

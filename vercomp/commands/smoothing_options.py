@@ -86,7 +86,6 @@ def refuse_others(options: dict[str, Any]) -> None:
         "--threshold, --deviation, --top or --groups": not options["question"].plain,
         "--labels predicted": options["question"].predicted,
         "--scales or --frozen": bool(options["scales"].words()),
-        "--html": options["html"] is not None,
     }
     for name, is_given in wrong.items():
         if is_given:

@@ -35,6 +35,13 @@ KEYS = {
 """Under what names the summary has the share at the radius asked about, and the mean radius."""
 
 
+FOUND = (
+    "Adversarial inputs are found, not proved to be the nearest: by tangent steps around every "
+    "input, by descents on shrinking balls around some, and as witnesses of certificates. The "
+    "truth lies between a radius and the distance of its adversarial input."
+)
+
+
 def certify_page(
     found: Findings, notes: Sequence[str] = (), compared: Comparison | None = None
 ) -> bytes:
@@ -89,6 +96,8 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
     facts = [("inputs", f"{summary['n']:,}")]
     if of_labels:
         facts.append(("clean accuracy", percent(summary["clean_accuracy"])))
+    if "abstained" in summary:
+        facts.append(("abstained", percent(summary["abstained"])))
     elif "labels" in summary:
         facts.append(("labels", "as predicted"))
     if summary["radius"] is not None:
@@ -107,7 +116,8 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
 def _warnings(found: Findings) -> list[str]:
     notes = []
     if found.question:
-        notes.append(f"The question: {found.question}.")
+        what = "The question" if found.searched else "These are radii of another classifier"
+        notes.append(f"{what}: {found.question}.")
     if found.probable:
         each, every = (chance(found.summary[key]) for key in ("confidence", "confidence_of_all"))
         notes.append(
@@ -135,18 +145,27 @@ def _examples(found: Findings, *, weakest: bool) -> Markup | str:
         return ""
     shape = picture_shape(*found.shapes)
     which = "smallest" if weakest else "largest"
+    kind = "probable" if found.probable else "certified"
     text = (
-        f"Of the inputs that are classified correctly, those with the {which} certified radius"
+        f"Of the inputs that are classified correctly, those with the {which} {kind} radius"
         if found.classes
-        else f"The inputs with the {which} certified radius"
+        else f"The inputs with the {which} {kind} radius"
     )
-    text += ", each with the nearest adversarial input that is known and the change that makes it."
-    text += change_words(shape)
+    if found.searched:
+        text += ", each with the nearest adversarial input known and the change that makes it."
+        text += change_words(shape)
+    else:
+        text += "."
     return section(
         "weakest" if weakest else "strongest",
         f"The {'weakest' if weakest else 'strongest'} inputs",
         lead(text),
-        example_cards(shown, shape, lambda one: _example(found, one)),
+        example_cards(
+            shown,
+            shape,
+            lambda one: _example(found, one),
+            beside="adversarial" if found.searched else None,
+        ),
     )
 
 
@@ -192,15 +211,17 @@ def _inputs(found: Findings) -> Markup:
         at = found.summary["radius"]
         beyond = (arrays[column] > at) & (arrays["label"] == arrays["prediction"])
         columns.append(Column(f"beyond {number(at)}", "The radius is larger than that.", beyond))
-    columns.append(
-        Column("adversarial at", "The nearest adversarial input that is known.", found.distance)
-    )
+    if found.searched:
+        about = "The nearest adversarial input that is known."
+        columns.append(Column("adversarial at", about, found.distance))
     if found.confusion is not None:
         columns.append(Column("nearest", "The class with the smallest radius.", arrays["target"]))
-    columns.append(
-        Column("exact", "An adversarial input lies within 0.1 % of the radius.", arrays["exact"])
-    )
-    columns.append(Column("method", "What gave the radius.", arrays["method"].astype(np.str_)))
+    if "exact" in arrays:
+        about = "An adversarial input lies within 0.1 % of the radius."
+        columns.append(Column("exact", about, arrays["exact"]))
+    if "method" in arrays:
+        method = arrays["method"].astype(np.str_)
+        columns.append(Column("method", "What gave the radius.", method))
     caption = "Press a heading to sort by it; its tooltip says what it means."
     return section("inputs", "All inputs", inputs_table(columns, caption, by))
 
@@ -221,11 +242,5 @@ def _footer(found: Findings) -> Markup:
             f"{worth} They are {norm} norms of perturbations, in the units of the input. What is "
             "printed is rounded to the nearest.",
         ),
-        tag(
-            "p",
-            "Adversarial inputs are found, not proved to be the nearest: by tangent steps around "
-            "every input, by descents on shrinking balls around some, and as witnesses of "
-            "certificates. The truth lies between a radius and the distance of its adversarial "
-            "input.",
-        ),
+        tag("p", FOUND) if found.searched else "",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vercomp.report.blocks import lead, section, stack, table
-from vercomp.report.curve_chart import SMALL, Line, curve_chart, legend
+from vercomp.report.curve_chart import SMALL, Line, curve_chart, legend, share_at
 from vercomp.report.heat import heat_table
 from vercomp.report.markup import Child, Markup, tag
 from vercomp.report.tables import number, percent
@@ -33,10 +33,10 @@ def lines_of(found: Findings, rows: np.ndarray | None = None) -> list[Line]:
     correct = (arrays["label"] == arrays["prediction"])[some]
     radii = np.where(correct, arrays[found.column][some], 0.0)
     left = np.where(correct, found.distance[some], 0.0)
-    return [
-        Line(WORDS[found.column], certified_curve(radii), "certified"),
-        Line("left by attacks", certified_curve(left), "attacked"),
-    ]
+    lines = [Line(WORDS[found.column], certified_curve(radii), "certified")]
+    if found.searched:
+        lines.append(Line("left by attacks", certified_curve(left), "attacked"))
+    return lines
 
 
 def radius_section(found: Findings) -> Markup:
@@ -65,16 +65,21 @@ def radius_section(found: Findings) -> Markup:
     chart = curve_chart(
         lines,
         right,
-        title=f"{head} against {norm} radius, below what attacks leave",
+        title=f"{head} against {norm} radius",
         x_label=f"{norm} radius, in units of the input",
         marks=marks,
+        shaded=found.searched,
     )
     named = [("mark", f"radius {number(at)}")] if at is not None and at < right else []
+    solid = "Solid: the share" if found.searched else "The curve is the share"
     text = (
-        f"Solid: the share of the inputs that {_holds(found)} withstand every perturbation up to "
-        "that radius. Dashed: the share around which no adversarial input is known within it. In "
-        "between nothing is known."
+        f"{solid} of the inputs that {_holds(found)} withstand every perturbation up to a radius."
     )
+    if found.searched:
+        text += (
+            " Dashed: the share around which no adversarial input is known within it. In between "
+            "nothing is known."
+        )
     return section(
         "radius",
         f"{head} against radius",
@@ -98,23 +103,17 @@ def _against_labels(found: Findings) -> bool:
 
 def _numbers(found: Findings) -> Markup:
     """The curves at a few radii, as numbers."""
-    columns = (
-        ("radius", "number"),
-        (WORDS[found.column].partition(" against")[0], "number"),
-        ("left by attacks", "number"),
-        ("between", "number"),
-    )
-    group = found.overall
-    rows = [
-        [number(radius), percent(proved), percent(left), percent(max(left - proved, 0.0))]
-        for radius, proved, left in zip(found.radii, group.certified, group.left, strict=True)
-    ]
-    return table(
-        columns,
-        [["0", percent(group.clean), percent(group.clean), percent(0.0)], *rows],
-        "The same at a few radii, in shares of all inputs.",
-        narrow=True,
-    )
+    lines = lines_of(found)
+    columns = [("radius", "number"), *((line.name, "number") for line in lines)]
+    if found.searched:
+        columns.append(("between", "number"))
+    rows = []
+    for radius in (0.0, *found.radii):
+        shares = [float(share_at(line.curve, radius)) for line in lines]
+        between = [percent(max(shares[1] - shares[0], 0.0))] if found.searched else []
+        rows.append([number(radius), *map(percent, shares), *between])
+    caption = "The same at a few radii, in shares of all inputs."
+    return table(columns, rows, caption, narrow=True)
 
 
 def classes_section(found: Findings) -> Markup:
@@ -128,7 +127,11 @@ def classes_section(found: Findings) -> Markup:
     rows: list[list[Child]] = []
     for group in groups:
         cells = [
-            tag("span", percent(proved), title=f"{percent(left)} left by attacks")
+            tag(
+                "span",
+                percent(proved),
+                title=f"{percent(left)} left by attacks" if found.searched else None,
+            )
             for proved, left in zip(group.certified, group.left, strict=True)
         ]
         rows.append(
@@ -149,16 +152,19 @@ def _multiples(found: Findings) -> Markup:
     right = reach(np.where(np.isnan(radii), 0.0, radii), found.distance)
     charts = []
     for group in found.classes:
-        title = (
-            f"label {group.name}: certified and left by attacks, up to radius {number(right, 3)}"
-        )
+        title = f"label {group.name}, up to radius {number(right, 3)}"
         head = tag(
             "figcaption",
             f"label {group.name}",
             tag("span", f"median {number(group.median, 3)}", class_="dim"),
         )
         chart = curve_chart(
-            lines_of(found, group.rows), right, title=title, x_label="", frame=SMALL
+            lines_of(found, group.rows),
+            right,
+            title=title,
+            x_label="",
+            frame=SMALL,
+            shaded=found.searched,
         )
         charts.append(tag("figure", head, chart))
     return tag("div", charts, class_="multiples")
@@ -188,8 +194,10 @@ def confusion_section(found: Findings) -> Markup | str:
     return section("targets", "Nearest targets", tag("div", heat, class_="tables"))
 
 
-def methods_section(found: Findings) -> Markup:
+def methods_section(found: Findings) -> Markup | str:
     """What each method proved."""
+    if not found.methods:
+        return ""
     columns = (
         ("method", ""),
         ("inputs", "number"),

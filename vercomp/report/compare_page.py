@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vercomp.report.blocks import header, lead, section, table
+from vercomp.report.cards import shortened
 from vercomp.report.curve_chart import Line, curve_chart, legend
 from vercomp.report.document import document
 from vercomp.report.inputs_table import Column, inputs_table
@@ -15,6 +16,9 @@ from vercomp.results.breakdowns import reach
 from vercomp.results.comparison import Comparison
 
 STYLES = ("page.css", "certify.css")
+
+HEAD = 20
+"""Letters of a run's name over a column."""
 
 LISTED = 10
 """Inputs with the largest gains, and with the largest losses."""
@@ -177,8 +181,8 @@ def _listed(found: Comparison, place: int, rows: list[int], caption: str, kind: 
     columns = (
         ("input", "number"),
         ("label", "number"),
-        (found.names[0], "number"),
-        (found.names[place], "number"),
+        (shortened(found.names[0], HEAD), "number"),
+        (shortened(found.names[place], HEAD), "number"),
         ("change", "number"),
     )
     moved = found.changes(place)
@@ -208,7 +212,8 @@ def _inputs(found: Comparison) -> Markup:
         Column("label", "What shall stay.", found.label),
     ]
     for name, value in zip(found.names, found.values, strict=True):
-        columns.append(Column(name, f"The {_word(found)} in this run.", _shown(found, value)))
+        about = f"The {_word(found)} in {name}."
+        columns.append(Column(shortened(name, HEAD), about, _shown(found, value)))
     columns.append(Column("change", "What the last run has more than the first.", found.changes()))
     return section(
         "inputs",

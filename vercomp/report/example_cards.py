@@ -24,7 +24,7 @@ def example_cards(
     shape: tuple[int, int, int] | None,
     facts: Facts,
     *,
-    beside: str = "adversarial",
+    beside: str | None = "adversarial",
 ) -> Markup:
     """A card for each input.
 
@@ -32,7 +32,7 @@ def example_cards(
         examples: The inputs.
         shape: How an input is read as a picture; None for a table of features.
         facts: What is said below each.
-        beside: What the point beside each input is called.
+        beside: What the point beside each input is called; None where none was sought.
     """
     limits = gray_range([one.x for one in examples])
     cards = []
@@ -53,9 +53,11 @@ def change_words(shape: tuple[int, int, int] | None) -> str:
 
 
 def _pictures(
-    one: Example, shape: tuple[int, int, int], limits: tuple[float, float], beside: str
+    one: Example, shape: tuple[int, int, int], limits: tuple[float, float], beside: str | None
 ) -> Markup:
     parts = [_labelled(photograph(one.x, shape, limits, f"input {one.index}"), "input")]
+    if beside is None:
+        return tag("div", parts, class_="trio")
     if one.adversary is None:
         parts.append(tag("div", tag("p", "no adversarial input is known", class_="dim")))
     else:
@@ -71,8 +73,10 @@ def _labelled(picture: Markup, label: str) -> Markup:
     return tag("div", picture, tag("span", label))
 
 
-def _features(one: Example, beside: str) -> Markup:
+def _features(one: Example, beside: str | None) -> Markup:
     """The features that change the most, with bars in either direction."""
+    if beside is None:
+        return _alone(one)
     if one.adversary is None:
         return tag("p", "no adversarial input is known", class_="dim")
     before, after = one.x.reshape(-1), one.adversary.reshape(-1)
@@ -96,6 +100,13 @@ def _features(one: Example, beside: str) -> Markup:
         ),
         tag("p", note, class_="dim") if note else "",
     )
+
+
+def _alone(one: Example) -> Markup:
+    """The first features of an input."""
+    values = one.x.reshape(-1)[:LISTED]
+    more = "…" if one.x.size > LISTED else ""
+    return tag("p", tag("code", ", ".join(map(number, values.tolist())), more))
 
 
 def _feature(

@@ -123,7 +123,7 @@ def compare(runs: Sequence[FinishedRun]) -> Comparison:
     Raises:
         UsageError: Fewer than two or too many runs, or runs that asked different things.
     """
-    _check(runs)
+    check_comparable(runs)
     first = runs[0]
     decided = any(run.option("decide") for run in runs)
     measured = [_values(run, decided=decided) for run in runs]
@@ -158,7 +158,12 @@ def compare(runs: Sequence[FinishedRun]) -> Comparison:
     )
 
 
-def _check(runs: Sequence[FinishedRun]) -> None:
+def check_comparable(runs: Sequence[FinishedRun]) -> None:
+    """Refuse runs that cannot be compared, by what they were asked; results are not looked at.
+
+    Raises:
+        UsageError: Fewer than two or too many runs, or runs that asked different things.
+    """
     if not 2 <= len(runs) <= MOST:
         raise UsageError(f"a comparison is of 2 to {MOST} runs, not of {len(runs)}")
     first = runs[0]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vercomp.data import Dataset
 from vercomp.results.adversaries import (
     Adversaries,
     Surroundings,
@@ -88,6 +89,16 @@ def examples_of(
         example(asked, int(rows[at]), float(arrays[column][place]), found, at)
         for at, place in enumerate(places)
     ]
+
+
+def bare_example(
+    data: Dataset, arrays: Mapping[str, NDArray[Any]], column: str, place: int
+) -> Example:
+    """An input of which no adversarial input was sought, and no output is said."""
+    index = int(arrays["index"][place])
+    x = data.x[index].double().numpy()
+    radius, label = float(arrays[column][place]), int(arrays["label"][place])
+    return Example(index, label, radius, np.inf, -1, x, None, ((), ()))
 
 
 def _witnesses(

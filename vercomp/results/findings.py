@@ -23,7 +23,7 @@ from vercomp.results.breakdowns import (
     nearest_targets,
 )
 from vercomp.results.curves import round_radii
-from vercomp.results.examples import Example, examples_of, extremes
+from vercomp.results.examples import Example, bare_example, examples_of, extremes
 from vercomp.results.summaries import Arrays, Summary
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Findings:
         summary: As :func:`vercomp.results.summaries.certificate_summary` gives it.
         arrays: As in ``certificates.npz``.
         column: The column of radii: ``radius``, ``radius_runner_up``, or ``probable_radius``.
-        distance: Of the nearest adversarial input known of each input, (N,).
+        distance: Of the nearest adversarial input known of each input, (N,); infinite throughout
+            where ``searched`` is false.
         radii: What shares are reported at.
         overall: All inputs.
         classes: A group for each label; empty where labels mean nothing.
@@ -54,6 +55,7 @@ class Findings:
         missing: Inputs that the time was not enough for, as (first, last).
         shapes: The shape of one input, to the network and in the data: pictures may be flat to
             the network.
+        searched: Whether adversarial inputs were looked for.
     """
 
     name: str
@@ -73,11 +75,12 @@ class Findings:
     strongest: Sequence[Example]
     missing: Sequence[tuple[int, int]]
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    searched: bool = True
 
     @property
     def curved(self) -> bool:
         """Whether radii are as large as they could be proved, so that they make a curve."""
-        return not self.summary["decide"]
+        return not self.summary.get("decide")
 
     @property
     def probable(self) -> bool:
@@ -136,6 +139,45 @@ def findings_of(
         shown[len(weak) :],
         missing_ranges(arrays["index"], len(asked.x)),
         (tuple(asked.x.shape[1:]), data.layout),
+    )
+
+
+def smoothed_findings(name: str, arrays: Arrays, summary: Summary, data: Dataset) -> Findings:
+    """What a report shows of a smoothed classifier, which no adversarial inputs are sought for.
+
+    An adversarial input of the network says nothing of the classifier that is smoothed from it.
+
+    Args:
+        name: What the network is called.
+        arrays: As in ``certificates.npz``: perhaps of the first inputs only.
+        summary: Of the arrays.
+        data: The inputs.
+    """
+    column = "probable_radius"
+    correct = arrays["label"] == arrays["prediction"]
+    distance = np.where(correct, np.inf, 0.0)
+    weak, strong = extremes(arrays[column], correct)
+    radii = _radii(arrays[column], summary["radius"])
+    shown = [bare_example(data, arrays, column, place) for place in weak + strong]
+    return Findings(
+        name,
+        data.title,
+        f"the classifier smoothed by noise with σ = {summary['sigma']:g}, and not the network",
+        {"box": None, "targets": "all", **summary},
+        arrays,
+        column,
+        distance,
+        radii,
+        group_of("all", np.arange(len(correct)), arrays, column, distance, radii),
+        by_class(arrays, column, distance, radii),
+        None,
+        [],
+        None,
+        shown[: len(weak)],
+        shown[len(weak) :],
+        missing_ranges(arrays["index"], len(data)),
+        (tuple(data.x.shape[1:]), data.layout),
+        searched=False,
     )
 
 

@@ -17,6 +17,9 @@ FILES = {"certificates.npz": "certify", "attacks.npz": "attack"}
 VALUES = {"certify": "radius", "attack": "margin"}
 """The column that runs of a command are compared by."""
 
+DEFAULTS = {"norm": "l2", "targets": "all", "decide": False}
+"""Options where a run does not mention them."""
+
 ESSENTIAL = frozenset({"index", "label", "prediction"})
 
 
@@ -53,8 +56,8 @@ class FinishedRun:
         return "probable_radius" in self.arrays
 
     def option(self, name: str) -> Any:
-        """An option, None where it was not given."""
-        return self.options.get(name)
+        """An option; the default, or None, where it was not given."""
+        return self.options.get(name, DEFAULTS.get(name))
 
 
 def read_run(path: Path) -> FinishedRun:
@@ -74,10 +77,13 @@ def read_run(path: Path) -> FinishedRun:
             remedy="Give a folder that certify or attack has written with --out, or its .npz file",
         )
     arrays = _arrays(archive)
-    command = next((name for name, column in VALUES.items() if column in arrays), None)
+    columns = {**dict.fromkeys(("radius", "probable_radius"), "certify"), "margin": "attack"}
+    command = next((name for column, name in columns.items() if column in arrays), None)
     lengths = {len(array) for array in arrays.values() if array.ndim}
     if command is None or not arrays.keys() >= ESSENTIAL or len(lengths) != 1:
-        raise InputDataError("no results of certify or attack", location=str(archive))
+        raise InputDataError(
+            "no results of certify or attack with radii or margins", location=str(archive)
+        )
     if lengths == {0}:
         raise InputDataError("results of not a single input", location=str(archive))
     described = _description(archive.parent / "run.json")
