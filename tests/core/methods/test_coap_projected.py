@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from linear_bounds import least_values, margins, region_of
 from torch import Tensor, nn
 
 import vercomp
+from vercomp.cli import cli
 from vercomp.core import projections
 from vercomp.core.chance import Chance
 from vercomp.core.domains.dual_network import ProjectedIntervals
@@ -73,15 +78,15 @@ def shares(norm: str, failure: float, draws: int) -> Tensor:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_whole_certificates_fail_as_seldom_as_they_say(norm: str) -> None:
-    assert (shares(norm, 0.4, 60) <= 0.4).all()
+    assert (shares(norm, 0.4, 30) <= 0.4).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_whole_certificates_fail_as_seldom_as_they_say_over_thousands_of_draws(norm: str) -> None:
-    for failure in (0.5, 0.05):
-        share = shares(norm, failure, 3000)
-        assert (share <= failure).all()
+    assert (shares(norm, 0.05, 1000) <= 0.05).all()
+    share = shares(norm, 0.5, 2000)
+    assert (share <= 0.5).all()
     assert share.max() > 0.0  # not so careful that the test could not notice
 
 
@@ -90,8 +95,9 @@ def test_coverage_notices_estimates_that_are_not_raised(monkeypatch: pytest.Monk
     assert (shares("linf", 0.4, 10) > 0.4).any()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("activation", [nn.Hardtanh, nn.GELU])
+@pytest.mark.parametrize(
+    ("norm", "activation"), [("linf", nn.GELU), ("l2", nn.Hardtanh), ("l1", nn.ReLU)]
+)
 def test_no_attack_finds_less(norm: str, activation: type[nn.Module]) -> None:
     """With a confidence that leaves nothing to be seen."""
     model = three_layers(1, activation)
@@ -205,3 +211,25 @@ def test_radii_are_probable_and_what_interval_propagation_proves_is_not_above() 
     region = vercomp.Ball(x, 0.1, "linf")
     proved = seen.bound(net.network, region, rows)
     assert (proved <= seen.probable_bound(net.network, region, rows, Chance(0.01, 0)) + 1e-9).all()
+
+
+def test_the_command_line_says_that_nothing_is_proved(tmp_path: Path) -> None:
+    model = three_layers()
+    vercomp.compile(model, (3,)).save(tmp_path / "package")
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=model(x).argmax(1).numpy())
+    command = ["certify", str(tmp_path / "package"), "--data", str(tmp_path / "data.npz")]
+    command += ["--norm", "linf", "--radius", "1e-3", "--methods", "coap-projected"]
+    chance = ["--confidence", "0.97", "--jointly", "--json", "-"]
+    result = CliRunner().invoke(cli, [*command, *chance])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["evidence"] == "probable"
+    assert found["certified_accuracy"] is None
+    assert found["probably_certified_accuracy"] == 1.0
+    assert found["confidence"] == pytest.approx(1.0 - 0.03 / 6)
+    assert found["confidence_of_all"] == pytest.approx(0.97)
+    table = CliRunner().invoke(cli, command).stdout
+    assert "probably certified accuracy at radius 0.001" in table
+    assert "nothing is proved: each certificate holds with probability" in table
+    assert "  certified accuracy" not in table

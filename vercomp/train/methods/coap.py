@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from vercomp.core.methods.coap_loss import coap_lower_bounds
-from vercomp.core.specifications import Specification
+from vercomp.core.specifications import Specification, units
 from vercomp.train.method import NORMS, Method, Number
-from vercomp.train.objectives import (
-    Batch,
-    Loss,
-    Moment,
-    Objective,
-    generalised_cross_entropy,
-    right,
-)
+from vercomp.train.methods.ibp import bounded, robust_cross_entropy
+from vercomp.train.objectives import Batch, Loss, Moment, Objective, right
 
 METHOD = Method(
     name="coap",
@@ -22,6 +14,7 @@ METHOD = Method(
     "random projections (Wong et al. 2018)",
     objective="CoapTraining",
     propagated=True,
+    certified_by=("coap",),
     norms=NORMS,
     numbers=(
         Number(
@@ -46,16 +39,16 @@ class CoapTraining(Objective):
     def __call__(self, batch: Batch, now: Moment) -> Loss:
         """The loss on a batch at a moment of the schedules."""
         logits = self.model(batch.x)
-        unit = torch.eye(logits.shape[1], dtype=torch.float64, device=logits.device)
+        rows = units(self.network.outputs).to(batch.y.device)
         lower = coap_lower_bounds(
             self.network.nodes(),
             self.region(batch.x, now.radius),
-            Specification.of(unit[batch.y][:, None] - unit),
+            Specification.of(rows[batch.y][:, None] - rows),
             self.network.dtype,
             projections=int(self.recipe.number("projections")),
             generator=batch.generator,
         )
-        # The logits of a point that would be as bad as the bounds say: 0 for the label itself.
-        value = generalised_cross_entropy(-lower, batch.y, now.exponent)
+        value = robust_cross_entropy(lower, batch.y, now.exponent)
         value = value + 0.0 * logits.sum()  # several processes agree on what was called
-        return Loss(value, batch.x, right(logits, batch.y), right(-lower, batch.y), None)
+        correct = right(logits, batch.y)
+        return Loss(value, batch.x, correct, correct, None, bounded(lower, batch.y))
