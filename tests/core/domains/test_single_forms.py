@@ -12,7 +12,7 @@ from graphs import emit
 from torch import Tensor, nn
 
 import vercomp
-from vercomp.core.domains import refined_intervals, single_forms
+from vercomp.core.domains import refined_intervals, single_costs, single_forms
 from vercomp.core.domains.linear_forms import LinearForms
 from vercomp.core.domains.refined_intervals import Relaxation, relax
 from vercomp.core.graph import Activate, Graph
@@ -107,6 +107,7 @@ def test_without_what_rounding_takes_bounds_are_wrong(
     image: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(single_forms, "UNIT_ROUNDOFF_32", 0.0)
+    monkeypatch.setattr(single_costs, "UNIT_ROUNDOFF_32", 0.0)
     monkeypatch.setattr(single, "UNIT_ROUNDOFF_32", 0.0)
     too_good, _ = excess(image, "linf")
     assert too_good > 0
@@ -136,7 +137,7 @@ def assert_alike(one: Relaxation, other: Relaxation, share: float) -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_bounds_in_both_precisions_are_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [relaxed(name, norm, boxed=norm == "l2") for norm in NORMS]
-    monkeypatch.setattr(refined_intervals, "single_bounds", lambda *_: None)
+    monkeypatch.setattr(refined_intervals, "single_costs", lambda *_: None)
     for norm, ours in zip(NORMS, found, strict=True):
         assert_alike(ours, relaxed(name, norm, boxed=norm == "l2"), 1e-2)
 

@@ -22,7 +22,8 @@ from ..relaxation.lines import lower_line, upper_line
 from ..walk import backward, forward, onward, rule
 from .intervals import Intervals, RowNorms
 from .linear_forms import ActiveLines, Lines, ProvedForms
-from .single_forms import Cells, single_bounds
+from .single_costs import single_costs
+from .single_forms import Cells, entry_bounds
 from .windows import IMAGE, factors, most_coefficients
 
 _BENT = 1e-6
@@ -55,7 +56,7 @@ class Relaxation:
     ) -> None:
         self.graph, self.region = graph, region
         self.intervals, self.lines = intervals, lines
-        self.single = single_bounds(graph, region, intervals, lines)
+        self.single = single_costs(graph, region, intervals, lines)
 
     def lower_bounds(
         self,
@@ -93,7 +94,7 @@ class Relaxation:
         if self.single is not None:
             for cells in self._cells(part, node, wanted):
                 place = cells.owner[:, None], cells.entries
-                lower[place], upper[place] = self.single.entry_bounds(part, node, cells)
+                lower[place], upper[place] = entry_bounds(self.single, part, node, cells)
             return lower, upper
         entries = torch.nonzero(wanted.any(0))[:, 0]
         for index in torch.split(entries, max(1, self._rows(part) // 2)):

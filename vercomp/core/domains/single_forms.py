@@ -24,174 +24,28 @@ covered even where the smallest numbers are flushed to zero: it is at most 2⁻�
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..arithmetic.operations import Interval
-from ..arithmetic.outward import UNIT_ROUNDOFF, down, times_up, up
+from ..arithmetic.outward import down, times_up, up
 from ..graph import Activate, Affine, AnyNode, Graph, Input, Shape, Term
 from ..maps.single import (
     UNIT_ROUNDOFF_32,
-    SingleOperator,
-    products_are_single,
-    single_of,
     single_products,
 )
 from ..regions.ball_kind import BallKind
 from ..regions.l1 import L1
 from ..regions.l2 import L2
 from ..regions.linf import Linf
-from ..regions.region import Region
-from ..walk import Domain, forward, onward, rule
-from .linear_forms import Lines
-from .references import Reference, References
+from ..walk import Domain, onward, rule
+from .single_costs import TERMS, UNDERFLOW, SingleCosts
 from .windows import Window, factors, fitting
 
 Coefficients = Tensor | Window
 """Coefficients of rows: of all entries of a node, or in a window of its image."""
-
-_SUM = 256
-"""So many products are added in float32, before float64 goes on."""
-
-_GUARD = 1.0 + 1e-6
-"""Covers the rounding of error bounds, sums of thousands of terms among them."""
-
-_UNDERFLOW = 2.0**-100
-"""More than flushing to zero takes from a sum of 2²⁰ products."""
-
-
-class Step(NamedTuple):
-    """An activation's lines as float32 numbers (B, n): c ↦ c ⊙ middle + |c| ⊙ half.
-
-    Args:
-        middle: The mean of both slopes.
-        half: Half of their difference.
-        center: The mean of τ and τ′.
-        spread: Half of their difference, less all that rounding takes.
-        lost: Where nothing is known of τ or τ′; None if that is nowhere.
-    """
-
-    middle: Tensor
-    half: Tensor
-    center: Tensor
-    spread: Tensor
-    lost: Tensor | None
-
-
-class SingleBounds:
-    """What forms in float32 need to know of a graph over a region.
-
-    Args:
-        graph: The graph, over float64 operators.
-        region: The inputs.
-        intervals: Of every node that is reached; they may still be added.
-        lines: Of every activation that is reached.
-        maps: The operators in float32, by the names of their terms.
-    """
-
-    def __init__(
-        self,
-        graph: Graph,
-        region: Region,
-        intervals: Mapping[str, Interval],
-        lines: Mapping[str, Lines],
-        maps: Mapping[str, SingleOperator],
-    ) -> None:
-        self.graph, self.region = graph, region
-        self.intervals, self.lines, self.maps = intervals, lines, maps
-        self.references: dict[str, Reference] = forward(References(region.center), graph)
-        self._reaches: dict[str, Tensor] = {}
-        self._images: dict[str, Tensor] = {}
-        self._prices: dict[str, Tensor] = {}
-        self._steps: dict[str, Step] = {}
-        self._floors: dict[str, Tensor] = {}
-
-    def entry_bounds(self, part: Graph, node: Affine, cells: Cells) -> tuple[Tensor, Tensor]:
-        """Proved lower and upper bounds (Q, K) of some entries of the last node of a graph."""
-        domain = SingleForms(self, cells.owner)
-        with single_products():
-            arrived = onward(domain, part, domain.entries(node, cells))
-            low, high = domain.minimum(arrived).chunk(2, -1)
-        value = self.references[node.name].value[cells.owner[:, None], cells.entries]
-        return down(value + low), up(value - high)
-
-    def reach(self, name: str) -> Tensor:
-        """ρ, (B, n): how far a node's values may be from their references."""
-        if name not in self._reaches:
-            value, (lower, upper) = self.references[name].value, self.intervals[name]
-            self._reaches[name] = torch.maximum(upper - value, value - lower) * _GUARD
-        return self._reaches[name]
-
-    def price(self, node: AnyNode) -> Tensor:
-        """What the products of a node take of |c| = 1, for each entry, (B, n); 0 but for affine."""
-        if node.name not in self._prices:
-            self._prices[node.name] = self._priced(node, [m.lost for m in self._maps_of(node)])
-        return self._prices[node.name]
-
-    def price_of_rows(self, node: Affine) -> Tensor:
-        """What the rows of an affine node take that are written out, (B, n)."""
-        return self._priced(node, [m.rows_lost for m in self._maps_of(node)])
-
-    def _maps_of(self, node: AnyNode) -> list[SingleOperator]:
-        return [self.maps[term.name] for term in node.terms] if isinstance(node, Affine) else []
-
-    def _priced(self, node: AnyNode, shares: list[float]) -> Tensor:
-        """What a node takes whose maps take these shares of |A| ρ, (B, n)."""
-        price = self.references[node.name].residual
-        terms = node.terms if isinstance(node, Affine) else ()
-        for term, share in zip(terms, shares, strict=True):
-            reach = self.reach(term.parent)
-            if share > 0.0:
-                price = price + share * self._image(term)
-            lost = term.map.error * reach.norm(dim=1) + _UNDERFLOW * reach.sum(1)
-            price = price + lost[:, None]
-        return (price * _GUARD).expand(-1, math.prod(node.shape))
-
-    def underflow(self, names: Collection[str]) -> Tensor:
-        """What flushing numbers to zero may take at nodes of these names, (B,)."""
-        for name in names:
-            if name not in self._floors:
-                amount = self.reach(name).sum(1) + self.price(self.graph.node(name)).sum(1)
-                self._floors[name] = _UNDERFLOW * (1.0 + amount)
-        return torch.stack([self._floors[name] for name in names]).sum(0)
-
-    def _image(self, term: Term) -> Tensor:
-        """|A| ρ of a term, (B, m)."""
-        if term.name not in self._images:
-            self._images[term.name] = term.map.abs_apply(self.reach(term.parent))
-        return self._images[term.name]
-
-    def step(self, node: Activate) -> Step:
-        """The lines of an activation as deviations."""
-        if node.name not in self._steps:
-            self._steps[node.name] = self._stepped(node)
-        return self._steps[node.name]
-
-    def _stepped(self, node: Activate) -> Step:
-        below, above = self.lines[node.name]
-        z, a = self.references[node.parent].value, self.references[node.name].value
-        low, high = (line.slope * z + line.intercept - a for line in (below, above))
-        steep = below.slope.abs() + above.slope.abs()
-        size = steep * z.abs() + below.intercept.abs() + above.intercept.abs() + 2.0 * a.abs()
-        parent = self.graph.node(node.parent)
-        charged = (8.0 * UNIT_ROUNDOFF_32 * steep + _UNDERFLOW) * self.reach(node.parent)
-        largest = torch.maximum(below.slope.abs(), above.slope.abs())
-        charged = charged + largest * self.price(parent)
-        # A constant line has no slope that could lose anything, whatever the interval.
-        charged = torch.where(steep == 0.0, 0.0, charged) + 4.0 * UNIT_ROUNDOFF * size
-        sums = (min(_SUM, z.shape[1]) + 8.0) * UNIT_ROUNDOFF_32
-        charged = charged + sums * (low.abs() + high.abs() + charged)
-        middle, half = 0.5 * (below.slope + above.slope), 0.5 * (below.slope - above.slope)
-        center, spread = 0.5 * (low + high), 0.5 * (low - high) - charged * _GUARD - _UNDERFLOW
-        step = Step(middle.float(), half.float(), center.float(), spread.float(), None)
-        lost = ~(step.center.isfinite() & step.spread.isfinite())
-        if bool(lost.any()):
-            center, spread = (torch.where(lost, 0.0, each) for each in (step.center, step.spread))
-            step = step._replace(center=center, spread=spread, lost=lost.float())
-        return step
 
 
 class Cells(NamedTuple):
@@ -216,7 +70,7 @@ class SingleForms(Domain[Coefficients]):
     the same. Whoever sends coefficients to a node has paid for what its products take.
 
     Args:
-        bounds: What is known of the graph.
+        costs: What is known of the graph, and what rounding takes.
         owner: The region of each cell, (Q,).
 
     Attributes:
@@ -225,18 +79,18 @@ class SingleForms(Domain[Coefficients]):
 
     title = "linear bounds in float32"
 
-    def __init__(self, bounds: SingleBounds, owner: Tensor) -> None:
-        self.bounds, self.owner = bounds, owner
-        everyone = torch.arange(len(bounds.region))
+    def __init__(self, costs: SingleCosts, owner: Tensor) -> None:
+        self.costs, self.owner = costs, owner
+        everyone = torch.arange(len(costs.region))
         self.everyone = torch.equal(owner, everyone)
         self.constant: Tensor = torch.zeros((), dtype=torch.float64)
 
     def minimum(self, arrived: Mapping[str, Coefficients]) -> Tensor:
         """The lower bounds (Q, K) over the regions, from what arrived at the nodes."""
-        bounds, first = self.bounds, self.bounds.graph.nodes[0]
+        costs, first = self.costs, self.costs.graph.nodes[0]
         g = arrived.get(first.name)
         if g is not None:
-            region = bounds.region
+            region = costs.region
             flat = g.flat if isinstance(g, Window) else g
             size = _dual_norm(region.kind, flat) if region.is_ball else None
             if size is not None:
@@ -246,7 +100,7 @@ class SingleForms(Domain[Coefficients]):
                 region = region if self.everyone else region.rows(self.owner)
                 least = region.minimum(g.expand(len(self.owner), -1, -1), quick=True)
             self.constant = down(self.constant + least)
-        self.constant = down(self.constant - bounds.underflow(arrived)[self.owner][:, None])
+        self.constant = down(self.constant - costs.underflow(arrived)[self.owner][:, None])
         lost = self.constant.isnan() | (self.constant == math.inf)
         return torch.where(lost, -math.inf, self.constant)
 
@@ -265,7 +119,7 @@ class SingleForms(Domain[Coefficients]):
 
     def entries(self, node: Affine, cells: Cells) -> dict[str, Coefficients]:
         """What the rows δᵢ and −δᵢ of an affine node send to its parents."""
-        price = self.bounds.price_of_rows(node)[cells.owner[:, None], cells.entries]
+        price = self.costs.price_of_rows(node)[cells.owner[:, None], cells.entries]
         self.constant = -torch.cat([price, price], 1)
         sent: dict[str, Coefficients] = {}
         for term in node.terms:
@@ -278,7 +132,7 @@ class SingleForms(Domain[Coefficients]):
     @rule(Activate)
     def activation(self, node: Activate, c: Coefficients) -> Iterator[tuple[str, Coefficients]]:
         """c⁺ s + c⁻ s′, and c⁺·τ + c⁻·τ′; the node before it is paid for."""
-        step = self.bounds.step(node)
+        step = self.costs.step(node)
         flat = c.flat if isinstance(c, Window) else c
         absolute = flat.abs()
         total = _dot(flat, self._local(step.center, node, c))
@@ -293,29 +147,29 @@ class SingleForms(Domain[Coefficients]):
 
     def join(self, name: str, one: Coefficients, other: Coefficients) -> Coefficients:
         """Two paths to the same node are added."""
-        node = self.bounds.graph.node(name)
+        node = self.costs.graph.node(name)
         total: Coefficients | None = None
         if isinstance(one, Window) and isinstance(other, Window):
             total = one.plus(other)
         if total is None:
             total = self._full(one, node.shape) + self._full(other, node.shape)
-        self._charge(total, node, UNIT_ROUNDOFF_32 * self.bounds.reach(name))
+        self._charge(total, node, UNIT_ROUNDOFF_32 * self.costs.reach(name))
         return total
 
     def _sent(self, node: Affine, term: Term, c: Coefficients) -> Coefficients:
         """Aᵀ c, in a window as long as that is smaller than the image."""
         parts = factors(term.map) if isinstance(c, Window) else None
         if parts is None or not isinstance(c, Window):
-            return self.bounds.maps[term.name].adjoint(self._full(c, node.shape))
+            return self.costs.maps[term.name].adjoint(self._full(c, node.shape))
         for part in parts:
             c = c.adjoint(part)
-        shape = self.bounds.graph.node(term.parent).shape
+        shape = self.costs.graph.node(term.parent).shape
         return c if fitting(c.size, shape) else self._full(c, shape)
 
     def _rows(self, node: Affine, term: Term, cells: Cells) -> Coefficients:
         """The rows zᵢ and −zᵢ of one term."""
         if cells.place is None:
-            index, single = cells.entries, self.bounds.maps[term.name]
+            index, single = cells.entries, self.costs.maps[term.name]
             if bool((index == index[:1]).all()):  # the same for all regions
                 rows = single.rows(index[0])[None]
             else:
@@ -338,23 +192,23 @@ class SingleForms(Domain[Coefficients]):
 
     def _pay(self, name: str, c: Coefficients) -> None:
         """Take off what the products of a node will lose."""
-        node = self.bounds.graph.node(name)
+        node = self.costs.graph.node(name)
         if isinstance(node, Affine):
-            self._charge(c, node, self.bounds.price(node))
+            self._charge(c, node, self.costs.price(node))
 
     def _charge(self, c: Coefficients, node: AnyNode, price: Tensor) -> None:
         flat = c.flat if isinstance(c, Window) else c
-        lost = _dot(flat.abs(), self._local((price + _UNDERFLOW).float(), node, c))
-        self.constant = down(self.constant - up(lost * (1.0 + 4.0 * _SUM * UNIT_ROUNDOFF_32)))
+        lost = _dot(flat.abs(), self._local((price + UNDERFLOW).float(), node, c))
+        self.constant = down(self.constant - up(lost * (1.0 + 4.0 * TERMS * UNIT_ROUNDOFF_32)))
 
 
 def _dual_norm(kind: BallKind, g: Tensor) -> Tensor | None:
     """‖g‖_* of float32 rows, rounded up, in float64; None for balls that are not known here."""
-    slack = 1.0 + 4.0 * _SUM * UNIT_ROUNDOFF_32
+    slack = 1.0 + 4.0 * TERMS * UNIT_ROUNDOFF_32
     if type(kind) is Linf:
         size = _dot(g.abs(), g.new_ones(1, g.shape[-1]))
     elif type(kind) is L2:
-        blocks = torch.split(g, _SUM, -1)
+        blocks = torch.split(g, TERMS, -1)
         # Squares may underflow where the entries are tiny.
         sizes = [torch.linalg.vector_norm(block, dim=-1).double() + 2.0**-50 for block in blocks]
         size = torch.stack(sizes).norm(dim=0)
@@ -369,8 +223,8 @@ def _dual_norm(kind: BallKind, g: Tensor) -> Tensor | None:
 def _dot(c: Tensor, x: Tensor) -> Tensor:
     """c·x of rows c (B or 1, R, n) and x (B, n) in float32, added up in float64: (B, R)."""
     total: Tensor | float = 0.0
-    for start in range(0, x.shape[1], _SUM):
-        part = slice(start, start + _SUM)
+    for start in range(0, x.shape[1], TERMS):
+        part = slice(start, start + TERMS)
         if len(c) == 1 and len(x) > 1:
             found = x[:, part] @ c[0, :, part].mT
         else:
@@ -379,20 +233,13 @@ def _dot(c: Tensor, x: Tensor) -> Tensor:
     return torch.as_tensor(total)
 
 
-def single_bounds(
-    graph: Graph,
-    region: Region,
-    intervals: Mapping[str, Interval],
-    lines: Mapping[str, Lines],
-) -> SingleBounds | None:
-    """What forms in float32 need; None where torch's products in float32 promise nothing."""
-    if region.center.device.type != "cpu" or not products_are_single():
-        return None
-    maps: dict[str, SingleOperator] = {}
-    for node in graph.nodes:
-        for term in node.terms if isinstance(node, Affine) else ():
-            single = single_of(term.map)
-            if single is None:
-                return None
-            maps[term.name] = single
-    return SingleBounds(graph, region, intervals, lines, maps)
+def entry_bounds(
+    costs: SingleCosts, part: Graph, node: Affine, cells: Cells
+) -> tuple[Tensor, Tensor]:
+    """Proved lower and upper bounds (Q, K) of some entries of the last node of a graph."""
+    domain = SingleForms(costs, cells.owner)
+    with single_products():
+        arrived = onward(domain, part, domain.entries(node, cells))
+        low, high = domain.minimum(arrived).chunk(2, -1)
+    value = costs.references[node.name].value[cells.owner[:, None], cells.entries]
+    return down(value + low), up(value - high)
