@@ -20,10 +20,10 @@ from ..memory import working_set
 from ..regions.region import Region
 from ..relaxation.lines import lower_line, upper_line
 from ..walk import backward, forward, onward, rule
+from .deviation_costs import deviation_costs
+from .deviation_forms import Cells, entry_bounds
 from .intervals import Intervals, RowNorms
 from .linear_forms import ActiveLines, Lines, ProvedForms
-from .single_costs import single_costs
-from .single_forms import Cells, entry_bounds
 from .windows import IMAGE, factors, most_coefficients
 
 _BENT = 1e-6
@@ -56,7 +56,7 @@ class Relaxation:
     ) -> None:
         self.graph, self.region = graph, region
         self.intervals, self.lines = intervals, lines
-        self.single = single_costs(graph, region, intervals, lines)
+        self.costs = deviation_costs(graph, region, intervals, lines)
 
     def lower_bounds(
         self,
@@ -91,10 +91,10 @@ class Relaxation:
         part = self.before(node.name)
         lower = torch.full(wanted.shape, -math.inf, dtype=torch.float64, device=wanted.device)
         upper = -lower
-        if self.single is not None:
+        if self.costs is not None:
             for cells in self._cells(part, node, wanted):
                 place = cells.owner[:, None], cells.entries
-                lower[place], upper[place] = entry_bounds(self.single, part, node, cells)
+                lower[place], upper[place] = entry_bounds(self.costs, part, node, cells)
             return lower, upper
         entries = torch.nonzero(wanted.any(0))[:, 0]
         for index in torch.split(entries, max(1, self._rows(part) // 2)):

@@ -1,4 +1,4 @@
-"""What rounding takes from linear forms in float32, node by node (:mod:`.single_forms`)."""
+"""What rounding takes from linear forms in deviations, node by node (:mod:`.deviation_forms`)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from ..arithmetic.operations import Interval
 from ..arithmetic.outward import UNIT_ROUNDOFF
 from ..graph import Activate, Affine, AnyNode, Graph, Term
-from ..maps.single import UNIT_ROUNDOFF_32, SingleOperator, products_are_single, single_of
+from ..maps.typed import TypedOperator, products_are_single, typed_operator, unit_roundoff
 from ..regions.region import Region
 from ..walk import forward
 from .linear_forms import Lines
 from .references import Reference, References
 
-TERMS = 256
+_TERMS = 64
 """So many products are added in float32, before float64 goes on."""
 
 UNDERFLOW = 2.0**-100
@@ -29,7 +29,7 @@ _GUARD = 1.0 + 1e-6
 
 
 class Step(NamedTuple):
-    """An activation's lines as float32 numbers (B, n): c ↦ c ⊙ middle + |c| ⊙ half.
+    """An activation's lines in the type of the coefficients, (B, n): c ↦ c ⊙ middle + |c| ⊙ half.
 
     Args:
         middle: The mean of both slopes.
@@ -46,15 +46,16 @@ class Step(NamedTuple):
     lost: Tensor | None
 
 
-class SingleCosts:
-    """What forms in float32 need to know of a graph over a region.
+class DeviationCosts:
+    """What forms in deviations need to know of a graph over a region.
 
     Args:
         graph: The graph, over float64 operators.
         region: The inputs.
         intervals: Of every node that is reached; they may still be added.
         lines: Of every activation that is reached.
-        maps: The operators in float32, by the names of their terms.
+        maps: The operators in the type of the coefficients, by the names of their terms.
+        dtype: That type.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class SingleCosts:
         region: Region,
         intervals: Mapping[str, Interval],
         lines: Mapping[str, Lines],
-        maps: Mapping[str, SingleOperator],
+        maps: Mapping[str, TypedOperator],
+        dtype: torch.dtype,
     ) -> None:
+        self.dtype, self.unit = dtype, unit_roundoff(dtype)
         self.graph, self.region = graph, region
         self.intervals, self.lines, self.maps = intervals, lines, maps
         self.references: dict[str, Reference] = forward(References(region.center), graph)
@@ -91,7 +94,7 @@ class SingleCosts:
         """What the rows of an affine node take that are written out, (B, n)."""
         return self._priced(node, [m.rows_lost for m in self._maps_of(node)])
 
-    def _maps_of(self, node: AnyNode) -> list[SingleOperator]:
+    def _maps_of(self, node: AnyNode) -> list[TypedOperator]:
         return [self.maps[term.name] for term in node.terms] if isinstance(node, Affine) else []
 
     def _priced(self, node: AnyNode, shares: list[float]) -> Tensor:
@@ -133,37 +136,50 @@ class SingleCosts:
         steep = below.slope.abs() + above.slope.abs()
         size = steep * z.abs() + below.intercept.abs() + above.intercept.abs() + 2.0 * a.abs()
         parent = self.graph.node(node.parent)
-        charged = (8.0 * UNIT_ROUNDOFF_32 * steep + UNDERFLOW) * self.reach(node.parent)
+        charged = (8.0 * self.unit * steep + UNDERFLOW) * self.reach(node.parent)
         largest = torch.maximum(below.slope.abs(), above.slope.abs())
         charged = charged + largest * self.price(parent)
         # A constant line has no slope that could lose anything, whatever the interval.
         charged = torch.where(steep == 0.0, 0.0, charged) + 4.0 * UNIT_ROUNDOFF * size
-        sums = (min(TERMS, z.shape[1]) + 8.0) * UNIT_ROUNDOFF_32
+        sums = (terms_at_once(self.dtype, z.shape[1]) + 8.0) * self.unit
         charged = charged + sums * (low.abs() + high.abs() + charged)
         middle, half = 0.5 * (below.slope + above.slope), 0.5 * (below.slope - above.slope)
         center, spread = 0.5 * (low + high), 0.5 * (low - high) - charged * _GUARD - UNDERFLOW
-        step = Step(middle.float(), half.float(), center.float(), spread.float(), None)
+        kind = self.dtype
+        step = Step(middle.to(kind), half.to(kind), center.to(kind), spread.to(kind), None)
         lost = ~(step.center.isfinite() & step.spread.isfinite())
         if bool(lost.any()):
             center, spread = (torch.where(lost, 0.0, each) for each in (step.center, step.spread))
-            step = step._replace(center=center, spread=spread, lost=lost.float())
+            step = step._replace(center=center, spread=spread, lost=lost.to(self.dtype))
         return step
 
 
-def single_costs(
+def terms_at_once(dtype: torch.dtype, length: int) -> int:
+    """How many of so many products are added in a type, before float64 goes on."""
+    return min(_TERMS, length) if dtype == torch.float32 else max(1, length)
+
+
+def deviation_costs(
     graph: Graph,
     region: Region,
     intervals: Mapping[str, Interval],
     lines: Mapping[str, Lines],
-) -> SingleCosts | None:
-    """What forms in float32 need; None where torch's products in float32 promise nothing."""
-    if region.center.device.type != "cpu" or not products_are_single():
+) -> DeviationCosts | None:
+    """What forms in deviations need; None where an operator's products promise too little.
+
+    The coefficients are float32 over boxes: there the deviations of all nodes together are worth
+    little more than the widths of their intervals. Over other balls they are worth much more, and
+    what float32 loses would be seen.
+    """
+    if region.center.device.type != "cpu":
         return None
-    maps: dict[str, SingleOperator] = {}
+    narrow = region.kind.is_box and products_are_single()
+    dtype = torch.float32 if narrow else torch.float64
+    maps: dict[str, TypedOperator] = {}
     for node in graph.nodes:
         for term in node.terms if isinstance(node, Affine) else ():
-            single = single_of(term.map)
-            if single is None:
+            typed = typed_operator(term.map, dtype)
+            if typed is None:
                 return None
-            maps[term.name] = single
-    return SingleCosts(graph, region, intervals, lines, maps)
+            maps[term.name] = typed
+    return DeviationCosts(graph, region, intervals, lines, maps, dtype)

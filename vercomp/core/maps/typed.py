@@ -1,4 +1,4 @@
-"""Operators in float32, with a bound of what their products lose.
+"""Operators in float32 or float64, with a bound of what their products lose.
 
 A product of float32 numbers is off by at most (n + 1) u₃₂ of the sum of its n absolute terms, u₃₂ =
 2⁻²⁴, in whatever order the terms are added: for thousands of terms that is too much. A matrix
@@ -17,14 +17,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from ..arithmetic.outward import UNIT_ROUNDOFF
 from .convolution import Convolution
 from .operators import Dense, Operator
 
 UNIT_ROUNDOFF_32 = 2.0**-24
 """u₃₂ of float32: one operation is off by at most u₃₂ times its result."""
 
-BLOCK = 128
-"""So many rows of a matrix are multiplied at once."""
+BLOCK = 64
+"""So many rows of a matrix are multiplied at once in float32."""
 
 _HONEST = ("none", "ieee", "highest")
 """Names of torch's settings under which float32 products are computed in float32."""
@@ -33,24 +34,27 @@ _MODES = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 """Variables of the environment by which oneDNN may compute in fewer bits than it is given."""
 
 
-class SingleOperator:
-    """Â of a float64 operator, rounded to float32.
+class TypedOperator:
+    """Â of a float64 operator, rounded to a type.
 
     Args:
         operator: The operator in float64.
+        dtype: float32 or float64.
 
     Attributes:
         lost: e with |computed − Âᵀ s| ≤ e |Â|ᵀ |s| for each entry, but for what underflows.
         rows_lost: The same for rows of the operator that are written out.
     """
 
-    def __init__(self, operator: Operator) -> None:
-        self.inner = _rounded(operator)
-        self.lost, self.rows_lost = _losses(operator)
+    def __init__(self, operator: Operator, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.inner = _rounded(operator) if dtype == torch.float32 else operator
+        self.lost, self.rows_lost = _losses(operator, dtype)
 
     def adjoint(self, s: Tensor) -> Tensor:
-        """Âᵀ s for s (..., m) in float32."""
-        if not isinstance(self.inner, Dense) or len(self.inner.matrix) <= BLOCK:
+        """Âᵀ s for s (..., m) of the type."""
+        whole = self.dtype == torch.float64 or self.inner.shape[0] <= BLOCK
+        if whole or not isinstance(self.inner, Dense):
             return self.inner.adjoint(s)
         matrix, flat = self.inner.matrix, s.reshape(-1, s.shape[-1])
         total = flat[:, :BLOCK] @ matrix[:BLOCK]
@@ -60,22 +64,30 @@ class SingleOperator:
         return total.reshape(*s.shape[:-1], -1)
 
     def rows(self, index: Tensor) -> Tensor:
-        """Some rows of Â, (R, n), in float32."""
-        return self.inner.rows(index).to(torch.float32)
+        """Some rows of Â, (R, n), of the type."""
+        return self.inner.rows(index).to(self.dtype)
 
 
-_KNOWN: WeakKeyDictionary[Operator, SingleOperator | None] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Operator, dict[torch.dtype, TypedOperator]] = WeakKeyDictionary()
 
 
-def single_of(operator: Operator) -> SingleOperator | None:
-    """The operator in float32, kept as long as the operator; None where that promises nothing."""
-    if operator not in _KNOWN:
-        _KNOWN[operator] = SingleOperator(operator) if _is_known(operator) else None
-    return _KNOWN[operator]
+def typed_operator(operator: Operator, dtype: torch.dtype) -> TypedOperator | None:
+    """The operator in a type, kept as long as the operator; None where that promises nothing."""
+    if not _is_known(operator):
+        return None
+    kept = _KNOWN.setdefault(operator, {})
+    if dtype not in kept:
+        kept[dtype] = TypedOperator(operator, dtype)
+    return kept[dtype]
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """u of float32 or float64."""
+    return UNIT_ROUNDOFF_32 if dtype == torch.float32 else UNIT_ROUNDOFF
 
 
 def _is_known(operator: Operator) -> bool:
-    """Whether an operator keeps its promises in float32 too: the operators of this room do."""
+    """Whether an operator keeps its promises in both types: the operators of this room do."""
     own = type(operator).__module__.rpartition(".")[0] == __package__
     return own and all(_is_known(inner) for inner in _nested(operator))
 
@@ -97,21 +109,24 @@ def single_products() -> Iterator[None]:
         yield
 
 
-def _losses(operator: Operator) -> tuple[float, float]:
-    """What the adjoint and the rows of an operator lose; see :class:`SingleOperator`."""
+def _losses(operator: Operator, dtype: torch.dtype) -> tuple[float, float]:
+    """What the adjoint and the rows of an operator lose; see :class:`TypedOperator`."""
     if not operator.values and not operator.rounds_adjoint:
         return 0.0, 0.0
+    unit = unit_roundoff(dtype)
     if isinstance(operator, Dense):
         length = operator.shape[0]
-        terms = min(BLOCK, length) + -(-length // BLOCK)
+        terms = length
+        if dtype == torch.float32:
+            terms = min(BLOCK, length) + -(-length // BLOCK)
     elif isinstance(operator, Convolution):
         terms = operator.fan_out
     else:
-        lost = 2.0 * (operator.fan_out + 2) * UNIT_ROUNDOFF_32
+        lost = 2.0 * (operator.fan_out + 2) * unit
         return lost * (1.0 + 2.0 * lost), lost * (1.0 + 2.0 * lost)
     # One more rounding is that of the numbers themselves; their rows have no other.
-    lost = (terms + 3) * UNIT_ROUNDOFF_32
-    return lost * (1.0 + 2.0 * lost), 2.0 * UNIT_ROUNDOFF_32
+    lost = (terms + 3) * unit
+    return lost * (1.0 + 2.0 * lost), 2.0 * unit
 
 
 def _part(name: str) -> Any:

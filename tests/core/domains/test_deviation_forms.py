@@ -1,9 +1,10 @@
-"""Bounds in float32: exact cases that need their slack, windows, and torch's settings."""
+"""Forms in deviations: exact cases that need their slack, windows, and torch's settings."""
 
 from __future__ import annotations
 
 import math
 from functools import cache, partial
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
@@ -12,17 +13,19 @@ from graphs import emit
 from torch import Tensor, nn
 
 import vercomp
-from vercomp.core.domains import refined_intervals, single_costs, single_forms
+from vercomp.core.domains import deviation_forms, refined_intervals
 from vercomp.core.domains.linear_forms import LinearForms
 from vercomp.core.domains.refined_intervals import Relaxation, relax
+from vercomp.core.domains.windows import Window
 from vercomp.core.graph import Activate, Graph
-from vercomp.core.maps import single
+from vercomp.core.maps import typed
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regions.constructors import Ball
 from vercomp.core.relaxation.lines import Line
 from vercomp.core.walk import backward
 
-NORMS = ("linf", "l2", "l1")
+RADII = {"linf": 1.0, "l2": 8.0, "l1": 64.0}
+NORMS = tuple(RADII)
 
 
 def steady(seed: int, image: bool) -> nn.Module:
@@ -71,9 +74,9 @@ def excess(image: bool, norm: str) -> tuple[int, float]:
         net = vercomp.compile(steady(seed, image), (2, 9, 9) if image else (20,)).network
         _, graph = net.in_double()
         x = torch.randn(2, math.prod(net.input_shape), dtype=torch.float64)
-        region = Ball(x.reshape(2, *net.input_shape), 1.0, norm)
+        region = Ball(x.reshape(2, *net.input_shape), RADII[norm], norm)
         relaxation = relax(graph, region)
-        assert relaxation.single is not None
+        assert relaxation.costs is not None
         name = [node.name for node in graph.nodes if node.name in relaxation.lines][-1]
         name = graph.node(name).parents[0]
         size = math.prod(graph.node(name).shape)
@@ -82,7 +85,7 @@ def excess(image: bool, norm: str) -> tuple[int, float]:
         part = Graph(graph.nodes[: [n.name for n in graph.nodes].index(name) + 1], name)
         g = backward(exact, part, rows)[graph.nodes[0].name]
         value = (g * x[:, None]).sum(-1) + exact.constant
-        half = region.kind.dual_norm(g)
+        half = RADII[norm] * region.kind.dual_norm(g)
         lower, upper = relaxation.intervals[name]
         tiny = 1e-12 * (value.abs() + half)
         undecided = (value - half < 0.0) & (value + half > 0.0)
@@ -106,9 +109,8 @@ def test_where_the_network_is_affine_nothing_but_rounding_is_lost(image: bool, n
 def test_without_what_rounding_takes_bounds_are_wrong(
     image: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single_forms, "UNIT_ROUNDOFF_32", 0.0)
-    monkeypatch.setattr(single_costs, "UNIT_ROUNDOFF_32", 0.0)
-    monkeypatch.setattr(single, "UNIT_ROUNDOFF_32", 0.0)
+    monkeypatch.setattr(typed, "UNIT_ROUNDOFF_32", 0.0)
+    monkeypatch.setattr(typed, "_KNOWN", WeakKeyDictionary())
     too_good, _ = excess(image, "linf")
     assert too_good > 0
 
@@ -137,7 +139,7 @@ def assert_alike(one: Relaxation, other: Relaxation, share: float) -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_bounds_in_both_precisions_are_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [relaxed(name, norm, boxed=norm == "l2") for norm in NORMS]
-    monkeypatch.setattr(refined_intervals, "single_costs", lambda *_: None)
+    monkeypatch.setattr(refined_intervals, "deviation_costs", lambda *_: None)
     for norm, ours in zip(NORMS, found, strict=True):
         assert_alike(ours, relaxed(name, norm, boxed=norm == "l2"), 1e-2)
 
@@ -184,11 +186,13 @@ def test_windows_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).double()
     regions = [Ball(x, 0.1, "linf"), Ball(x, 0.3, "l2", box=(x - 0.1, x + 0.1)), Ball(x, 1.0, "l1")]
     used: list[object] = []
-    honest = single_forms.Window.adjoint
-    monkeypatch.setattr(single_forms.Window, "adjoint", lambda w, f: used.append(f) or honest(w, f))
+    honest = Window.adjoint
+    monkeypatch.setattr(
+        deviation_forms.Window, "adjoint", lambda w, f: used.append(f) or honest(w, f)
+    )
     windows = [relax(graph, region) for region in regions]
     assert used
-    monkeypatch.setattr(single_forms, "fitting", lambda *_: None)
+    monkeypatch.setattr(deviation_forms, "fitting", lambda *_: None)
     for region, found in zip(regions, windows, strict=True):
         assert_alike(found, relax(graph, region), 1e-5)
 
@@ -201,8 +205,10 @@ def test_other_precisions_of_torch_are_not_relied_upon() -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        assert not single.products_are_single()
-        assert relaxed(name, "linf").single is None
+        assert not typed.products_are_single()
+        costs = relaxed(name, "linf").costs
+        assert costs is not None
+        assert costs.dtype == torch.float64
     finally:
         torch.set_float32_matmul_precision(before)
-    assert single.products_are_single()
+    assert typed.products_are_single()

@@ -1,4 +1,4 @@
-"""Linear lower bounds in float32 that hold in real arithmetic: forms in deviations.
+"""Linear lower bounds in float32 or float64 that hold in real arithmetic: forms in deviations.
 
 A form of :mod:`.linear_forms` is about values; what rounding takes from its coefficients counts by
 the size of the values, which for float32 is too much. Here a form is about deviations from fixed
@@ -8,10 +8,10 @@ a value can be from its reference, as everything else in the form does. With δ 
     c·δ_z = Σ (A_kᵀ c)·δ_k + c·r                           z = Σ A_k a_k + b
     c·δ_a ≥ (c⁺ s + c⁻ s′)·δ_z + c⁺·τ + c⁻·τ′             a = σ(z),  τ = s ẑ + t − â
 
-Whatever float32 numbers a step ends with are the coefficients of the next one. With ρ ≥ |δ| for
-every node from its interval, and u = 2⁻²⁴, the step itself takes no more than
+Whatever numbers a step ends with are the coefficients of the next one. With ρ ≥ |δ| for
+every node from its interval, and u the unit roundoff, the step itself takes no more than
 
-    |c|·(e |A| ρ + ‖A − Â‖ ‖ρ‖ + |r|)                      Aᵀ c, e from :mod:`..maps.single`
+    |c|·(e |A| ρ + ‖A − Â‖ ‖ρ‖ + |r|)                      Aᵀ c, e from :mod:`..maps.typed`
     8u |c|·(|s| + |s′|) ⊙ ρ                                c⁺ s + c⁻ s′
     (m + 8)u |c|·(|τ| + |τ′|)                              sums of m terms
     u |c + c′|·ρ                                           two paths to one node
@@ -32,16 +32,16 @@ from torch import Tensor
 
 from ..arithmetic.outward import down, times_up, up
 from ..graph import Activate, Affine, AnyNode, Graph, Input, Shape, Term
-from ..maps.single import (
-    UNIT_ROUNDOFF_32,
+from ..maps.typed import (
     single_products,
+    unit_roundoff,
 )
 from ..regions.ball_kind import BallKind
 from ..regions.l1 import L1
 from ..regions.l2 import L2
 from ..regions.linf import Linf
 from ..walk import Domain, onward, rule
-from .single_costs import TERMS, UNDERFLOW, SingleCosts
+from .deviation_costs import UNDERFLOW, DeviationCosts, terms_at_once
 from .windows import Window, factors, fitting
 
 Coefficients = Tensor | Window
@@ -63,8 +63,8 @@ class Cells(NamedTuple):
     place: tuple[Tensor, Tensor] | None
 
 
-class SingleForms(Domain[Coefficients]):
-    """The table. What arrives at a node are float32 coefficients of its deviation.
+class DeviationForms(Domain[Coefficients]):
+    """The table. What arrives at a node are coefficients of its deviation.
 
     They are (Q, K, n), K rows for each cell, or a window of that; Q may be 1 where all cells have
     the same. Whoever sends coefficients to a node has paid for what its products take.
@@ -77,9 +77,9 @@ class SingleForms(Domain[Coefficients]):
         constant: A lower bound of what does not depend on the input, (Q, K) in float64.
     """
 
-    title = "linear bounds in float32"
+    title = "linear bounds of deviations"
 
-    def __init__(self, costs: SingleCosts, owner: Tensor) -> None:
+    def __init__(self, costs: DeviationCosts, owner: Tensor) -> None:
         self.costs, self.owner = costs, owner
         everyone = torch.arange(len(costs.region))
         self.everyone = torch.equal(owner, everyone)
@@ -153,7 +153,7 @@ class SingleForms(Domain[Coefficients]):
             total = one.plus(other)
         if total is None:
             total = self._full(one, node.shape) + self._full(other, node.shape)
-        self._charge(total, node, UNIT_ROUNDOFF_32 * self.costs.reach(name))
+        self._charge(total, node, self.costs.unit * self.costs.reach(name))
         return total
 
     def _sent(self, node: Affine, term: Term, c: Coefficients) -> Coefficients:
@@ -177,7 +177,7 @@ class SingleForms(Domain[Coefficients]):
                 rows = single.rows(wanted)[places]
             return torch.cat([rows, -rows], 1)
         channels, area = node.shape[0], math.prod(node.shape[1:])
-        unit = torch.nn.functional.one_hot(cells.entries // area, channels).float()
+        unit = torch.nn.functional.one_hot(cells.entries // area, channels).to(self.costs.dtype)
         unit = torch.cat([unit, -unit], 1)[..., None, None]
         return self._sent(node, term, Window(unit, *cells.place))
 
@@ -198,17 +198,18 @@ class SingleForms(Domain[Coefficients]):
 
     def _charge(self, c: Coefficients, node: AnyNode, price: Tensor) -> None:
         flat = c.flat if isinstance(c, Window) else c
-        lost = _dot(flat.abs(), self._local((price + UNDERFLOW).float(), node, c))
-        self.constant = down(self.constant - up(lost * (1.0 + 4.0 * TERMS * UNIT_ROUNDOFF_32)))
+        lost = _dot(flat.abs(), self._local((price + UNDERFLOW).to(self.costs.dtype), node, c))
+        self.constant = down(self.constant - up(lost * (1.0 + 1e-4)))
 
 
 def _dual_norm(kind: BallKind, g: Tensor) -> Tensor | None:
-    """‖g‖_* of float32 rows, rounded up, in float64; None for balls that are not known here."""
-    slack = 1.0 + 4.0 * TERMS * UNIT_ROUNDOFF_32
+    """‖g‖_* of rows, rounded up, in float64; None for balls that are not known here."""
+    terms = terms_at_once(g.dtype, g.shape[-1])
+    slack = 1.0 + 4.0 * (terms + 4) * unit_roundoff(g.dtype)
     if type(kind) is Linf:
         size = _dot(g.abs(), g.new_ones(1, g.shape[-1]))
     elif type(kind) is L2:
-        blocks = torch.split(g, TERMS, -1)
+        blocks = torch.split(g, terms, -1)
         # Squares may underflow where the entries are tiny.
         sizes = [torch.linalg.vector_norm(block, dim=-1).double() + 2.0**-50 for block in blocks]
         size = torch.stack(sizes).norm(dim=0)
@@ -221,10 +222,11 @@ def _dual_norm(kind: BallKind, g: Tensor) -> Tensor | None:
 
 
 def _dot(c: Tensor, x: Tensor) -> Tensor:
-    """c·x of rows c (B or 1, R, n) and x (B, n) in float32, added up in float64: (B, R)."""
+    """c·x of rows c (B or 1, R, n) and x (B, n), added up in float64: (B, R)."""
     total: Tensor | float = 0.0
-    for start in range(0, x.shape[1], TERMS):
-        part = slice(start, start + TERMS)
+    terms = terms_at_once(c.dtype, x.shape[1])
+    for start in range(0, x.shape[1], terms):
+        part = slice(start, start + terms)
         if len(c) == 1 and len(x) > 1:
             found = x[:, part] @ c[0, :, part].mT
         else:
@@ -234,10 +236,10 @@ def _dot(c: Tensor, x: Tensor) -> Tensor:
 
 
 def entry_bounds(
-    costs: SingleCosts, part: Graph, node: Affine, cells: Cells
+    costs: DeviationCosts, part: Graph, node: Affine, cells: Cells
 ) -> tuple[Tensor, Tensor]:
     """Proved lower and upper bounds (Q, K) of some entries of the last node of a graph."""
-    domain = SingleForms(costs, cells.owner)
+    domain = DeviationForms(costs, cells.owner)
     with single_products():
         arrived = onward(domain, part, domain.entries(node, cells))
         low, high = domain.minimum(arrived).chunk(2, -1)
