@@ -89,8 +89,7 @@ class ProjectedIntervals(DualIntervals):
     def _refined(self, node: Affine, found: Interval) -> Interval:
         if not self._is_estimated(node):
             return super()._refined(node, found)
-        everything = torch.arange(found.lower.shape[1], device=found.lower.device)
-        if len(self._bent(node, found, everything)) == 0:
+        if not bool(self._bent(node, found).any()):
             return found
         part, lines = self.relaxation.before(node.name), self.relaxation.lines
         needed = part.ancestors(node.name) | {node.name}
@@ -104,7 +103,7 @@ class ProjectedIntervals(DualIntervals):
                 estimate.add(*forward(domain, part, only=needed)[node.name])
             width = up(width + estimate.norm())
         lower, upper = middle[node.name]
-        return self._cut_with(found, everything, down(lower - width), up(upper + width))
+        return self._cut(found, down(lower - width), up(upper + width))
 
     def _generator(self, node: Affine) -> torch.Generator:
         """Random numbers of the node's own."""

@@ -8,7 +8,7 @@ input, over the lines of the activations before it. One walk serves every specif
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -20,8 +20,11 @@ from ..memory import working_set
 from ..regions.region import Region
 from ..relaxation.lines import lower_line, upper_line
 from ..walk import backward, forward, onward, rule
+from .deviation_costs import deviation_costs
+from .deviation_forms import Cells, entry_bounds
 from .intervals import Intervals, RowNorms
 from .linear_forms import ActiveLines, Lines, ProvedForms
+from .windows import IMAGE, factors, most_coefficients
 
 _BENT = 1e-6
 """An activation whose slope changes by less than this on an interval is not refined."""
@@ -53,6 +56,7 @@ class Relaxation:
     ) -> None:
         self.graph, self.region = graph, region
         self.intervals, self.lines = intervals, lines
+        self.costs = deviation_costs(graph, region, intervals, lines)
 
     def lower_bounds(
         self,
@@ -77,17 +81,53 @@ class Relaxation:
             found.append(self._least(domain, backward(domain, part, block), block.shape[1]))
         return torch.cat(found, 1)
 
-    def entry_bounds(self, node: Affine, entries: Tensor) -> tuple[Tensor, Tensor]:
-        """Proved lower and upper bounds (B, R) of some entries of an affine node."""
+    def entry_bounds(self, node: Affine, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Proved lower and upper bounds (B, n) of an affine node; ±∞ where none are wanted.
+
+        Args:
+            node: The node.
+            wanted: Which entries, (B, n).
+        """
         part = self.before(node.name)
-        lower, upper = [], []
+        lower = torch.full(wanted.shape, -math.inf, dtype=torch.float64, device=wanted.device)
+        upper = -lower
+        if self.costs is not None:
+            for cells in self._cells(part, node, wanted):
+                place = cells.owner[:, None], cells.entries
+                lower[place], upper[place] = entry_bounds(self.costs, part, node, cells)
+            return lower, upper
+        entries = torch.nonzero(wanted.any(0))[:, 0]
         for index in torch.split(entries, max(1, self._rows(part) // 2)):
             domain = ProvedForms(self.lines, self.intervals)
             arrived = onward(domain, part, domain.entries(node, index))
             bounds = self._least(domain, arrived, 2 * len(index), quick=True)
-            lower.append(bounds[:, : len(index)])
-            upper.append(-bounds[:, len(index) :])
-        return torch.cat(lower, 1), torch.cat(upper, 1)
+            lower[:, index], upper[:, index] = bounds[:, : len(index)], -bounds[:, len(index) :]
+        return lower, upper
+
+    def _cells(self, part: Graph, node: Affine, wanted: Tensor) -> Iterator[Cells]:
+        """The wanted entries, cells with as many of them together, as many as a walk takes."""
+        area = 1
+        if len(node.shape) == IMAGE and all(factors(term.map) is not None for term in node.terms):
+            area = math.prod(node.shape[1:])
+        # A cell has all channels of one place, or all entries of the node.
+        table = wanted.reshape(len(wanted), -1, area).mT.reshape(len(wanted) * area, -1)
+        counts = table.sum(1)
+        order = counts.argsort(stable=True)
+        order = order[counts[order] > 0]
+        size = most_coefficients(part, node) if area > 1 else _most(part)
+        limit = max(1, self._fitting(size) // 2)
+        while len(order):
+            some = order[: max(1, limit // max(1, int(counts[order[0]])))]
+            while len(some) > 1 and len(some) * int(counts[some[-1]]) > limit:
+                some = some[: max(1, limit // int(counts[some[-1]]))]
+            order = order[len(some) :]
+            owner, place = some // area, some % area
+            # Those that are wanted come first; others fill the rows up.
+            first = table[some].to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+            for channels in torch.split(first[:, : int(counts[some[-1]])], limit, 1):
+                index = channels * area + place[:, None]
+                width = node.shape[-1]
+                yield Cells(owner, index, (place // width, place % width) if area > 1 else None)
 
     def before(self, node: str) -> Graph:
         """The graph up to a node."""
@@ -95,8 +135,11 @@ class Relaxation:
         return Graph(self.graph.nodes[: names.index(node) + 1], node)
 
     def _rows(self, part: Graph) -> int:
-        """How many rows a backward walk takes at once."""
-        size = max(math.prod(each.shape) for each in part.nodes) * max(1, len(self.region))
+        """How many rows for each region a backward walk takes at once."""
+        return self._fitting(_most(part) * max(1, len(self.region)))
+
+    def _fitting(self, size: int) -> int:
+        """How many rows of so many coefficients a backward walk takes at once."""
         fits = working_set(self.region.center.device) // (_COPIES * 8 * size)
         return max(1, min(fits, _ENTRIES // size))
 
@@ -174,32 +217,33 @@ class RefinedIntervals(Intervals):
             return True
         return region.box is None and self.rows.of(node.terms[0], region) is not None
 
-    def _bent(self, node: Affine, found: Interval, entries: Tensor) -> Tensor:
-        """Those of the entries on whose intervals the slope of an activation changes."""
-        bent = torch.zeros(len(entries), dtype=torch.bool, device=entries.device)
+    def _bent(self, node: Affine, found: Interval) -> Tensor:
+        """On which of the intervals the slope of an activation changes, (B, n)."""
+        bent = torch.zeros_like(found.lower, dtype=torch.bool)
         for reader in self.graph.children(node.name):
             if isinstance(reader, Activate):
-                ends = (end[:, entries] for end in found)
-                low, high = reader.function.range(1, *ends)
-                bent |= ~(high - low <= _BENT).all(0)
-        return entries[bent]
+                low, high = reader.function.range(1, *found)
+                bent |= ~(high - low <= _BENT)
+        return bent
 
     def _refined(self, node: Affine, found: Interval) -> Interval:
         """The interval, cut with linear bounds where it matters."""
-        everything = torch.arange(found.lower.shape[1], device=found.lower.device)
-        entries = self._bent(node, found, everything)
-        if len(entries) == 0:
+        bent = self._bent(node, found)
+        if not bool(bent.any()):
             return found
-        return self._cut_with(found, entries, *self.relaxation.entry_bounds(node, entries))
+        return self._cut(found, *self.relaxation.entry_bounds(node, bent))
 
     @staticmethod
-    def _cut_with(found: Interval, entries: Tensor, low: Tensor, high: Tensor) -> Interval:
-        """The interval with some entries cut with proved bounds (B, R)."""
-        lower, upper = found.lower.clone(), found.upper.clone()
-        lower[:, entries] = torch.maximum(lower[:, entries], low)
-        upper[:, entries] = torch.minimum(upper[:, entries], high)
+    def _cut(found: Interval, low: Tensor, high: Tensor) -> Interval:
+        """The interval cut with proved bounds (B, n)."""
+        lower, upper = torch.maximum(found.lower, low), torch.minimum(found.upper, high)
         # Of an empty region, or of two bounds that rounding parts, the wider pair stays.
         crossed = lower > upper
         return Interval(
             torch.where(crossed, found.lower, lower), torch.where(crossed, found.upper, upper)
         )
+
+
+def _most(graph: Graph) -> int:
+    """The entries of the largest node."""
+    return max(math.prod(node.shape) for node in graph.nodes)

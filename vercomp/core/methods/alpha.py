@@ -117,15 +117,18 @@ class OptimisedIntervals(RefinedIntervals):
 
     def _refined(self, node: Affine, found: Interval) -> Interval:
         found = super()._refined(node, found)
-        everything = torch.arange(found.lower.shape[1], device=found.lower.device)
-        entries = self._bent(node, found, everything)
+        bent = self._bent(node, found)
+        entries = torch.nonzero(bent.any(0))[:, 0]
         if len(entries) == 0:
             return found
         unit = torch.zeros(len(entries), found.lower.shape[1]).to(found.lower)
         unit[torch.arange(len(entries), device=unit.device), entries] = 1.0
         rows = torch.cat([unit, -unit])[None].expand(len(found.lower), -1, -1)
         bounds = self.search.of(node.name, rows)
-        return self._cut_with(found, entries, bounds[:, : len(entries)], -bounds[:, len(entries) :])
+        lower = torch.full_like(found.lower, -torch.inf)
+        upper = -lower
+        lower[:, entries], upper[:, entries] = bounds[:, : len(entries)], -bounds[:, len(entries) :]
+        return self._cut(found, lower, upper)
 
 
 def _before(graph: Graph, node: str) -> Graph:
