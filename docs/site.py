@@ -27,6 +27,7 @@ CHAPTERS: dict[str, list[str]] = {
         "training-for-certificates.md",
         "what-can-be-analysed.md",
         "activations.md",
+        "reports.md",
         "api.md",
     ],
     "Methods": [
@@ -36,6 +37,8 @@ CHAPTERS: dict[str, list[str]] = {
         "crown.md",
         "alpha.md",
         "quadratic.md",
+        "smoothing.md",
+        "cascades.md",
         "attack.md",
         "regulariser.md",
         "hessian.md",
