@@ -28,6 +28,7 @@ CHAPTERS: dict[str, list[str]] = {
         "training-for-certificates.md",
         "what-can-be-analysed.md",
         "activations.md",
+        "reports.md",
         "api.md",
     ],
     "Methods": [
@@ -37,6 +38,8 @@ CHAPTERS: dict[str, list[str]] = {
         "crown.md",
         "alpha.md",
         "quadratic.md",
+        "smoothing.md",
+        "cascades.md",
         "attack.md",
         "regulariser.md",
         "hessian.md",

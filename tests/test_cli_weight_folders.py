@@ -46,6 +46,14 @@ class Pretrained(Classifier):
         return {"logits": super().forward(x), "hidden": x}
 
 
+class Forgetful(Pretrained):
+    """It reads the folder, and does not keep what it has read."""
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        return cls(5)
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -181,6 +189,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
         less,
         "Pretrained",
         "the weights hold no 'two.weight' and 1 more, which the model has",
+    ),
+    "weights that were not loaded": (
+        lambda folder: None,
+        "Forgetful",
+        "the model's 'one.weight' and 3 more is not what the weights hold",
     ),
     "weights that are not the model's": (more, "Classifier", "the model has no 'three.weight'"),
     "shapes": (wider, "Classifier", "the weights do not fit"),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -151,7 +152,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None
 
 
 def _check_filled(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Every parameter and buffer is in the files, or shares its memory with one that is."""
+    """Every parameter and buffer is what the files hold, or shares its memory with one that is."""
     state = model.state_dict()
     places = {_place(value) for name, value in state.items() if name in weights}
     missing = [
@@ -162,6 +163,18 @@ def _check_filled(model: nn.Module, weights: Mapping[str, Tensor], folder: Path)
             f"the weights hold no {_some(missing)}, which the model has",
             location=str(folder),
             remedy="Give the class that the weights were saved from",
+        )
+    other = [
+        name
+        for name, value in state.items()
+        if name in weights and not torch.equal(value, weights[name].to(value))
+    ]
+    if other:
+        raise ModelFileError(
+            f"the model's {_some(other)} is not what the weights hold",
+            location=str(folder),
+            remedy="Give a function that builds the model and loads its weights: "
+            "package.module:callable",
         )
 
 
