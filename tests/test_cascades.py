@@ -198,5 +198,7 @@ def test_a_package_whose_code_has_changed_is_refused(
 def test_stages_must_be_able_to_prove_what_the_rule_asks(cascade: CompiledCascade) -> None:
     with pytest.raises(UsageError, match="no method 'guess'"):
         vercomp.cascade(cascade.stages, RADIUS, methods=["guess"])
+    with pytest.raises(UsageError, match="'coap-projected' is probable"):
+        vercomp.cascade(cascade.stages, RADIUS, methods=["coap-projected"])
     with pytest.raises(VercompError, match="needs a stage"):
         vercomp.cascade([], RADIUS)
