@@ -44,7 +44,7 @@ def package(cascade: CompiledCascade, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def data(cascade: CompiledCascade, tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = torch.Generator().manual_seed(0)
-    x = 2.0 * torch.rand(10, 2, generator=generator) - 1.0
+    x = 2.0 * torch.rand(6, 2, generator=generator) - 1.0
     y = cascade.predict(x).label.clamp_min(0)
     path = tmp_path_factory.mktemp("data") / "points.npz"
     np.savez(path, x=x.numpy(), y=y.numpy())
@@ -120,7 +120,7 @@ def test_certify_reports_abstention_and_both_counts(
     x, y = _points(data)
     own = cascade.certify(x, y)
     assert found["classifier"] == "cascade"
-    assert (found["n"], found["stages"], found["radius"], found["norm"]) == (10, 2, RADIUS, "linf")
+    assert (found["n"], found["stages"], found["radius"], found["norm"]) == (6, 2, RADIUS, "linf")
     assert found["certified_accuracy"] == pytest.approx(float(own.certified.double().mean()))
     assert found["counted_accuracy"] == pytest.approx(float(own.counted.double().mean()))
     assert found["abstained"] == pytest.approx(float(own.abstained.double().mean()))
