@@ -45,7 +45,7 @@ def package(cascade: CompiledCascade, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def data(cascade: CompiledCascade, tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = torch.Generator().manual_seed(0)
-    x = 2.0 * torch.rand(10, 2, generator=generator) - 1.0
+    x = 2.0 * torch.rand(6, 2, generator=generator) - 1.0
     y = cascade.predict(x).label.clamp_min(0)
     path = tmp_path_factory.mktemp("data") / "points.npz"
     np.savez(path, x=x.numpy(), y=y.numpy())
@@ -121,7 +121,7 @@ def test_certify_reports_abstention_and_both_counts(
     x, y = _points(data)
     own = cascade.certify(x, y)
     assert found["classifier"] == "cascade"
-    assert (found["n"], found["stages"], found["radius"], found["norm"]) == (10, 2, RADIUS, "linf")
+    assert (found["n"], found["stages"], found["radius"], found["norm"]) == (6, 2, RADIUS, "linf")
     assert found["certified_accuracy"] == pytest.approx(float(own.certified.double().mean()))
     assert found["counted_accuracy"] == pytest.approx(float(own.counted.double().mean()))
     assert found["abstained"] == pytest.approx(float(own.abstained.double().mean()))
@@ -214,5 +214,7 @@ def test_a_package_whose_code_has_changed_is_refused(
 def test_stages_must_be_able_to_prove_what_the_rule_asks(cascade: CompiledCascade) -> None:
     with pytest.raises(UsageError, match="no method 'guess'"):
         vercomp.cascade(cascade.stages, RADIUS, methods=["guess"])
+    with pytest.raises(UsageError, match="'coap-projected' is probable"):
+        vercomp.cascade(cascade.stages, RADIUS, methods=["coap-projected"])
     with pytest.raises(VercompError, match="needs a stage"):
         vercomp.cascade([], RADIUS)

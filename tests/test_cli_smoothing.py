@@ -138,6 +138,21 @@ def test_a_run_resumes_with_the_very_same_draws(
     assert "another run: seed differs" in error
 
 
+def test_rows_and_a_finished_run_beside(run: Run, package: Path, tmp_path: Path) -> None:
+    options = ("certify", package, "--data", "digits", "--limit", 6)
+    assert run(*options, "--methods", "interval", "--out", tmp_path / "proved")[0] == 0
+    smoothed = (*options, *SMOOTHING, "--compare", tmp_path / "proved")
+    code, text, _ = run(*smoothed, "--json", "-")
+    assert code == 0
+    notes = json.loads(text)["comparison"]["notes"]
+    assert "The radii of this run are probable, and not proved." in notes
+    code, text, _ = run(*options, *SMOOTHING, "--csv", "-")
+    assert code == 0
+    head, *rows = text.splitlines()
+    assert len(rows) == 6
+    assert {"prediction", "probable_radius", "failure_probability"} <= set(head.split(","))
+
+
 def test_a_limit_of_time_leaves_inputs_undecided(run: Run, package: Path) -> None:
     code, text, error = run(
         *("certify", package, "--data", "digits", *SMOOTHING, "--limit", 30),

@@ -53,13 +53,18 @@ class CompiledCascade:
                     node=stage.name,
                     remedy="Compile it again with certify in emit",
                 )
-            known = [method.name for method in stage.network.methods]
-            for method in self.rule.methods or ():
-                if method not in known:
+            known = {method.name: method for method in stage.network.methods}
+            for name in self.rule.methods or ():
+                if name not in known:
                     raise UsageError(
-                        f"a stage has no method {method!r}",
+                        f"a stage has no method {name!r}",
                         node=stage.name,
                         remedy=f"It has {', '.join(known)}",
+                    )
+                if known[name].probable:
+                    raise UsageError(
+                        f"a cascade answers by what is proved, and {name!r} is probable",
+                        remedy="Choose methods that prove",
                     )
         _ = self.network  # stages that do not fit are found now
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,17 +30,27 @@ def test_the_loss_is_cross_entropy_under_noise() -> None:
     assert loss.curvature is None
 
 
-def _trained(method: str, data: Dataset, **numbers: float) -> vercomp.CompiledNetwork:
+def _trained(
+    method: str, data: Dataset, epochs: int = 8, **numbers: float
+) -> vercomp.CompiledNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(64, 32), nn.Softplus(), nn.Linear(32, 10))
-    recipe = Recipe(method, epochs=8, batch_size=64, learning_rate=0.01, numbers=numbers)
+    recipe = Recipe(
+        method, epochs=epochs, evaluate_every=4, batch_size=64, learning_rate=0.01, numbers=numbers
+    )
     done = train(model, data, recipe, input_shape=(64,))
     evaluated = [row["epoch"] for row in done.history if "validation_clean_accuracy" in row]
-    assert evaluated == ([8] if method == "noise" else [5, 8])
+    assert evaluated == ([epochs] if method == "noise" else [4, 8])
     return done.network
 
 
+def test_the_last_epoch_is_kept_whatever_its_certificates() -> None:
+    x = torch.rand(90, 64)
+    _trained("noise", Dataset(x, x[:, :10].argmax(1), "made up"), epochs=5)
+
+
+@pytest.mark.slow
 def test_a_network_that_has_seen_noise_is_smoothed_better() -> None:
     data = load_data("digits:train", (64,))
     test = load_data("digits", (64,), 60)

@@ -17,6 +17,9 @@ from vercomp.errors import ModelFileError, UsageError
 if TYPE_CHECKING:
     from vercomp.compiled import CompiledNetwork
 
+_BATCH = 64
+"""Inputs that onnxruntime is given at a time: nobody knows what it takes for one."""
+
 Numbers = Sequence[float] | float | None
 
 
@@ -144,7 +147,8 @@ def of_onnx(path: Path | str, mean: Numbers = None, std: Numbers = None) -> Clas
 
     def logits(x: Tensor) -> Tensor:
         values = ((x.detach() - center) / scale).numpy()
-        parts = values[:, None] if single else values[None]
+        size = 1 if single else _BATCH
+        parts = [values[start : start + size] for start in range(0, len(values), size)]
         found = [session.run(None, {given.name: part})[0] for part in parts]
         return torch.from_numpy(np.concatenate(found))
 

@@ -56,15 +56,15 @@ def _worst(cascade: Cascade, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 RULES = [
     Rule(RADIUS),
-    Rule(RADIUS, "l2"),
-    Rule(RADIUS, "l1", methods=("interval",)),
     Rule(0.4, "linf", box=(-0.7, 0.7)),
+    pytest.param(Rule(RADIUS, "l2"), marks=pytest.mark.slow),
+    pytest.param(Rule(RADIUS, "l1", methods=("interval",)), marks=pytest.mark.slow),
 ]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.norm}{rule.radius}")
 def test_no_certified_input_has_another_answer(networks: list[Certifiable], rule: Rule) -> None:
-    x = torch.empty(30, 2).uniform_(-0.7, 0.7)
+    x = torch.empty(20, 2).uniform_(-0.7, 0.7)
     certified = counted_and_broken = silenced = 0
     for pair in ((0, 1), (2, 3, 1), (3, 0)):
         cascade = Cascade([networks[i] for i in pair], rule)
@@ -103,7 +103,7 @@ def test_what_a_certificate_says(networks: list[Certifiable]) -> None:
     assert not found.abstained.all()
 
 
-@pytest.mark.parametrize("rule", RULES[:2], ids=lambda rule: rule.norm)
+@pytest.mark.parametrize("rule", RULES[::2], ids=lambda rule: rule.norm)
 def test_attacks_find_what_grids_find(networks: list[Certifiable], rule: Rule) -> None:
     x = torch.empty(25, 2).uniform_(-0.7, 0.7)
     found_by_grid = found_by_attack = 0
@@ -126,8 +126,8 @@ def test_attacks_find_what_grids_find(networks: list[Certifiable], rule: Rule) -
 def test_attacks_notice_what_is_no_certificate(networks: list[Certifiable]) -> None:
     """Neither the paper's count nor the agreement of all stages but one holds in the balls."""
     counted = agreed = 0
-    x = torch.empty(40, 2).uniform_(-0.7, 0.7)
-    for first, second in ((0, 1), (1, 2), (2, 0)):
+    x = torch.empty(25, 2).uniform_(-0.7, 0.7)
+    for first, second in ((0, 1), (2, 0)):
         cascade = Cascade([networks[first], networks[second]], Rule(RADIUS))
         y = cascade(x).clamp_min(0)
         broken = cascade.attack(x, y).broken
