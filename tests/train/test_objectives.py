@@ -206,6 +206,21 @@ def test_frozen_statistics_may_go_backward() -> None:
     assert int(model.batch.num_batches_tracked) == 0
 
 
+@pytest.mark.parametrize("method", ["plain", "pgd", "dual", "ibp", "coap"])
+def test_a_temperature_divides_what_the_cross_entropy_is_of(method: str) -> None:
+    """Of a network with logits T times as large it gives the loss of T = 1."""
+    model, reg, x, y = example()
+    now = Moment(radius=0.0, penalty=0.0, exponent=0.0)
+    once = objective(Recipe(method), model, reg, graph_of(Recipe(method), model, x))
+    expected = once(batch(x, y), now).value
+    with torch.no_grad():
+        for parameter in model[-1].parameters():
+            parameter.mul_(3.0)
+    recipe = Recipe(method, temperature=3.0)
+    warm = objective(recipe, model, reg, graph_of(recipe, model, x))(batch(x, y), now).value
+    torch.testing.assert_close(warm, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_statistics_come_back_after_an_error() -> None:
     model = WithStatistics()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}

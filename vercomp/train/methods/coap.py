@@ -12,7 +12,6 @@ from vercomp.train.objectives import (
     Loss,
     Moment,
     Objective,
-    generalised_cross_entropy,
     right,
 )
 
@@ -56,6 +55,6 @@ class CoapTraining(Objective):
             generator=batch.generator,
         )
         # The logits of a point that would be as bad as the bounds say: 0 for the label itself.
-        value = generalised_cross_entropy(-lower, batch.y, now.exponent)
+        value = self.cross_entropy(-lower, batch.y, now)
         value = value + 0.0 * logits.sum()  # several processes agree on what was called
         return Loss(value, batch.x, right(logits, batch.y), right(-lower, batch.y), None)
