@@ -6,7 +6,9 @@ A row is DATASET-RADIUS-LAYERSxWIDTH-ACTIVATION-METHOD[-PENALTY], such as
 ``mnist-0.5-3x1024-sigmoid-crt-0.01``: a training by ``vercomp.train`` on the training split (a
 twelfth of it held out to select by), then certificates for all targets and attacks on the whole
 test set. Any row of the papers' tables can be asked for; without one, the set of ``ROWS`` is run,
-in their order. ``record`` is the row that goes for the largest certified accuracy at 1.58.
+in their order. ``record`` is the row that goes for the largest certified accuracy at 1.58. Rows of
+training on bounds in any norm, ``mnist-linf-0.1-small-relu-ibp``, are those of
+:mod:`benchmarks.training_bounds`.
 
 What is finished is kept (build/benchmarks/training) and not done again; a training that was
 interrupted resumes. The tables go into benchmarks/RESULTS.md, between two marks.
@@ -32,6 +34,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.sections import write_section
+from benchmarks.training_bounds import bound_row, bound_tables, finished_bounds, run_bounds
 from benchmarks.training_tables import Result, tables
 from vercomp.compiled import CompiledNetwork
 from vercomp.data import Dataset, load_data
@@ -249,11 +252,13 @@ def finished() -> list[Result]:
 
 def write_tables() -> None:
     """Put the tables of all finished rows between the marks in RESULTS.md."""
+    bounds = bound_tables(finished_bounds(BUILD))
     versions = (
         f"vercomp {version('vercomp')}, torch {torch.__version__}, Python "
         f"{platform.python_version()}."
     )
-    write_section("training", f"{versions}\n\n{tables(finished())}")
+    found = "\n".join(part for part in (tables(finished()), bounds) if part)
+    write_section("training", f"{versions}\n\n{found}")
 
 
 def main() -> None:
@@ -268,7 +273,11 @@ def main() -> None:
         return
     if not arguments.tables:
         for name in names:
-            run(row(name))
+            bounds = bound_row(name)
+            if bounds is None:
+                run(row(name))
+            else:
+                run_bounds(bounds, BUILD, data, say)
             write_tables()
     write_tables()
 

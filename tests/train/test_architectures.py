@@ -34,7 +34,12 @@ def test_convolutions_then_dense_layers() -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_can_be_certified(activation: str) -> None:
     network = vercomp.compile(architecture(f"mlp:4:{activation}", (3,), 2), (3,))
-    assert float(network.curvature()[1].max()) > 0
+    if network.curved:
+        assert float(network.curvature()[1].max()) > 0
+    x = torch.rand(2, 3)
+    methods = ["curvature"] if network.curved else ["interval"]
+    found = network.certify(x, network.network(x).argmax(1), methods=methods)
+    assert (found.radius > 0).all()
 
 
 def test_the_seed_decides_and_the_global_generator_stays() -> None:

@@ -19,6 +19,7 @@ import vercomp
 from vercomp.core.regularizer import Regularizer
 from vercomp.data import load_data
 from vercomp.errors import UsageError
+from vercomp.live import LiveNetwork, live_network
 from vercomp.train.methods import METHODS, objective
 from vercomp.train.objectives import (
     Batch,
@@ -45,7 +46,14 @@ def example(seed: int = 0) -> tuple[nn.Module, Regularizer, Tensor, Tensor]:
 def call(
     method: str, model: nn.Module, reg: Regularizer | None, data: Batch, **numbers: Any
 ) -> Loss:
-    return objective(Recipe(method=method, **numbers), model, reg)(data, NOW)
+    recipe = Recipe(method=method, **numbers)
+    return objective(recipe, model, reg, graph_of(recipe, model, data.x))(data, NOW)
+
+
+def graph_of(recipe: Recipe, model: nn.Module, x: Tensor) -> LiveNetwork | None:
+    """The graph of a model or of what a wrapper wraps, for methods that send regions through it."""
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    return live_network(inner, x.shape[1:]) if recipe.propagated else None
 
 
 def gce(logits: Tensor, y: Tensor, q: float) -> Tensor:
@@ -198,6 +206,21 @@ def test_frozen_statistics_may_go_backward() -> None:
     assert int(model.batch.num_batches_tracked) == 0
 
 
+@pytest.mark.parametrize("method", ["plain", "pgd", "dual", "ibp", "coap"])
+def test_a_temperature_divides_what_the_cross_entropy_is_of(method: str) -> None:
+    """Of a network with logits T times as large it gives the loss of T = 1."""
+    model, reg, x, y = example()
+    now = Moment(radius=0.0, penalty=0.0, exponent=0.0)
+    once = objective(Recipe(method), model, reg, graph_of(Recipe(method), model, x))
+    expected = once(batch(x, y), now).value
+    with torch.no_grad():
+        for parameter in model[-1].parameters():
+            parameter.mul_(3.0)
+    recipe = Recipe(method, temperature=3.0)
+    warm = objective(recipe, model, reg, graph_of(recipe, model, x))(batch(x, y), now).value
+    torch.testing.assert_close(warm, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_statistics_come_back_after_an_error() -> None:
     model = WithStatistics()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -246,8 +269,9 @@ def test_every_method_learns_digits(method: str) -> None:
     x, y = digits.x[:300].float(), digits.y[:300]
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.Softplus(), nn.Linear(32, 10))
-    reg = vercomp.regularizer(model, (64,)) if Recipe(method=method).bounded else None
-    step = objective(Recipe(method=method, attack_steps=2, target="certificate"), model, reg)
+    recipe = Recipe(method=method, attack_steps=2, target="certificate")
+    reg = vercomp.regularizer(model, (64,)) if recipe.bounded else None
+    step = objective(recipe, model, reg, graph_of(recipe, model, x))
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(40):

@@ -36,6 +36,8 @@ from vercomp.train.methods import METHODS
         ({"radius_ramp": 1.5}, "radius ramp must be between 0 and 1"),
         ({"exponent": 2.0}, "exponent must be between 0 and 1"),
         ({"averaging": 1.0}, "averaging must be below 1"),
+        ({"temperature": 0.0}, "temperature must be positive, not 0"),
+        ({"shift_chance": 1.5}, "shift chance must be between 0 and 1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"warm_start": "no"}, "warm start must be true or false, not 'no'"),
         ({"norm": "l3"}, "norm must be one of l2, linf, l1, not 'l3'"),

@@ -59,6 +59,21 @@ def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
         Order(100, RECIPE, 0, 5)
 
 
+@pytest.mark.parametrize(("shift", "chance"), [(1, 1 / 3), (2, 0.5), (2, 1.0), (1, 0.0)])
+def test_an_axis_is_moved_with_its_probability(shift: int, chance: float) -> None:
+    recipe = Recipe(batch_size=4000, shift=shift, shift_chance=chance)
+    (sample,) = Order(4000, recipe).epoch(1)
+    assert sample.shifts is not None
+    moved = sample.shifts != 0
+    assert float(moved.double().mean()) == pytest.approx(chance, abs=0.03)
+    for move in {-shift, -1, 1, shift}:
+        share = float((sample.shifts == move).double().mean())
+        assert share == pytest.approx(chance / (2 * shift), abs=0.02)
+    assert int(sample.shifts.abs().max()) == (shift if chance else 0)
+    both = float((moved[:, 0] & moved[:, 1]).double().mean())
+    assert both == pytest.approx(chance**2, abs=0.03)
+
+
 def test_without_augmentation_there_are_no_shifts() -> None:
     assert all(sample.shifts is None for sample in Order(24, Recipe(batch_size=12)).epoch(1))
 

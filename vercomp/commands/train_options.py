@@ -40,9 +40,11 @@ HELP = {
     "penalty_ramp": "Share of the training over which the penalty grows from 0.",
     "warm_start": "Attacks begin at the perturbation of an epoch ago.",
     "exponent": "q of the generalised cross entropy; 0: cross entropy.",
+    "temperature": "Divides the logits, or bounds, in the cross entropy.",
     "clean_weight": "Of the loss at the inputs themselves, beside that at attacked ones.",
     "trades_beta": "Weight of the divergence in trades.",
     "shift": "Augmentation: move images by up to N pixels.",
+    "shift_chance": "Probability that an axis is moved at all.",
     "averaging": "Decay of the moving average of the weights that is kept; 0: none.",
     "validation": "Inputs held out to select by; a fifth of the data at most.",
     "evaluate_every": "Epochs between certifications of those.",
@@ -115,7 +117,9 @@ def _option(field: Field[Any]) -> Callable[[Command], Command]:
         name = f"{name}/--no-{name.removeprefix('--')}"
     else:
         settings["type"], settings["metavar"] = TYPES[str(field.type)]
-        if field.name in USUAL:
+        if field.name == "shift_chance":
+            settings["show_default"] = "2N/(2N + 1)"
+        elif field.name in USUAL:
             settings["show_default"] = "by the method"
         elif default == BY_DATA:
             settings["show_default"] = "by the size of the data"

@@ -14,9 +14,9 @@ from vercomp.errors import UsageError
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
-    "relu": nn.ReLU,
     "gelu": nn.GELU,
     "mish": nn.Mish,
+    "relu": nn.ReLU,
     "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
     "softplus": nn.Softplus,

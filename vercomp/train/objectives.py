@@ -155,6 +155,16 @@ class Objective(ABC):
     def __call__(self, batch: Batch, now: Moment) -> Loss:
         """The loss on a batch at a moment of the schedules."""
 
+    def cross_entropy(self, logits: Tensor, y: Tensor, now: Moment) -> Tensor:
+        """The generalised cross entropy of logits (B, C), or of −m for lower bounds m of margins.
+
+        The recipe's temperature divides them: above 1, inputs that are classified with a large
+        margin keep their weight for longer.
+        """
+        temperature = self.recipe.temperature
+        scaled = logits if temperature == 1.0 else logits / temperature
+        return generalised_cross_entropy(scaled, y, now.exponent)
+
     @property
     def network(self) -> LiveNetwork:
         """The model's graph over its live parameters."""

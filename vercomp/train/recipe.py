@@ -23,10 +23,10 @@ BY_METHOD = -1.0
 USUAL: Mapping[str, float] = {"radius_ramp": 1 / 3, "held": 0.0}
 """What such a number is where the method does not say otherwise."""
 
-_FOLLOWING = ("epochs", "batch_size", "learning_rate")
-_POSITIVE = ("radius", "learning_rate")
+_FOLLOWING = ("epochs", "batch_size", "learning_rate", "shift_chance")
+_POSITIVE = ("radius", "learning_rate", "temperature")
 _NOT_NEGATIVE = ("penalty", "weight_decay", "clean_weight", "trades_beta")
-_SHARES = ("radius_ramp", "penalty_ramp", "held", "averaging", "exponent")
+_SHARES = ("radius_ramp", "shift_chance", "penalty_ramp", "held", "averaging", "exponent")
 _AT_LEAST_ONE = ("epochs", "batch_size", "validation", "evaluate_every", "pairs_per_call")
 _AT_LEAST_ZERO = ("attack_steps", "shift", "seed")
 
@@ -60,10 +60,14 @@ class Recipe:
         warm_start: Attacks begin at the perturbation found for that input an epoch ago.
         exponent: q of the generalised cross entropy (1 − p^q)/q (Zhang and Sabuncu 2018), grown
             along with the radius; 0: cross entropy.
+        temperature: T, by which the logits (or bounds) are divided in the cross entropy. 2 to 4 is
+            better than 1 for certificates in large balls.
         clean_weight: Of the loss at the inputs themselves, beside that at attacked ones, in ``pgd``
             and ``crt``.
         trades_beta: β of TRADES.
         shift: Augmentation: random shifts of images by up to so many pixels.
+        shift_chance: The probability that an axis is moved at all; −1: 2N/(2N + 1), as if no move
+            were one of the 2N + 1 that are equally likely. Less is better where shifts underfit.
         averaging: Decay of an exponential moving average of the weights, which is then what is
             validated and kept; 0: none.
         validation: Inputs held out of the training data to select the network by; at most a fifth
@@ -98,9 +102,11 @@ class Recipe:
     penalty_ramp: float = 0.0
     warm_start: bool = True
     exponent: float = 0.0
+    temperature: float = 1.0
     clean_weight: float = 0.0
     trades_beta: float = 6.0
     shift: int = 0
+    shift_chance: float = BY_DATA
     averaging: float = 0.0
     validation: int = 1000
     evaluate_every: int = 5

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vercomp.errors import UsageError
-from vercomp.train.recipe import Recipe
+from vercomp.train.recipe import BY_DATA, Recipe
 
 SPLIT, ORDER, SHIFTS, ATTACKS, LAYERS, WEIGHTS = range(6)
 """What a generator is for: equal seeds must not give equal numbers to different purposes."""
@@ -118,9 +118,19 @@ class Order:
             rows = order[step * batch : (step + 1) * batch][mine]
             shifts = None
             if shift:
-                drawn = generator(seed, SHIFTS, epoch, step)
-                shifts = torch.randint(-shift, shift + 1, (batch, 2), generator=drawn)[mine]
+                shifts = _shifts(self.recipe, generator(seed, SHIFTS, epoch, step))[mine]
             yield Sample(rows, shifts)
+
+
+def _shifts(recipe: Recipe, drawn: torch.Generator) -> Tensor:
+    """Moves of every input of a batch along both axes (B, 2)."""
+    shape, largest = (recipe.batch_size, 2), recipe.shift
+    if recipe.shift_chance == BY_DATA:
+        return torch.randint(-largest, largest + 1, shape, generator=drawn)
+    size = torch.randint(1, largest + 1, shape, generator=drawn)
+    sign = 2 * torch.randint(0, 2, shape, generator=drawn) - 1
+    moved = torch.rand(shape, generator=drawn) < recipe.shift_chance
+    return torch.where(moved, sign * size, 0)
 
 
 def shifted(images: Tensor, shifts: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vercomp.core.methods.coap_loss import coap_lower_bounds
 from vercomp.core.specifications import Specification, units
 from vercomp.train.method import NORMS, Method, Number
-from vercomp.train.methods.ibp import bounded, robust_cross_entropy
+from vercomp.train.methods.ibp import bounded
 from vercomp.train.objectives import Batch, Loss, Moment, Objective, right
 
 METHOD = Method(
@@ -48,7 +48,8 @@ class CoapTraining(Objective):
             projections=int(self.recipe.number("projections")),
             generator=batch.generator,
         )
-        value = robust_cross_entropy(lower, batch.y, now.exponent)
+        # The logits of a point that would be as bad as the bounds say: 0 for the label itself.
+        value = self.cross_entropy(-lower, batch.y, now)
         value = value + 0.0 * logits.sum()  # several processes agree on what was called
         correct = right(logits, batch.y)
         return Loss(value, batch.x, correct, correct, None, bounded(lower, batch.y))

@@ -33,7 +33,6 @@ from vercomp.train.objectives import (
     Loss,
     Moment,
     Objective,
-    generalised_cross_entropy,
     mean_bound,
     right,
     untouched,
@@ -87,7 +86,7 @@ class DualTraining(Objective):
         room = slack(found.point - x, now.radius)
         lost = (regularizer.latest[y, found.target].to(logits) * room).requires_grad_()
         certified = logits.scatter_add(1, found.target[:, None], lost[:, None])
-        value = generalised_cross_entropy(certified, y, now.exponent)
+        value = self.cross_entropy(certified, y, now)
         (slope,) = torch.autograd.grad(value, lost, retain_graph=True)
         bound = regularizer.weighted(self._weights(y, found.target, slope * room, now.penalty))
         mean = mean_bound(regularizer.latest)

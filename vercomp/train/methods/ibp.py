@@ -25,7 +25,6 @@ from vercomp.train.objectives import (
     Loss,
     Moment,
     Objective,
-    generalised_cross_entropy,
     right,
 )
 
@@ -56,20 +55,15 @@ class IntervalTraining(Objective):
         """The loss on a batch at a moment of the schedules."""
         logits = self.model(batch.x)
         kappa = 1.0 - now.grown * (1.0 - self.recipe.number("kappa"))
-        value = kappa * generalised_cross_entropy(logits, batch.y, now.exponent)
+        value = kappa * self.cross_entropy(logits, batch.y, now)
         lower = self.margins(self.region(batch.x, now.radius), batch.y, now)
-        value = value + (1.0 - kappa) * robust_cross_entropy(lower, batch.y, now.exponent)
+        value = value + (1.0 - kappa) * self.cross_entropy(-lower, batch.y, now)
         correct = right(logits, batch.y)
         return Loss(value, batch.x, correct, correct, None, bounded(lower, batch.y))
 
     def margins(self, region: Region, y: Tensor, now: Moment) -> Tensor:
         """Lower bounds (B, C) of z_y − z_t over a region; 0 for the label."""
         return crown_margins(self.network, region, y, self.network.outputs, beta=0.0)
-
-
-def robust_cross_entropy(lower: Tensor, y: Tensor, exponent: float) -> Tensor:
-    """The cross entropy of the logits −m, which is no smaller than any in the region."""
-    return generalised_cross_entropy(-lower, y, exponent)
 
 
 def bounded(lower: Tensor, y: Tensor) -> int:

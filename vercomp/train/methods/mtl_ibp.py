@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from vercomp.train.attacks import region_attack
 from vercomp.train.method import NORMS, Method, Number
-from vercomp.train.methods.ibp import IntervalTraining, bounded, robust_cross_entropy
+from vercomp.train.methods.ibp import IntervalTraining, bounded
 from vercomp.train.objectives import (
     Batch,
     Loss,
     Moment,
-    generalised_cross_entropy,
     right,
     untouched,
 )
@@ -53,6 +52,6 @@ class MultiTaskTraining(IntervalTraining):
             )
         logits = self.model(point)
         lower = self.margins(region, y, now)
-        value = (1.0 - alpha) * generalised_cross_entropy(logits, y, now.exponent)
-        value = value + alpha * robust_cross_entropy(lower, y, now.exponent)
+        value = (1.0 - alpha) * self.cross_entropy(logits, y, now)
+        value = value + alpha * self.cross_entropy(-lower, y, now)
         return Loss(value, point, clean, right(logits, y), None, bounded(lower, y))

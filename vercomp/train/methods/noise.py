@@ -10,7 +10,6 @@ from vercomp.train.objectives import (
     Loss,
     Moment,
     Objective,
-    generalised_cross_entropy,
     right,
 )
 
@@ -37,5 +36,5 @@ class NoiseTraining(Objective):
         point = batch.x + self.recipe.number("sigma") * noise.to(batch.x.device)
         correct = self.clean_correct(batch)
         logits = self.model(point)
-        value = generalised_cross_entropy(logits, batch.y, now.exponent)
+        value = self.cross_entropy(logits, batch.y, now)
         return Loss(value, point, correct, right(logits, batch.y), None)

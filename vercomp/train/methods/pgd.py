@@ -12,7 +12,6 @@ from vercomp.train.objectives import (
     Loss,
     Moment,
     Objective,
-    generalised_cross_entropy,
     right,
     untouched,
 )
@@ -39,11 +38,11 @@ class AdversarialTraining(Objective):
             # One call for both: one synchronisation of gradients, one batch of statistics.
             clean, logits = self.model(torch.cat([batch.x, point])).chunk(2)
             correct = right(clean, batch.y)
-            value = weight * generalised_cross_entropy(clean, batch.y, now.exponent)
+            value = weight * self.cross_entropy(clean, batch.y, now)
         else:
             correct = self.clean_correct(batch)
             logits, value = self.model(point), point.new_zeros(())
-        value = value + generalised_cross_entropy(logits, batch.y, now.exponent)
+        value = value + self.cross_entropy(logits, batch.y, now)
         value, curvature = self.penalised(value, now.penalty)
         return Loss(value, point, correct, right(logits, batch.y), curvature)
 

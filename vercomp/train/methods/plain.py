@@ -8,7 +8,6 @@ from vercomp.train.objectives import (
     Loss,
     Moment,
     Objective,
-    generalised_cross_entropy,
     right,
 )
 
@@ -26,7 +25,7 @@ class PlainTraining(Objective):
     def __call__(self, batch: Batch, now: Moment) -> Loss:
         """The loss on a batch at a moment of the schedules."""
         logits = self.model(batch.x)
-        value = generalised_cross_entropy(logits, batch.y, now.exponent)
+        value = self.cross_entropy(logits, batch.y, now)
         value, curvature = self.penalised(value, now.penalty)
         correct = right(logits, batch.y)
         return Loss(value, batch.x, correct, correct, curvature)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from vercomp.train.attacks import region_attack
 from vercomp.train.method import NORMS, Method, Number
-from vercomp.train.methods.ibp import IntervalTraining, bounded, robust_cross_entropy
+from vercomp.train.methods.ibp import IntervalTraining, bounded
 from vercomp.train.objectives import Batch, Loss, Moment, right, untouched
 
 METHOD = Method(
@@ -41,5 +41,5 @@ class SmallBallTraining(IntervalTraining):
         logits = self.model(point)
         lower = self.margins(self.region(point, share * now.radius), y, now)
         # The logits weigh nothing; called for, they let several processes agree on the gradient.
-        value = robust_cross_entropy(lower, y, now.exponent) + 0.0 * logits.sum()
+        value = self.cross_entropy(-lower, y, now) + 0.0 * logits.sum()
         return Loss(value, point, clean, right(logits, y), None, bounded(lower, y))

@@ -12,7 +12,6 @@ from vercomp.train.objectives import (
     Loss,
     Moment,
     Objective,
-    generalised_cross_entropy,
     right,
     untouched,
 )
@@ -42,6 +41,6 @@ class Trades(Objective):
         divergence = F.kl_div(
             attacked.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True
         )
-        value = generalised_cross_entropy(clean, batch.y, now.exponent)
+        value = self.cross_entropy(clean, batch.y, now)
         value = value + self.recipe.trades_beta * divergence
         return Loss(value, point, right(clean, batch.y), right(attacked, batch.y), None)
