@@ -78,8 +78,11 @@ def test_an_l1_ball_lies_in_the_l2_ball() -> None:
     l1 = net.certify(x, y, norm="l1", methods=["quadratic"]).radius
     assert (l1 > 0.0).all()
     assert (l1 <= net.nearest(x, y, norm="l1").distance.amin(1)).all()
-    # For l∞ nothing is proved, and nothing is claimed.
-    assert (net.certify(x, y, norm="linf", methods=["quadratic"]).radius == 0.0).all()
+    # For l∞ linear bounds stand alone.
+    linear, both = (
+        net.certify(x, y, norm="linf", methods=[name]) for name in ("crown", "quadratic")
+    )
+    assert torch.equal(linear.radius, both.radius)
 
 
 def test_networks_that_do_not_change_and_labels_that_are_wrong() -> None:
@@ -150,7 +153,7 @@ def test_no_radius_is_below_that_of_linear_bounds(activation: type[nn.Module]) -
     """Also where neurons are saturated, and where no slab is proved."""
     for seed, scale in ((5, 1.0), (6, 6.0)):
         net = vercomp.compile(network(seed, activation, scale), (5,))
-        x = inputs(seed, 4)
+        x = inputs(seed, 2)
         y = net.network(x).argmax(1)
         crown = net.certify(x, y, methods=["crown"]).radius
         assert (net.certify(x, y, methods=["quadratic"]).radius >= crown).all()
@@ -163,10 +166,8 @@ def test_rows_have_directions_of_their_own() -> None:
     x = inputs(1)
     y = model(x).argmax(1)
     asked: dict[str, Any] = {"methods": ["quadratic"]}
-    found = net.certify(x, y, **asked)
-    for row in range(len(x)):
-        runner = net.certify(x[[row]], y[[row]], targets=found.target[[row]], **asked)
-        assert float(runner.radius) >= float(found.radius[row]) * 0.98
+    found = net.certify(x, y, **asked).radius
+    assert (found >= 0.9 * net.nearest(x, y).distance.amin(1)).all()
 
 
 class Block(nn.Module):
