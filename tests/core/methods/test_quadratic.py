@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -76,8 +78,11 @@ def test_an_l1_ball_lies_in_the_l2_ball() -> None:
     l1 = net.certify(x, y, norm="l1", methods=["quadratic"]).radius
     assert (l1 > 0.0).all()
     assert (l1 <= net.nearest(x, y, norm="l1").distance.amin(1)).all()
-    # For l∞ nothing is proved, and nothing is claimed.
-    assert (net.certify(x, y, norm="linf", methods=["quadratic"]).radius == 0.0).all()
+    # For l∞ linear bounds stand alone.
+    linear, both = (
+        net.certify(x, y, norm="linf", methods=[name]) for name in ("crown", "quadratic")
+    )
+    assert torch.equal(linear.radius, both.radius)
 
 
 def test_networks_that_do_not_change_and_labels_that_are_wrong() -> None:
@@ -130,7 +135,9 @@ def test_a_slab_that_is_left_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     asked = {"methods": ["quadratic"], "radius": 1.02 * float(distance), "decide": True}
     # A known witness would end the question before a proof is tried.
     unknown = torch.full((1,), torch.inf, dtype=torch.float64)
-    found = _Boundary(near.point[0, [int(column)]], unknown, 2.0 * distance[None])
+    step = near.point - x[:, None].double()
+    direction = step / step.norm(dim=2, keepdim=True)
+    found = _Boundary(direction, column[None], unknown, 2.0 * distance[None])
     monkeypatch.setattr("vercomp.core.methods.quadratic._boundary", lambda task, rows: found)
     honest = net.certify(x, y, **asked).certified
     assert honest is not None
@@ -139,6 +146,57 @@ def test_a_slab_that_is_left_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     broken = net.certify(x, y, **asked).certified
     assert broken is not None
     assert broken.all()
+
+
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.ReLU])
+def test_no_radius_is_below_that_of_linear_bounds(activation: type[nn.Module]) -> None:
+    """Also where neurons are saturated, and where no slab is proved."""
+    for seed, scale in ((5, 1.0), (6, 6.0)):
+        net = vercomp.compile(network(seed, activation, scale), (5,))
+        x = inputs(seed, 2)
+        y = net.network(x).argmax(1)
+        crown = net.certify(x, y, methods=["crown"]).radius
+        assert (net.certify(x, y, methods=["quadratic"]).radius >= crown).all()
+
+
+def test_rows_have_directions_of_their_own() -> None:
+    """Three classes equally far away in three directions: slabs along one say little of others."""
+    model = network(1, nn.Tanh, 2.0)
+    net = vercomp.compile(model, (5,))
+    x = inputs(1)
+    y = model(x).argmax(1)
+    asked: dict[str, Any] = {"methods": ["quadratic"]}
+    found = net.certify(x, y, **asked).radius
+    assert (found >= 0.9 * net.nearest(x, y).distance.amin(1)).all()
+
+
+class Block(nn.Module):
+    """A residual block, and a pooling of maxima behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again = nn.Linear(5, 8), nn.Linear(8, 8)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.tanh(self.first(x))
+        z = z + torch.tanh(self.again(z))
+        y: Tensor = self.last(nn.functional.max_pool1d(z[:, None], 2)[:, 0])
+        return y
+
+
+def test_skips_and_pooling_are_certified() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Block()
+    net = vercomp.compile(model, (5,))
+    x = inputs(0)
+    y = model(x).argmax(1)
+    found = net.certify(x, y, methods=["quadratic"])
+    crown = net.certify(x, y, methods=["crown"])
+    assert (found.radius >= crown.radius).all()
+    assert (found.radius > 1.01 * crown.radius).any()
+    assert (found.radius <= net.nearest(x, y).distance.amin(1)).all()
 
 
 def test_it_is_used_where_it_is_named() -> None:

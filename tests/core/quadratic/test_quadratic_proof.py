@@ -4,146 +4,135 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor, nn
+from random_networks import SHAPES, Case, Chain, Residual
+from torch import Tensor
 
-import vercomp
 from vercomp.core.arithmetic.operations import Interval
-from vercomp.core.domains.intervals import RowNorms
-from vercomp.core.domains.refined_intervals import relax
-from vercomp.core.graph import Graph
+from vercomp.core.graph import Activate, Affine, Graph, Input, Term
+from vercomp.core.maps.operators import Dense
 from vercomp.core.quadratic import forms, proof, scalar
-from vercomp.core.quadratic.chain import Layer, chain, obstacle
+from vercomp.core.quadratic.optimiser import optimise
 from vercomp.core.quadratic.parameters import Parameters
-from vercomp.core.quadratic.proof import Piece, lower_bound, values_at
-from vercomp.core.quadratic.search import Pieces, Search, centers_of
-from vercomp.core.regions.constructors import Ball
+from vercomp.core.quadratic.structure import obstacle
 
-ACTIVATIONS = (nn.Sigmoid, nn.ReLU, nn.Softplus, nn.Tanh, nn.GELU, nn.LeakyReLU)
-
-
-class Case:
-    """A random network with two to four inputs, and a random slab of a random ball."""
-
-    def __init__(self, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-
-        def uniform(low: float, high: float) -> float:
-            return low + (high - low) * float(torch.rand((), generator=generator))
-
-        self.size = 2 + seed % 3
-        activation = ACTIVATIONS[seed % len(ACTIVATIONS)]
-        widths = [self.size, *[7] * (1 + seed % 3), 2]
-        modules: list[nn.Module] = []
-        for k, (n, m) in enumerate(pairwise(widths)):
-            linear = nn.Linear(n, m)
-            with torch.no_grad():
-                linear.weight.copy_(torch.randn(m, n, generator=generator) * 1.6 / math.sqrt(n))
-                linear.bias.copy_(torch.randn(m, generator=generator) / 2)
-            modules += [linear, activation()] if k + 2 < len(widths) else [linear]
-        self.model = nn.Sequential(*modules).double()
-        compiled = vercomp.compile(self.model, input_shape=(self.size,))
-        _, self.graph = compiled.network.in_double()
-        self.layers: tuple[Layer, ...] = chain(self.graph)
-        self.center = torch.randn(self.size, generator=generator, dtype=torch.float64)
-        u = torch.randn(self.size, generator=generator, dtype=torch.float64)
-        self.direction = u / u.norm()
-        self.radius = uniform(0.1, 1.5)
-        cut = sorted((uniform(-1.0, 1.0), uniform(-1.0, 1.0)))
-        low, high = cut[0] * self.radius, cut[1] * self.radius
-        self.ends = [(low, high), (-math.inf, high), (low, math.inf), (-math.inf, math.inf)][
-            seed % 4
-        ]
-        shift = uniform(-1.0, 1.0) * self.radius if seed % 5 == 0 else 0.5 * (low + high)
-        self.point = self.center + shift * self.direction
-        self.row = torch.randn(2, generator=generator, dtype=torch.float64)
-        region = Ball(self.center[None], self.radius, "l2", slab=(self.direction[None], *self.ends))
-        self.intervals = relax(self.graph, region, RowNorms()).intervals
-        self.values = values_at(self.graph, self.point[None])
-        self.generator = generator
-
-    @property
-    def piece(self) -> Piece:
-        return Piece(self.center, self.radius, self.direction, *self.ends, self.point)
-
-    def search(self) -> Search:
-        low, high = (
-            torch.tensor([min(max(end, -self.radius), self.radius)], dtype=torch.float64)
-            for end in self.ends
-        )
-        middle = ((self.point - self.center) @ self.direction)[None]
-        pieces = Pieces(torch.tensor([self.radius]), self.direction[None], low, high, middle)
-        start = (self.values[self.graph.output].value @ self.row).clone()
-        centers = centers_of(self.layers, {k: v.value for k, v in self.values.items()})
-        intervals = [self.intervals[layer.before] for layer in self.layers[:-1]]
-        return Search(self.layers, self.row[None], start, centers, intervals, pieces)
-
-    def random_parameters(self) -> Parameters:
-        first = self.search().initial()
-
-        def shaken(values: list[Tensor], by: float) -> list[Tensor]:
-            noise = [torch.randn(v.shape, generator=self.generator, dtype=v.dtype) for v in values]
-            return [v + by * (1.0 + v.abs()) * n for v, n in zip(values, noise, strict=True)]
-
-        return Parameters(
-            shaken(first.slopes, 0.3),
-            shaken(first.curvatures, 0.5),
-            shaken(first.chords, 0.3),
-            [
-                w * n.abs().clamp(min=1e-2)
-                for w, n in zip(first.weights, shaken(first.weights, 1.0), strict=True)
-            ],
-            [
-                0.05 + 0.9 * torch.rand(s.shape, generator=self.generator, dtype=s.dtype)
-                for s in first.shares
-            ],
-        )
-
-    def bound(self, parameters: Parameters) -> float:
-        return lower_bound(
-            self.layers, self.row, 0.25, self.piece, self.values, self.intervals, parameters.row(0)
-        )
-
-    def least(self, count: int = 30_000) -> float:
-        """The smallest value seen in the region; ∞ where no sample fell into it."""
-        x = torch.randn(count, self.size, generator=self.generator, dtype=torch.float64)
-        share = torch.rand(count, 1, generator=self.generator, dtype=torch.float64)
-        x = x / x.norm(dim=1, keepdim=True) * share ** (1.0 / self.size)
-        x[: count // 4] /= x[: count // 4].norm(dim=1, keepdim=True)
-        t = self.radius * x @ self.direction
-        x = self.center + self.radius * x[(t >= self.ends[0]) & (t <= self.ends[1])]
-        if not len(x):
-            return math.inf
-        with torch.no_grad():
-            return float((self.model(x) @ self.row).min()) + 0.25
+SEEDS = (0, 1, 2, 3)
+"""Of networks of every depth."""
 
 
-@pytest.mark.parametrize("start", range(0, 60, 12))
-def test_no_bound_is_above_a_value(start: int) -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_bound_is_above_a_value(shape: type[Chain]) -> None:
     finite = 0
-    for seed in range(start, start + 12):
-        case = Case(seed)
+    for seed in SEEDS:
+        case = Case(seed, shape)
         least = case.least()
         search = case.search()
-        first = search.initial()
-        best, _ = search.optimise(first, 25)
+        first, scales = case.first(search)
+        best, _ = optimise(search, first, scales, 20)
         for parameters in (first, best, case.random_parameters(), case.random_parameters()):
             bound = case.bound(parameters)
             finite += math.isfinite(bound)
             assert bound <= least + 1e-12, (seed, bound, least)
-    assert finite > 30
+    assert finite > 3 * len(SEEDS)
 
 
-def test_estimate_and_proof_agree() -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_estimate_and_proof_agree(shape: type[Chain]) -> None:
     for seed in (0, 3, 6):
-        case = Case(seed)
-        search = case.search()
-        best, estimate = search.optimise(search.initial(), 40)
+        case = Case(seed, shape)
+        best, estimate = optimise(case.search(), *case.first(), 40)
         proved = case.bound(best)
-        assert abs(proved - (float(estimate) + 0.25)) < 0.05 * (1.0 + abs(proved))
+        assert abs(proved - float(estimate)) < 0.05 * (1.0 + abs(proved))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_lines_are_a_member_of_the_family(shape: type[Chain]) -> None:
+    for seed in SEEDS:
+        case = Case(seed, shape)
+        linear, search = case.linear(), case.search()
+        lines = case.mixed(search, *(node.name for node in search.bending))
+        # λ = 0 leaves a form of rounding errors alone; the last minimum is bounded on cells.
+        assert case.bound(lines) >= linear - 1e-3 * (1.0 + abs(linear))
+        best, _ = case.first(search)
+        assert float(search.checked(best)) >= float(search.checked(lines)) - 1e-9
+
+
+def test_the_form_of_the_smallest_residual_block() -> None:
+    """f = c·σ(x + W₂ σ(W₁ x)): the form on both branches together, derived by hand."""
+    generator = torch.Generator().manual_seed(0)
+    n, m = 3, 5
+    W1, W2 = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((m, n), (n, m)))
+    first, last, D = (torch.randn(k, generator=generator, dtype=torch.float64) for k in (m, n, m))
+    weights = torch.rand(m, generator=generator, dtype=torch.float64) + 0.5
+    sigma = Case(0).network.graph.nodes[2].function  # type: ignore[union-attr]
+    graph = Graph(
+        (
+            Input("x", (n,)),
+            Affine("z1", (m,), (Term("W1", Dense(W1), "x"),)),
+            Activate("a1", (m,), "z1", sigma),
+            Affine(
+                "z2",
+                (n,),
+                (Term("I", Dense(torch.eye(n).double()), "x"), Term("W2", Dense(W2), "a1")),
+            ),
+            Activate("a2", (n,), "z2", sigma),
+        ),
+        "a2",
+    )
+    share = torch.tensor(0.3, dtype=torch.float64)
+    found = forms.all_forms(
+        graph,
+        Parameters({}, {"a1": first, "a2": last}, {"a1": D}, {"a1": weights}, {"a1": share}),
+    )
+    assert found is not None
+    H, excess, found_weights = found
+    T, M = found_weights["a1"], W2.T @ torch.diag(last) @ W2
+    theta = float(torch.linalg.eigvalsh(M / T.sqrt() / T.sqrt()[:, None])[-1])
+    assert 0.99 * 0.3 < theta <= 0.3
+    assert torch.allclose(T / weights, (T / weights)[:1].expand(m))
+    B = torch.eye(n).double() + W2 @ torch.diag(D) @ W1
+    p = W2.T @ torch.diag(last) @ B
+    expected = B.T @ torch.diag(last) @ B + W1.T @ torch.diag(first) @ W1
+    expected = expected + p.T @ torch.diag(1.0 / T) @ p / 0.7
+    assert torch.allclose(H, expected, rtol=1e-6, atol=1e-6)
+    assert excess < 1e-10
+
+
+def _value(form: forms.Form, x: dict[str, Tensor]) -> float:
+    total = sum(float(x[v] @ Q @ x[w]) * (1 + (v != w)) for (v, w), Q in form.blocks.items())
+    total += sum(float(x[v] @ (d * x[v])) for v, d in form.diagonals.items())
+    return total + sum(epsilon * float(x[v] @ x[v]) for v, epsilon in form.excess.items())
+
+
+def test_a_form_never_falls_below_the_one_that_it_replaces() -> None:
+    """The inequality of one activation, at random points with the worst w among them."""
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+
+        def random(*shape: int, generator: torch.Generator = generator) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        form = forms.Form({"o": 0, "z": 1, "a": 2})
+        for one, other in (("o", "o"), ("a", "a"), ("o", "z"), ("o", "a"), ("z", "a"), ("z", "z")):
+            form.add(one, other, random(4, 4), 1e-3)
+        before = forms.Form(form.order, dict(form.blocks), {}, dict(form.excess))
+        D, weights = random(4), random(4).abs() + 0.1
+        node = Activate("a", (4,), "z", Case(0).network.graph.nodes[2].function)  # type: ignore[union-attr]
+        curvature = random(4)
+        T = forms.through_activation(form, node, curvature, D, weights, 0.5)
+        assert T is not None
+        for _ in range(50):
+            x = {"o": random(4), "z": random(4)}
+            p = before.blocks["a", "a"] @ (D * x["z"])
+            p = p + before.blocks["o", "a"].T @ x["o"] + before.blocks["z", "a"].T @ x["z"]
+            slack = torch.diag(T) - before.blocks["a", "a"]
+            for w in (torch.linalg.solve(slack, p), random(4)):
+                value = _value(before, {**x, "a": D * x["z"] + w}) - w @ (T * w)
+                assert _value(form, x) - x["z"] @ (curvature * x["z"]) >= value - 1e-9 * (
+                    1.0 + abs(value)
+                )
 
 
 def test_tight_as_the_region_shrinks() -> None:
@@ -152,10 +141,8 @@ def test_tight_as_the_region_shrinks() -> None:
     case.point = case.center
     for radius in (1e-2, 1e-3):
         case.radius = radius
-        region = Ball(case.center[None], radius, "l2")
-        case.intervals = relax(case.graph, region, RowNorms()).intervals
-        case.values = values_at(case.graph, case.point[None])
-        gap = case.least() - case.bound(case.search().initial())
+        case.look()
+        gap = case.least() - case.bound(case.first()[0])
         assert 0.0 <= gap < 30.0 * radius**2
 
 
@@ -164,10 +151,10 @@ def _breaks() -> Iterator[tuple[str, object]]:
     yield "all_forms", lambda *args: _halved(forms.all_forms(*args))
 
 
-def _halved(found: tuple[forms.Form, list[Tensor]] | None) -> object:
+def _halved(found: tuple[Tensor, float, dict[str, Tensor]] | None) -> object:
     if found is None:
         return None
-    return forms.Form(0.0 * found[0].matrix, 0.0), [0.0 * T for T in found[1]]
+    return 0.0 * found[0], 0.0, {name: 0.0 * T for name, T in found[2].items()}
 
 
 @pytest.mark.parametrize(("name", "broken"), list(_breaks()))
@@ -176,36 +163,34 @@ def test_what_is_broken_is_noticed(
 ) -> None:
     monkeypatch.setattr(proof, name, broken)
     false = 0
-    for seed in range(40):
+    for seed in SEEDS:
         case = Case(seed)
-        first = case.search().initial()
+        first = case.mixed(case.search())
         if name == "deficits":  # without any curvature in the forms, all rests on the deficits
-            first.curvatures[:] = [0.0 * c for c in first.curvatures]
+            first = case.random_parameters()
+            first.curvatures = {k: 0.0 * c for k, c in first.curvatures.items()}
         false += case.bound(first) > case.least() + 1e-9
     assert false > 0
 
 
-def test_networks_that_are_no_chains_are_named() -> None:
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            z = torch.sigmoid(self.a(x))
-            return self.b(torch.sigmoid(self.b(z)) + z)
-
-    compiled = vercomp.compile(Residual(), input_shape=(3,))
-    graph: Graph = compiled.network.in_double()[1]
+def test_forms_too_large_to_factorise_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Case(0, Residual).network.graph
+    assert obstacle(graph) is None
+    # Behind the sum of a block and its input a form is on both: twice seven.
+    monkeypatch.setattr("vercomp.core.quadratic.structure.LARGEST", 13)
     found = obstacle(graph)
     assert found is not None
-    assert "another path" in found[1]
-    assert obstacle(Case(0).graph) is None
+    assert "on 14 entries" in found[1]
+    assert obstacle(Case(0).network.graph) is None
 
 
 def test_an_interval_that_is_not_finite_proves_nothing() -> None:
     case = Case(0)
-    name = case.layers[0].before
-    lower, upper = case.intervals[name]
-    case.intervals[name] = Interval(lower, torch.full_like(upper, math.inf))
-    assert case.bound(case.random_parameters()) == -math.inf
+    parameters = case.random_parameters()
+    name = case.search().bending[0].parent
+    lower, upper = case.place.intervals[name]
+    changed = Interval(lower, torch.full_like(upper, math.inf))
+    case.place = proof.Place(
+        case.place.piece, case.place.values, {**case.place.intervals, name: changed}
+    )
+    assert case.bound(parameters) == -math.inf

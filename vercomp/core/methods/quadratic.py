@@ -1,4 +1,4 @@
-"""The method of quadratic bounds: tight l2 radii of plain networks that are chains of layers."""
+"""The method of quadratic bounds: tight l2 radii of plain networks."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from torch import Tensor
 
 from ..graph import Activate, Graph
 from ..network import VerifiedNetwork
-from ..quadratic.chain import chain, obstacle
-from ..quadratic.cover import Effort, Network, is_positive, lower_bounds
+from ..quadratic.cover import Cover, Effort, rows_of
 from ..quadratic.scalar import takes
+from ..quadratic.setting import Network, bounds_on
+from ..quadratic.structure import obstacle
 from ..regions.region import Region
 from ..specifications import Specification
 from .certificates import Certificates
 from .crown import Crown
 from .method import Obstacle, Question
-from .nearest import nearest
+from .nearest import nearest as nearest_points
 from .pairs import Screen, own_gradient_mode
 from .radii import certificates_of
 from .tasks import Task
 
-_CLOSE = 0.99
-"""A radius that reaches this share of the distance of a boundary point is not enlarged."""
+_FIRST = (0.995, 0.98)
+"""Shares of the distance of a boundary point at which radii are tried first, in turn."""
 
-_TRIALS = (0.98, 0.5, 0.5, 0.5)
-"""Where a radius is tried between the proved one and the one that cannot be had: first nearly at
-the end, then in the middle of what is open."""
+_TRIALS = 12
+"""So many radii are tried, and proofs of them that fail; after the first ones in the middle of what
+is open."""
+
+_CLOSE = 0.01
+"""The share of that distance within which the largest radius is found."""
 
 _UNKNOWN = 8.0
 """Without a boundary point, a radius is sought up to so many times f/‖∇f‖."""
@@ -50,10 +54,11 @@ class Quadratic(Crown):
 
     def __init__(self) -> None:
         super().__init__()
-        self._chains: WeakKeyDictionary[VerifiedNetwork, Network] = WeakKeyDictionary()
+        self.linear = Crown()
+        self._known: WeakKeyDictionary[VerifiedNetwork, Network] = WeakKeyDictionary()
 
     def requires(self, graph: Graph) -> tuple[Obstacle, ...]:
-        """A chain of layers, and activations that are smooth or made of straight pieces."""
+        """Forms that fit, and activations that are smooth or made of straight pieces."""
         lacking = super().requires(graph)
         found = obstacle(graph)
         if found is not None:
@@ -78,7 +83,7 @@ class Quadratic(Crown):
             if bool(region.radius[b].isfinite()) and float(region.radius[b]) > 0.0:
                 one = torch.tensor([b], device=region.center.device)
                 rows = specification.rows(one)
-                better = lower_bounds(known, region.rows(one), rows, self.effort.steps)
+                better = bounds_on(known, region.rows(one), *rows_of(rows), self.effort.steps)
                 found[b] = torch.maximum(found[b], better.to(found))
         return found
 
@@ -86,108 +91,134 @@ class Quadratic(Crown):
         self, network: VerifiedNetwork, task: Task, question: Question, known: Tensor | None
     ) -> Certificates:
         """The largest radii of those tried at which slabs of the ball are all proved positive."""
-        radius = torch.zeros_like(task.x0[:, 0]) if known is None else task.smallest(known)
-        none = torch.zeros(len(radius), dtype=torch.bool, device=radius.device)
+        # No radius is below that of linear bounds on the whole ball.
+        linear = self.linear._radii(network, task, question, known)
+        radius, broken = linear.radius.to(task.x0), linear.exact.to(task.x0.device)
         balls = question.kind.name in ("l1", "l2") and question.scales is None
         specification = task.specification()
         single = specification.clauses == specification.count
         if balls and single and len(radius):
-            right = task.logits.argmax(1) == task.label if task.asked == "all" else ~none
-            open_rows = torch.nonzero(right & radius.isfinite())[:, 0]
+            right = task.logits.argmax(1) == task.label if task.asked == "all" else ~broken
+            open_rows = torch.nonzero(right & ~broken & radius.isfinite())[:, 0]
             if question.decide and question.radius is not None:
                 open_rows = open_rows[radius[open_rows] <= question.radius]
-            known_network = self._network(network)
             boundary = _boundary(task, open_rows)
-            for b, point, witness, reach in zip(open_rows.tolist(), *boundary, strict=True):
+            for k, b in enumerate(open_rows.tolist()):
                 rows = specification.rows(torch.tensor([b], device=radius.device))
-                proves = self._prover(network, known_network, task.x0[b], point, rows)
-                limits = float(witness), float(reach)
-                radius[b] = _enlarged(float(radius[b]), *limits, question, proves)
-        return certificates_of(task, task.filled(radius), none, self.name, question.radius)
+                covered = self._covered(network, task.x0[b], boundary.row(k), rows)
+                limits = float(boundary.witness[k]), float(boundary.reach[k])
+                radius[b] = _enlarged(float(radius[b]), *limits, question, covered)
+        return certificates_of(task, task.filled(radius), broken, self.name, question.radius)
 
-    def _prover(
+    def _covered(
         self,
         network: VerifiedNetwork,
-        known: Network,
         x0: Tensor,
-        point: Tensor,
+        directions: tuple[Tensor, int],
         rows: Specification,
-    ) -> Callable[[float], bool]:
-        center = x0.reshape(network.input_shape)
-        direction = point - x0
-        direction = direction / direction.norm().clamp_min(1e-300)
-        return lambda radius: is_positive(known, center, radius, direction, rows, self.effort)
+    ) -> Callable[[float], Cover]:
+        """Covers of balls around an input, by their radii."""
+        known, center = self._network(network), x0.reshape(network.input_shape)
+        both = rows_of(rows)
+        return lambda radius: Cover(known, center, radius, *directions, both, self.effort)
 
     def _network(self, network: VerifiedNetwork) -> Network:
-        """The network as a chain, for one state of its weights."""
+        """What bounds need of the network, for one state of its weights."""
         _, graph = network.in_double()
-        held: Network | None = self._chains.get(network)
+        held: Network | None = self._known.get(network)
         if held is None or held.graph is not graph:
             rows = self._row_norms(network, graph)
-            held = Network.of(graph, chain(graph), torch.float32, rows)
-            self._chains[network] = held
+            held = Network.of(graph, torch.float32, rows)
+            self._known[network] = held
         return held
 
 
 class _Boundary(NamedTuple):
-    """What is known of the boundary around some inputs; nothing that is proved rests on it.
+    """What is known of the boundary around P inputs; nothing that is proved rests on it.
 
     Args:
-        point: Points near it, (P, D), each away from its input.
+        direction: Towards the nearest point at which each row vanishes, (P, R, D), of length 1.
+        nearest: The row that vanishes first, (P,).
         witness: Distances at which the claim fails, (P,); infinite where none is known.
         reach: Finite radii beyond which nothing is tried, (P,).
     """
 
-    point: Tensor
+    direction: Tensor
+    nearest: Tensor
     witness: Tensor
     reach: Tensor
+
+    def row(self, k: int) -> tuple[Tensor, int]:
+        """The directions of one input, and its nearest row."""
+        return self.direction[k], int(self.nearest[k])
 
 
 def _boundary(task: Task, rows: Tensor) -> _Boundary:
     """The nearest points of the boundary that an attack finds.
 
-    Where it finds none, the zero of the linearised function that has the nearest one stands for it;
-    and where no function changes at the input, any point.
+    Where it finds none, the zero of a linearised function stands for it; and where the function
+    does not change at the input, any point.
     """
     x0 = task.x0[rows]
     label, targets = task.label[rows], task.targets[rows]
     searched = x0.to(task.margins.where.search_dtype)
     value, gradient = (t.double() for t in Screen(task.margins, searched).margins(label, targets))
     size = gradient.norm(dim=-1)
-    away, least = torch.where(size > 0.0, value / size, torch.inf).clamp_min(0.0).min(1)
-    pick = torch.arange(len(rows), device=x0.device)
-    downhill = -gradient[pick, least] / size[pick, least, None]
-    usable = downhill.isfinite().all(1) & away.isfinite()
-    downhill[~usable] = torch.eye(1, x0.shape[1]).to(x0)
+    away, nearest = torch.where(size > 0.0, value / size, torch.inf).clamp_min(0.0).min(1)
+    direction = -gradient / size[..., None]
+    direction[~direction.isfinite().all(2)] = torch.eye(1, x0.shape[1]).to(x0)
     around = torch.clamp(x0.norm(dim=1), *_SIZES)
-    reach = torch.where(usable & (away > 0.0), _UNKNOWN * away, around)
-    point = x0 + around[:, None] * downhill
+    reach = torch.where(away.isfinite() & (away > 0.0), _UNKNOWN * away, around)
     witness = torch.full_like(reach, torch.inf)
     if not task.of_rows and len(rows):
         network = task.margins.network
-        found = nearest(network, x0.reshape(-1, *network.input_shape), label, targets=targets)
+        found = nearest_points(
+            network, x0.reshape(-1, *network.input_shape), label, targets=targets
+        )
         witness, column = found.distance.min(1)
-        seen = witness.isfinite() & (witness > 0.0)
-        point = torch.where(seen[:, None], found.point.flatten(2)[pick, column], point)
+        step = found.point.flatten(2) - x0[:, None]
+        step = step / step.norm(dim=2, keepdim=True)
+        seen = (found.distance > 0.0) & step.isfinite().all(2)
+        direction = torch.where(seen[..., None], step, direction)
+        nearest = torch.where(witness.isfinite(), column, nearest)
         reach = torch.where(witness.isfinite(), witness, reach)
-    return _Boundary(point, witness, reach)
+    return _Boundary(direction, nearest, witness, reach)
 
 
 def _enlarged(
-    radius: float, witness: float, reach: float, question: Question, proves: Callable[[float], bool]
+    radius: float,
+    witness: float,
+    reach: float,
+    question: Question,
+    covered: Callable[[float], Cover],
 ) -> float:
-    """The largest radius that is proved, from a known one up to what can be had."""
+    """The largest radius that is proved, from a known one up to what can be had.
+
+    What looks positive is cheap to find: only the largest such radius is proved, and smaller ones
+    where that fails.
+    """
     if question.decide and question.radius is not None:
         # The claim is about radii that exceed the one asked about.
         trial = question.radius * (1.0 + 1e-9)
-        return trial if trial < witness and proves(trial) else radius
-    beyond = reach
-    for share in _TRIALS:
-        if radius >= _CLOSE * reach:
-            break
-        trial = radius + share * (beyond - radius)
-        if proves(trial):
-            radius = trial
+        return trial if trial < witness and covered(trial).is_positive() else radius
+    likely: list[Cover] = []
+    low, beyond, trials = radius, reach, [share * reach for share in _FIRST]
+    for _ in range(_TRIALS):
+        if beyond - low > _CLOSE * reach:
+            trial = trials.pop(0) if trials else 0.5 * (low + beyond)
+            if not low < trial < beyond:
+                continue
+            cover = covered(trial)
+            if cover.looks_positive():
+                likely.append(cover)
+                low = trial
+            else:
+                beyond = trial
+        elif likely and not likely[-1].is_positive():
+            beyond = likely.pop().radius
+            low = likely[-1].radius if likely else radius
         else:
-            beyond = trial
-    return radius
+            break
+    while likely and not likely[-1].is_positive():
+        likely.pop()
+    return likely[-1].radius if likely else radius

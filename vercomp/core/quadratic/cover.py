@@ -3,33 +3,29 @@
 The ball ‖x − x₀‖ ≤ R is cut across a direction u, towards the nearest boundary point that is
 known. In a thin slab u hardly moves, and along u is where most of the curvature is. The outermost
 slabs are open, so that together they cover the ball whatever the computed u is. Linear bounds go
-first; what they leave open is searched with quadratic bounds, and proved. A slab that stays open is
-halved.
+first; what they leave open is searched with quadratic bounds. The first slabs are for all rows;
+a row that stays open there gets slabs along its own direction. A slab that stays open is halved,
+and when all look positive they are proved.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..arithmetic.operations import Interval
-from ..arithmetic.outward import UNIT_ROUNDOFF
-from ..arithmetic.rounded import Rounded
-from ..domains.intervals import RowNorms
-from ..domains.refined_intervals import Relaxation, relax
-from ..graph import Graph
+from ..domains.refined_intervals import relax
 from ..regions.constructors import Ball
-from ..regions.region import Region
 from ..specifications import Specification
-from .chain import Layer
+from .optimiser import optimise
 from .parameters import Parameters
-from .proof import Piece, lower_bound, values_at
-from .search import Pieces, Search, centers_of, in_type
+from .proof import Piece, values_at
+from .setting import Network, Setting
 
 EDGES = (-1.0, 0.3, 0.6, 0.85, 1.0)
 """Where the ball is cut, in shares of R; the outermost slabs are open."""
@@ -37,27 +33,8 @@ EDGES = (-1.0, 0.3, 0.6, 0.85, 1.0)
 _HOPELESS = 0.6
 """A slab is not halved whose estimate lies below minus this share of the margin at its point."""
 
-
-@dataclass(frozen=True)
-class Network:
-    """What the bounds are about.
-
-    Args:
-        graph: The graph over float64 operators.
-        layers: The same as a chain.
-        search: The layers in the type that searches compute in.
-        rows: Dual norms of rows of the maps that read the input.
-    """
-
-    graph: Graph
-    layers: Sequence[Layer]
-    search: Sequence[Layer]
-    rows: RowNorms
-
-    @staticmethod
-    def of(graph: Graph, layers: Sequence[Layer], dtype: torch.dtype, rows: RowNorms) -> Network:
-        """The network, with a copy of its matrices in another type."""
-        return Network(graph, layers, in_type(layers, dtype), rows)
+_SPARE = 0.01
+"""Estimates should exceed this share of the margin before a proof is tried."""
 
 
 @dataclass(frozen=True)
@@ -65,220 +42,200 @@ class Effort:
     """How much is tried before an answer is no.
 
     Args:
-        steps: Optimisation steps of each search.
+        steps: Optimisation steps of each search,
+        first_steps: of those where not all directions are the rows' own.
         halvings: How often a slab may be halved.
     """
 
     steps: int = 60
+    first_steps: int = 20
     halvings: int = 2
 
 
-def is_positive(
-    network: Network,
-    center: Tensor,
-    radius: float,
-    direction: Tensor,
-    specification: Specification,
-    effort: Effort,
-) -> bool:
-    """Whether C z + d > 0 is proved, row by row, on the whole ball.
+class Slab(NamedTuple):
+    """A part of a ball, a ≤ u·(x − x₀) ≤ b, and the rows that are asked about there.
+
+    Args:
+        low: a.
+        high: b.
+        depth: How often it has been halved.
+        direction: The number of the row whose direction u is.
+        rows: The numbers of rows.
+    """
+
+    low: float
+    high: float
+    depth: int
+    direction: int
+    rows: tuple[int, ...]
+
+    def halves(self, rows: Sequence[int]) -> tuple[Slab, Slab]:
+        """The slab in two, for some of its rows."""
+        middle, asked = 0.5 * (self.low + self.high), tuple(sorted(rows))
+        lower = Slab(self.low, middle, self.depth + 1, self.direction, asked)
+        return lower, Slab(middle, self.high, self.depth + 1, self.direction, asked)
+
+
+class Likely(NamedTuple):
+    """A row that looks positive on a slab.
+
+    Args:
+        estimate: Its estimated bound.
+        slab: The slab.
+        setting: Where it is one of the pieces,
+        piece: with this number.
+        row: The number of the row.
+        parameters: Of its bound.
+    """
+
+    estimate: float
+    slab: Slab
+    setting: Setting
+    piece: int
+    row: int
+    parameters: Parameters
+
+
+Open = dict[Slab, set[int]]
+"""Slabs with the numbers of rows that stay open there."""
+
+
+@dataclass
+class Cover:
+    """Slabs that cover a ball, on each of which all rows look positive.
 
     Args:
         network: The network.
         center: x₀, (*shape) in float64.
         radius: R.
-        direction: u, (D,), of a length near 1.
-        specification: The rows, of this one input.
+        directions: u for each row, (R, D), of a length near 1.
+        nearest: The number of the row whose direction is for all of them, at first.
+        rows: C and d, of this one input.
         effort: How much is tried.
-    """
-    C, d = _rows(specification)
-    pending = [(radius * a, radius * b) for a, b in pairwise(EDGES)]
-    for halving in range(effort.halvings + 1):
-        slabs = _slabs(network, center, radius, direction, pending)
-        left, hopeless = _open_pieces(slabs, C, d, effort.steps)
-        if not left:
-            return True
-        if hopeless or halving == effort.halvings:
-            return False
-        pending = [part for k in left for part in _halves(*pending[k])]
-    return False
-
-
-def lower_bounds(
-    network: Network, region: Region, specification: Specification, steps: int
-) -> Tensor:
-    """Proved lower bounds (1, R) of C z + d over one l2 ball, cut by a slab or not.
-
-    The direction that is kept exact is the slab's, or the gradient of each row at the center. A box
-    that cuts the region is left out of account, which only enlarges it.
-
-    Args:
-        network: The network.
-        region: The region of one input.
-        specification: The rows, of this one input or of every one.
-        steps: Optimisation steps.
-    """
-    C, d = _rows(specification)
-    x0, R = region.center[0], float(region.radius[0])
-    relaxation = relax(network.graph, region, network.rows)
-    if region.slab is None:
-        points, low, high = x0[None], -math.inf, math.inf
-        values = values_at(network.graph, points)
-        directions = torch.nn.functional.normalize(_gradients(network, values, C), dim=1)
-        directions = torch.where(directions.norm(dim=1, keepdim=True) > 0.5, directions, _first(x0))
-        middle = 0.0
-    else:
-        u, ends = region.slab.direction[0], (region.slab.low[0], region.slab.high[0])
-        length = float(u.norm())
-        low, high = (float(end) / length for end in ends)
-        middle = 0.5 * (max(low, -R) + min(high, R))
-        points = (x0 + middle * (u / length))[None]
-        values = values_at(network.graph, points)
-        directions = (u / length).expand(len(C), -1)
-        # The length is off by at most (D + 8)u, and the division rounds: the ends move outward.
-        doubt = 4.0 * (len(u) + 8) * UNIT_ROUNDOFF
-        low, high = low - doubt * (R + abs(low)), high + doubt * (R + abs(high))
-    count = len(C)
-    pieces = [Piece(x0, R, directions[k], low, high, points[0]) for k in range(count)]
-    setting = _Setting(network, relaxation, values, pieces, [0] * count)
-    everyone = torch.arange(count)
-    search = setting.search(everyone, C, d)
-    best, _ = search.optimise(search.initial(), steps, until=torch.inf)
-    found = [setting.proved(k, C[k], float(d[k]), best.row(k)) for k in range(count)]
-    return torch.tensor([found], dtype=torch.float64)
-
-
-def _rows(specification: Specification) -> tuple[Tensor, Tensor]:
-    C, d = specification.coefficients, specification.offsets
-    return (C[0], d[0]) if specification.batched else (C, d)
-
-
-def _halves(low: float, high: float) -> list[tuple[float, float]]:
-    middle = 0.5 * (low + high)
-    return [(low, middle), (middle, high)]
-
-
-def _first(x: Tensor) -> Tensor:
-    unit = torch.zeros_like(x)
-    unit[0] = 1.0
-    return unit
-
-
-def _gradients(network: Network, values: Mapping[str, Rounded], C: Tensor) -> Tensor:
-    """The gradients (R, D) of rows at a point."""
-    c = C @ network.layers[-1].matrix
-    for layer in reversed(network.layers[:-1]):
-        assert layer.function is not None  # noqa: S101 - only the last layer has none
-        c = (c * layer.function.first(values[layer.before].value)) @ layer.matrix
-    return c
-
-
-def _slabs(
-    network: Network,
-    center: Tensor,
-    radius: float,
-    direction: Tensor,
-    cuts: Sequence[tuple[float, float]],
-) -> _Setting:
-    """The slabs of a ball between these cuts; those that reach ±R are open."""
-    x0 = center.reshape(-1)
-    low = [-math.inf if a <= -radius else a for a, _ in cuts]
-    high = [math.inf if b >= radius else b for _, b in cuts]
-    points = torch.stack([x0 + 0.5 * (a + b) * direction for a, b in cuts])
-    batch = center[None].expand(len(cuts), *center.shape)
-    slab = (
-        direction.reshape(center.shape)[None].expand_as(batch),
-        torch.tensor(low, dtype=torch.float64),
-        torch.tensor(high, dtype=torch.float64),
-    )
-    relaxation = relax(network.graph, Ball(batch, radius, "l2", slab=slab), network.rows)
-    values = values_at(network.graph, points)
-    pieces = [
-        Piece(x0, radius, direction, a, b, point)
-        for a, b, point in zip(low, high, points, strict=True)
-    ]
-    return _Setting(network, relaxation, values, pieces, list(range(len(cuts))))
-
-
-def _open_pieces(setting: _Setting, C: Tensor, d: Tensor, steps: int) -> tuple[list[int], bool]:
-    """The numbers of the pieces with a row that stays open, and whether one is hopeless."""
-    linear = setting.relaxation.lower_bounds(setting.network.graph.output, C[None]) + d
-    pairs = torch.nonzero(~(linear > 1e-9 * (1.0 + d.abs())))
-    if len(pairs) == 0:
-        return [], False
-    piece, row = pairs[:, 0], pairs[:, 1]
-    search = setting.search(piece, C[row], d[row])
-    best, estimate = search.optimise(search.initial(), steps)
-    if bool((estimate <= -_HOPELESS * search.start.abs()).any()):
-        return sorted(set(piece.tolist())), True
-    left: set[int] = set()
-    for k in estimate.argsort().tolist():  # the least first: it is the likeliest to fail
-        number = int(piece[k])
-        if number not in left and not (
-            float(estimate[k]) > 0.0
-            and setting.proved(number, C[row[k]], float(d[row[k]]), best.row(k)) > 0.0
-        ):
-            left.add(number)
-    return sorted(left), False
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """Pieces of balls with what is known of the network there.
-
-    Args:
-        network: The network.
-        relaxation: Intervals over the pieces.
-        values: At their points.
-        pieces: The pieces.
-        owner: The row of the relaxation and of the values that belongs to each piece.
     """
 
     network: Network
-    relaxation: Relaxation
-    values: Mapping[str, Rounded]
-    pieces: Sequence[Piece]
-    owner: Sequence[int]
+    center: Tensor
+    radius: float
+    directions: Tensor
+    nearest: int
+    rows: tuple[Tensor, Tensor]
+    effort: Effort
 
-    def search(self, piece: Tensor, rows: Tensor, offsets: Tensor) -> Search:
-        """The search of rows on pieces, by number."""
-        layers = self.network.search
-        dtype = layers[0].matrix.dtype
-        numbers = piece.tolist()
-        index = torch.tensor([self.owner[k] for k in numbers])
-        outputs = self.values[self.network.graph.output].value[index]
-        start = (rows * outputs).sum(1) + offsets
-        values = {name: each.value[index].to(dtype) for name, each in self.values.items()}
-        intervals = [
-            Interval(*(end[index].to(dtype) for end in self.relaxation.intervals[layer.before]))
-            for layer in layers[:-1]
-        ]
-        some = [self.pieces[k] for k in numbers]
-        radius, low, high, middle = (
-            torch.tensor(numbers_of, dtype=dtype)
-            for numbers_of in zip(*map(_ends, some), strict=True)
+    def __post_init__(self) -> None:
+        """Nothing has been looked at yet."""
+        self.pending = self._whole(self.nearest, range(len(self.directions)))
+        self.likely: list[Likely] = []
+        self.is_proved = False
+
+    def looks_positive(self) -> bool:
+        """Whether all rows look positive on slabs that cover the ball; proves nothing."""
+        while self.pending:
+            slabs, self.pending = self.pending, []
+            found, left, hopeless = self._searched(slabs)
+            self.likely += found
+            if hopeless or not self._again(left):
+                return False
+        return True
+
+    def is_positive(self) -> bool:
+        """Whether C z + d > 0 is proved, row by row, on the whole ball."""
+        C, d = self.rows
+        if self.is_proved:
+            return True
+        while self.looks_positive():
+            refuted: Open = {}
+            for each in sorted(self.likely, key=lambda each: each.estimate):
+                row, offset = C[each.row], float(d[each.row])
+                bound = each.setting.proved(each.piece, row, offset, each.parameters)
+                if not bound > 0.0:
+                    refuted.setdefault(each.slab, set()).add(each.row)
+            self.likely = []  # all others are proved
+            if not refuted:
+                self.is_proved = True
+                return True
+            if not self._again(refuted):
+                return False
+        return False
+
+    def _whole(self, direction: int, rows: Sequence[int]) -> list[Slab]:
+        """Slabs of the whole ball."""
+        R = self.radius
+        return [Slab(R * a, R * b, 0, direction, tuple(rows)) for a, b in pairwise(EDGES)]
+
+    def _again(self, left: Open) -> bool:
+        """Ask again about what stays open, in other slabs; whether that may be done."""
+        own: set[int] = set()
+        for slab, rows in left.items():
+            own |= {row for row in rows if row != slab.direction and slab.depth == 0}
+        for slab, rows in left.items():
+            rest = rows - own
+            if rest and slab.depth == self.effort.halvings:
+                return False
+            self.pending += slab.halves(tuple(rest)) if rest else ()
+        self.likely = [each for each in self.likely if each.row not in own]
+        for row in sorted(own):
+            self.pending += self._whole(row, (row,))
+        return True
+
+    def _setting(self, slabs: Sequence[Slab]) -> Setting:
+        """What is known of the network on slabs; those that reach ±R are open."""
+        x0, R = self.center.reshape(-1), self.radius
+        low = [-math.inf if slab.low <= -R else slab.low for slab in slabs]
+        high = [math.inf if slab.high >= R else slab.high for slab in slabs]
+        u = self.directions[torch.tensor([slab.direction for slab in slabs])]
+        middle = torch.tensor([0.5 * (slab.low + slab.high) for slab in slabs]).to(x0)
+        points = x0 + middle[:, None] * u
+        batch = self.center[None].expand(len(slabs), *self.center.shape)
+        cut = (
+            u.reshape(batch.shape),
+            torch.tensor(low, dtype=torch.float64),
+            torch.tensor(high, dtype=torch.float64),
         )
-        direction = torch.stack([each.direction for each in some]).to(dtype)
-        pieces = Pieces(radius, direction, low, high, middle)
-        centers = centers_of(layers, values)
-        return Search(layers, rows.to(dtype), start.to(dtype), centers, intervals, pieces)
+        network = self.network
+        relaxation = relax(network.graph, Ball(batch, R, "l2", slab=cut), network.rows)
+        pieces = [Piece(x0, R, *each) for each in zip(u, low, high, points, strict=True)]
+        values = values_at(network.graph, points)
+        return Setting(network, relaxation, values, pieces, list(range(len(slabs))))
 
-    def proved(self, piece: int, row: Tensor, offset: float, parameters: Parameters) -> float:
-        """A proved lower bound of a row on a piece."""
-        one = slice(self.owner[piece], self.owner[piece] + 1)
-        values = {
-            name: Rounded(each.value[one], each.error[one]) for name, each in self.values.items()
-        }
-        intervals = {
-            name: Interval(low[one], high[one])
-            for name, (low, high) in self.relaxation.intervals.items()
-        }
-        layers = self.network.layers
-        return lower_bound(layers, row, offset, self.pieces[piece], values, intervals, parameters)
+    def _searched(self, slabs: Sequence[Slab]) -> tuple[list[Likely], Open, bool]:
+        """The rows that look positive, slabs with some that do not, and whether one is hopeless.
+
+        Rows that linear bounds prove on a slab are not among them.
+        """
+        C, d = self.rows
+        setting = self._setting(slabs)
+        linear = setting.relaxation.lower_bounds(self.network.graph.output, C[None]) + d
+        asked = torch.zeros(linear.shape, dtype=torch.bool)
+        for k, slab in enumerate(slabs):
+            asked[k, list(slab.rows)] = True
+        pairs = torch.nonzero(asked & ~(linear > 1e-9 * (1.0 + d.abs())))
+        if len(pairs) == 0:
+            return [], {}, False
+        piece, row = pairs[:, 0], pairs[:, 1]
+        search = setting.search(piece, C[row], d[row])
+        # Rows whose direction is another one still have slabs of their own to come.
+        own = torch.tensor([slabs[k].direction == r for k, r in pairs.tolist()])
+        own |= torch.tensor([slabs[k].depth > 0 for k in piece.tolist()])
+        spare, lost = _SPARE * search.start.abs(), -_HOPELESS * search.start.abs()
+        lost = torch.where(own, lost, -torch.inf)
+        steps = self.effort.steps if bool(own.all()) else self.effort.first_steps
+        first = setting.beginning(search, piece)
+        best, estimate = optimise(search, *first, steps, until=spare, unless=lost)
+        if bool((estimate <= lost).any()):
+            return [], {}, True
+        likely: list[Likely] = []
+        left: Open = {}
+        for k, (number, which) in enumerate(pairs.tolist()):
+            slab, value = slabs[number], float(estimate[k])
+            if value > 0.0:
+                likely.append(Likely(value, slab, setting, number, which, best.row(k)))
+            else:
+                left.setdefault(slab, set()).add(which)
+        return likely, left, False
 
 
-def _ends(piece: Piece) -> tuple[float, float, float, float]:
-    """R, a and b cut to ±R, and m."""
-    R = piece.radius
-    middle = float((piece.point - piece.center) @ piece.direction)
-    return R, max(piece.low, -R), min(piece.high, R), middle
+def rows_of(specification: Specification) -> tuple[Tensor, Tensor]:
+    """C and d of the rows of one input."""
+    C, d = specification.coefficients, specification.offsets
+    return (C[0], d[0]) if specification.batched else (C, d)

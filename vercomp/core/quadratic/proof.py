@@ -1,15 +1,16 @@
 """The last word of a quadratic bound: one problem at a time, in float64, rounded outward.
 
-For any slopes s_k, with c_n = c, c_{k−1} = W_kᵀ(s_k ∘ c_k), g = W₁ᵀ(s₁ ∘ c₁), and d = x − x_c,
+Rows are sent backward: an affine node sends Aᵀc to each parent, an activation s ∘ c for any slopes
+s. With c_v what arrives at an activation, g what arrives at the input, and d = x − x_c,
 
-    f(x) = f(x_c) + g·d + Σ_k c_k · (σ(z_k) − σ(ẑ_k) − s_k ∘ v_k)
+    f(x) = f(x_c) + g·d + Σ_v c_v · (σ(z_v) − σ(ẑ_v) − s_v ∘ (z_v − ẑ_v))
 
 is an identity, and with the scalar problems of :mod:`.scalar` and the forms of :mod:`.forms`
 
     f(x) ≥ f(x_c) − Σβ + g·d − ½ dᵀHd.
 
-Computed c_k are off by rounding; whatever numbers they are, the sum above is then off by at most
-‖W_kᵀ(s_k ∘ c_k) − c_{k−1}‖ times the reach of a_{k−1}, and that is subtracted.
+Computed coefficients are off by rounding; whatever numbers they are, the sum above is then off by
+at most their error times the reach of the node that they belong to, and that is subtracted.
 
 The region is ‖x − x₀‖ ≤ R, a ≤ u·(x − x₀) ≤ b. Along û = u/‖u‖ nothing is bounded: with
 x − x₀ = τû + y, x_c − x₀ = mû + r, y and r orthogonal to û, H = h_uu on û, h across, H_⊥ beyond,
@@ -22,22 +23,20 @@ for κ ≥ max(0, λ_max(H_⊥)): a function of one variable, bounded on many ce
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..arithmetic.operations import Interval
-from ..arithmetic.outward import UNIT_ROUNDOFF, frobenius
+from ..arithmetic.outward import UNIT_ROUNDOFF
 from ..arithmetic.rounded import Rounded, exact
 from ..domains.rounding import Values, dot, product_loss
-from ..graph import Graph
-from ..maps.operators import Dense
-from ..walk import forward
-from .chain import Layer
-from .eigenvalues import largest_eigenvalue
-from .forms import Form, all_forms
+from ..graph import Activate, Affine, Graph, Input
+from ..walk import Domain, backward, forward, rule
+from .eigenvalues import frobenius_norm, largest_eigenvalue
+from .forms import all_forms
 from .parameters import Parameters
 from .scalar import Problem, deficits
 
@@ -79,93 +78,134 @@ def values_at(graph: Graph, points: Tensor) -> dict[str, Rounded]:
     return forward(Values(norms, exact(points)), graph)
 
 
+@dataclass(frozen=True)
+class Place:
+    """What is known of the network on a piece, and at its point.
+
+    Args:
+        piece: The region.
+        values: The values of all nodes at the point, (1, n) each, with their rounding.
+        intervals: Proved intervals of all nodes over the region, (1, n) each.
+    """
+
+    piece: Piece
+    values: Mapping[str, Rounded]
+    intervals: Mapping[str, Interval]
+
+    def reach(self, name: str) -> float:
+        """How far a node's value may be from that at the point, in the 2-norm."""
+        at, interval = self.values[name], self.intervals[name]
+        away = torch.maximum(interval.upper - at.value, at.value - interval.lower)
+        return (float(away.abs().norm()) + float(at.error)) * _GUARD + 1e-150
+
+    @property
+    def farthest(self) -> float:
+        """Bound of ‖x − x_c‖ over the ball."""
+        shift = float((self.piece.point - self.piece.center).norm())
+        return (self.piece.radius + shift) * _GUARD
+
+
 def lower_bound(
-    layers: Sequence[Layer],
-    row: Tensor,
-    offset: float,
-    piece: Piece,
-    values: Mapping[str, Rounded],
-    intervals: Mapping[str, Interval],
-    parameters: Parameters,
+    graph: Graph, row: Tensor, offset: float, place: Place, parameters: Parameters
 ) -> float:
     """A proved lower bound of c·outputs + offset over a piece; −∞ where nothing is proved.
 
     Args:
-        layers: The chain, the outputs last.
+        graph: The graph, over float64 operators.
         row: c, (outputs,).
         offset: A number to add.
-        piece: The region.
-        values: The values of all nodes at the piece's point, (1, n) each, with their rounding.
-        intervals: Proved intervals of all nodes over the piece, (1, n) each.
+        place: The region, and what is known there.
         parameters: The free parameters of this problem.
     """
-    hidden, last = layers[:-1], layers[-1]
-    proved = all_forms(
-        hidden,
-        parameters.curvatures,
-        parameters.chords,
-        parameters.weights,
-        [float(share) for share in parameters.shares],
-    )
+    proved = all_forms(graph, parameters)
     if proved is None:
         return -math.inf
-    H, weights = proved
-    found = dot(row[None], values[last.before])
+    H, excess, weights = proved
+    found = dot(row[None], place.values[graph.output])
     total = float(found.value) - float(found.error) * _GUARD
-    c = row @ last.matrix
-    lost = _loss(last, row) * _reach(intervals[hidden[-1].name], values[hidden[-1].name])
-    beta = torch.zeros((), dtype=torch.float64)
-    for k in range(len(hidden) - 1, -1, -1):
-        layer, at = hidden[k], values[hidden[k].before]
-        none = torch.zeros_like(c)
-        problem = Problem(
-            c[None],
-            parameters.slopes[k][None],
-            (weights[k] if k < len(weights) else none)[None],
-            (parameters.chords[k] if k < len(weights) else none)[None],
-            parameters.curvatures[k][None],
-            at.value,
-            at.error[:, None],
-            *intervals[layer.before],
-        )
-        assert layer.function is not None  # noqa: S101 - only the last layer has none
-        deficit = deficits(layer.function, problem)
-        beta = beta + deficit.sum() + deficit.abs().sum() * 2.0 * len(c) * UNIT_ROUNDOFF
-        scaled = parameters.slopes[k] * c
-        # The product s c rounds too: that costs u |s c| times the reach of v.
-        v = _reach(intervals[layer.before], at)
-        lost += 2.0 * UNIT_ROUNDOFF * float(scaled.norm()) * v
-        if k:
-            a = _reach(intervals[hidden[k - 1].name], values[hidden[k - 1].name])
-        else:
-            a = _farthest(piece)
-        lost += _loss(layer, scaled) * a
-        c = scaled @ layer.matrix
-    total = total + offset - float(beta) - lost * _GUARD
-    total -= 8.0 * UNIT_ROUNDOFF * (abs(total) + abs(offset) + abs(float(beta)))
-    bound = total + _along(piece, c, H)
+    remainders = Remainders(graph.nodes[0].name, place, parameters, weights)
+    arrived = backward(remainders, graph, row)
+    g = arrived.get(graph.nodes[0].name, torch.zeros_like(place.piece.center))
+    beta, lost = remainders.beta, remainders.lost
+    total = total + offset - beta - lost * _GUARD
+    total -= 8.0 * UNIT_ROUNDOFF * (abs(total) + abs(offset) + abs(beta))
+    bound = total + _along(place.piece, g, H, excess)
     return bound if math.isfinite(bound) else -math.inf
 
 
-def _loss(layer: Layer, s: Tensor) -> float:
-    """What computing Ŵᵀ s loses of Wᵀ s, in the 2-norm."""
-    size = s.norm() * _GUARD + 1e-150
-    return float(product_loss(Dense(layer.matrix, layer.error), len(s), size)) * _GUARD
+class Remainders(Domain[Tensor]):
+    """The backward walk of one row: what arrives at a node is the coefficient c (n,) of its value.
+
+    Args:
+        first: The name of the input.
+        place: The region, and what is known there.
+        parameters: The free parameters of this problem.
+        weights: T of the activations that have one.
+
+    Attributes:
+        beta: Σ β, rounded up.
+        lost: What rounding of the coefficients takes.
+    """
+
+    title = "remainders of quadratic bounds"
+
+    def __init__(
+        self, first: str, place: Place, parameters: Parameters, weights: Mapping[str, Tensor]
+    ) -> None:
+        self.first, self.place = first, place
+        self.parameters, self.weights = parameters, weights
+        self.beta = 0.0
+        self.lost = 0.0
+
+    @rule(Input)
+    def input(self, node: Input, c: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Nothing comes before the input."""
+        return iter(())
+
+    @rule(Affine)
+    def affine(self, node: Affine, c: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Aᵀ c to every parent."""
+        size = c.norm() * _GUARD + 1e-150
+        for term in node.terms:
+            self._charge(float(product_loss(term.map, term.map.fan_out, size)), term.parent)
+            yield term.parent, term.map.adjoint(c[None])[0]
+
+    @rule(Activate)
+    def activation(self, node: Activate, c: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """s ∘ c, and β of every neuron."""
+        parameters, name = self.parameters, node.name
+        at, none = self.place.values[node.parent], torch.zeros_like(c)
+        problem = Problem(
+            c[None],
+            parameters.slopes[name][None],
+            self.weights.get(name, none)[None],
+            (parameters.chords[name] if name in self.weights else none)[None],
+            parameters.curvatures[name][None],
+            at.value,
+            at.error[:, None],
+            *self.place.intervals[node.parent],
+        )
+        found = deficits(node.function, problem)
+        more = found.sum() + found.abs().sum() * 2.0 * len(c) * UNIT_ROUNDOFF
+        self.beta = math.nextafter(self.beta + float(more), math.inf)
+        scaled = parameters.slopes[name] * c
+        # The product rounds, and costs that times the reach of z.
+        self._charge(2.0 * UNIT_ROUNDOFF * float(scaled.norm()), node.parent)
+        yield node.parent, scaled
+
+    def join(self, name: str, one: Tensor, other: Tensor) -> Tensor:
+        """Two paths to the same node are added."""
+        total = one + other
+        self._charge(2.0 * UNIT_ROUNDOFF * float(total.norm()), name)
+        return total
+
+    def _charge(self, error: float, name: str) -> None:
+        reach = self.place.farthest if name == self.first else self.place.reach(name)
+        self.lost += error * _GUARD * reach
 
 
-def _reach(interval: Interval, at: Rounded) -> float:
-    """How far a node's value may be from that at the point, in the 2-norm."""
-    away = torch.maximum(interval.upper - at.value, at.value - interval.lower)
-    return (float(away.abs().norm()) + float(at.error)) * _GUARD + 1e-150
-
-
-def _farthest(piece: Piece) -> float:
-    """Bound of ‖x − x_c‖ over the ball."""
-    return (piece.radius + float((piece.point - piece.center).norm())) * _GUARD
-
-
-def _along(piece: Piece, g: Tensor, H: Form) -> float:
-    """A lower bound of g·d − ½dᵀHd over the piece."""
+def _along(piece: Piece, g: Tensor, H: Tensor, excess: float) -> float:
+    """A lower bound of g·d − ½dᵀ(H + εI)d over the piece."""
     u64 = UNIT_ROUNDOFF
     terms = 4.0 * (len(g) + 8) * u64
     length = float(piece.direction.norm())
@@ -174,16 +214,16 @@ def _along(piece: Piece, g: Tensor, H: Form) -> float:
     m = float(u @ shift)
     tiny = terms * (float(shift.norm()) + piece.radius)
     r = float((shift - m * u).norm()) * _GUARD + tiny
-    size = frobenius(H.matrix)
-    Hu = H.matrix @ u
+    size = frobenius_norm(H)
+    Hu = H @ u
     h_uu = float(u @ Hu)
     h = Hu - h_uu * u
     gamma = float(g @ u)
     across = g - gamma * u
-    matrix = H.matrix - torch.outer(u, Hu) - torch.outer(Hu, u) + h_uu * torch.outer(u, u)
+    matrix = H - torch.outer(u, Hu) - torch.outer(Hu, u) + h_uu * torch.outer(u, u)
     matrix = 0.5 * (matrix + matrix.T)
     # Each of these is a few products with vectors of unit length.
-    doubt_H, doubt_g = 8.0 * terms * size + H.excess, 8.0 * terms * float(g.norm())
+    doubt_H, doubt_g = 8.0 * terms * size + excess, 8.0 * terms * float(g.norm())
     kappa = max(0.0, largest_eigenvalue(matrix) + doubt_H) * _GUARD
     R = piece.radius
     low = max(piece.low / length - tiny if math.isfinite(piece.low) else -R, -R)

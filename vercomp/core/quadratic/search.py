@@ -6,22 +6,23 @@ are applied as products of maps: nothing here is proved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..arithmetic.operations import Interval
-from .chain import Layer
-from .parameters import Parameters
-from .scalar import Grid, kinks
+from ..graph import Activate, Affine, Graph
+from .applied import Across, Applied, BehindActivation, BehindAffine, On
+from .parameters import ByNode, Parameters
+from .scalar import Grid
+from .structure import activations, inner
 
 _POWER_STEPS = 3
 _FIRST_POWER_STEPS = 20
 _CELLS = 65
-_SHARE = 0.4
-"""θ at the start: T is 1/θ times as large as it must be."""
 
 
 @dataclass(frozen=True)
@@ -48,134 +49,134 @@ class Search:
     """The estimated bound of P problems as a function of their parameters.
 
     Args:
-        layers: The chain, with matrices in the type that the search computes in.
+        graph: The graph, with maps in the type that the search computes in.
         rows: c, (P, outputs).
         start: c·outputs + offset at the points x_c, (P,).
-        centers: ẑ_k, (P, n) for each layer with an activation.
-        intervals: Of the pre-activations, (P, n) each.
+        centers: Values at the points, (P, n) for each node that an activation reads.
+        intervals: Of the same nodes, (P, n) each.
         pieces: The regions.
     """
 
-    layers: Sequence[Layer]
+    graph: Graph
     rows: Tensor
     start: Tensor
-    centers: Sequence[Tensor]
-    intervals: Sequence[Interval]
+    centers: Mapping[str, Tensor]
+    intervals: Mapping[str, Interval]
     pieces: Pieces
-    grids: list[Grid] = field(init=False)
-    vectors: list[Tensor] = field(init=False)
+    grids: dict[str, Grid] = field(init=False)
+    vectors: dict[str, Tensor] = field(init=False)
     steps: int = field(init=False, default=_FIRST_POWER_STEPS)
 
     def __post_init__(self) -> None:
         """Grids of the scalar problems, and random vectors to iterate with."""
-        self.grids = [
-            Grid.of(layer.function, z, *ends)  # type: ignore[arg-type]
-            for layer, z, ends in zip(self.hidden, self.centers, self.intervals, strict=True)
-        ]
+        self.inner = inner(self.graph)
+        self.bending = activations(self.graph)
+        self.first = self.graph.nodes[0].name
+        self.grids = {
+            node.name: Grid.of(
+                node.function, self.centers[node.parent], *self.intervals[node.parent]
+            )
+            for node in self.bending
+        }
         generator = torch.Generator().manual_seed(0)
-        sizes = [self.pieces.direction.shape[1], *(z.shape[1] for z in self.centers[:-1])]
-        self.vectors = [
-            torch.randn(1, size, generator=generator)
+        sizes = {self.first: self.pieces.direction.shape[1]}
+        sizes |= {name: self.grids[name].v.shape[2] for name in self.inner}
+        self.vectors = {
+            name: torch.randn(1, size, generator=generator)
             .to(self.rows)
             .expand(len(self.rows), -1)
             .contiguous()
-            for size in sizes
-        ]
-
-    @property
-    def hidden(self) -> Sequence[Layer]:
-        """The layers with activations."""
-        return self.layers[:-1]
-
-    def initial(self) -> Parameters:
-        """Tangents at ẑ, the middle chords, and the curvature that makes β vanish there."""
-        slopes: list[Tensor] = []
-        curvatures: list[Tensor] = []
-        c = self.rows @ self.layers[-1].matrix
-        for layer, z, ends, grid in self._downward():
-            slope, bend, bent = _tangent(layer, c, z, ends)
-            slopes.insert(0, slope)
-            curvatures.insert(0, torch.where(bent, bend, grid.bend(c, slope)))
-            c = (slope * c) @ layer.matrix
-        chords = [grid.chords() for grid in self.grids[:-1]]
-        shares = [torch.full_like(self.start, _SHARE) for _ in chords]
-        found = Parameters(
-            slopes, curvatures, [d for d, _ in chords], [1.0 / w for _, w in chords], shares
-        )
-        # One scalar problem then starts no worse than two: λ takes what T needs.
-        for k in range(len(chords) - 1, -1, -1):
-            weights = self._forms(found)[1]
-            found.curvatures[k] = found.curvatures[k] + weights[k] * chords[k][1].square()
-        return found
+            for name, size in sizes.items()
+        }
 
     def bound(self, parameters: Parameters) -> Tensor:
         """Estimates of the lower bounds, (P,), differentiable in the parameters."""
-        apply, weights = self._forms(parameters)
+        form, weights = self.forms(parameters)
         total = self.start
-        c = self.rows @ self.layers[-1].matrix
-        for k in range(len(self.hidden) - 1, -1, -1):
-            last = k == len(self.hidden) - 1
-            T: Tensor | float = 0.0 if last else weights[k]
-            D = torch.zeros_like(c) if last else parameters.chords[k]
-            slope = parameters.slopes[k]
-            beta = self.grids[k].deficits(c, slope, T, D, parameters.curvatures[k])
-            total = total - beta.sum(1)
-            c = (slope * c) @ self.hidden[k].matrix
-        return total + self._along(c, apply)
 
-    def optimise(
-        self, first: Parameters, steps: int, rate: float = 0.1, until: float = 0.0
-    ) -> tuple[Parameters, Tensor]:
-        """Adam on every parameter with a rate that falls along a cosine; the best that was seen.
+        def slope(node: Activate, c: Tensor) -> Tensor:
+            nonlocal total
+            s, curvature = parameters.slopes[node.name], parameters.curvatures[node.name]
+            T = weights.get(node.name, 0.0)
+            D = parameters.chords.get(node.name, torch.zeros_like(c))
+            total = total - self.grids[node.name].deficits(c, s, T, D, curvature).sum(1)
+            return s
+
+        g = self.coefficients(slope)
+        return total + self._along(g, form)
+
+    def checked(self, parameters: Parameters) -> Tensor:
+        """The estimates (P,) with eigenvalues that are iterated for longer."""
+        self.steps = _FIRST_POWER_STEPS
+        with torch.no_grad():
+            return self.bound(parameters).nan_to_num(nan=-torch.inf)
+
+    def coefficients(self, slope: Callable[[Activate, Tensor], Tensor]) -> Tensor:
+        """The coefficients (P, D) of the input: rows sent back, by a slope for each activation."""
+        arrived = {self.graph.output: self.rows}
+        for node in reversed(self.graph.nodes):
+            c = arrived.get(node.name)
+            if c is None:
+                continue
+            if isinstance(node, Affine):
+                sent = [(term.parent, term.map.adjoint(c)) for term in node.terms]
+            elif isinstance(node, Activate):
+                sent = [(node.parent, slope(node, c) * c)]
+            else:
+                sent = []
+            for name, part in sent:
+                held = arrived.get(name)
+                arrived[name] = part if held is None else held + part
+        return arrived[self.first]
+
+    def part(self, problems: Tensor) -> Search:
+        """Some of the problems."""
+        found = copy(self)
+        found.rows, found.start = self.rows[problems], self.start[problems]
+        found.centers = {name: z[problems] for name, z in self.centers.items()}
+        found.intervals = {
+            name: Interval(low[problems], high[problems])
+            for name, (low, high) in self.intervals.items()
+        }
+        found.pieces = Pieces(*(value[problems] for value in vars(self.pieces).values()))
+        found.grids = {
+            name: Grid(grid.v[:, problems], grid.rise[:, problems])
+            for name, grid in self.grids.items()
+        }
+        found.vectors = {name: v[problems] for name, v in self.vectors.items()}
+        return found
+
+    def forms(
+        self, parameters: Parameters, spreads: Mapping[str, Tensor] | None = None
+    ) -> tuple[Applied, ByNode]:
+        """The form of the input as a product, and T of the activations that have one.
 
         Args:
-            first: Where the search starts.
-            steps: How many steps it takes, at most.
-            rate: The rate at first, in the scale of each parameter; slopes move slower.
-            until: The search ends when all estimates are above this.
+            parameters: The parameters.
+            spreads: Δ of some activations, at which T Δ² is added to Λ.
         """
-        moves = Moves.of(first)
-        slow = [{"params": moves.slopes, "lr": 0.05 * rate}, {"params": moves.others(), "lr": rate}]
-        optimiser = torch.optim.Adam(slow)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        best, value = first, torch.full_like(self.start, -torch.inf)
-        for _ in range(steps):
-            with torch.enable_grad():
-                current = moves.applied(first)
-                bound = self.bound(current)
-                optimiser.zero_grad()
-                loss = -bound.nan_to_num(neginf=0.0).sum()
-                loss.backward()  # type: ignore[no-untyped-call]
-            better = bound.detach() > value
-            value = torch.where(better, bound.detach(), value)
-            best = current.where(better, best)
-            optimiser.step()
-            schedule.step()
-            if bool((value > until).all()):
-                break
-        return best, value
+        form = Applied()
+        weights: ByNode = {}
+        bending = {node.name for node in self.bending}
+        for node in reversed(self.graph.nodes):
+            if isinstance(node, Affine):
+                form = BehindAffine(form, node)
+            elif isinstance(node, Activate) and node.name in bending:
+                curvature = parameters.curvatures[node.name]
+                chord = parameters.chords.get(node.name)
+                if chord is None:
+                    form = BehindActivation(form, node, curvature)
+                    continue
+                share, scale = parameters.shares[node.name], parameters.weights[node.name]
+                top = self._largest(On(form, node.name, scale.rsqrt()), node.name)
+                T = scale * (top.clamp_min(1e-9) / share)[:, None]
+                if spreads is not None and node.name in spreads:
+                    curvature = curvature + T * spreads[node.name].square()
+                form = BehindActivation(form, node, curvature, chord, T, share)
+                weights[node.name] = T
+        return form, weights
 
-    def _downward(self) -> list[tuple[Layer, Tensor, Interval, Grid]]:
-        found = list(zip(self.hidden, self.centers, self.intervals, self.grids, strict=True))
-        return found[::-1]
-
-    def _forms(self, parameters: Parameters) -> tuple[_Apply, list[Tensor]]:
-        """H as a product, and T_k of all layers but the last."""
-        apply: _Apply = _Diagonal(parameters.curvatures[-1])
-        weights: list[Tensor] = []
-        for k in range(len(self.hidden) - 2, -1, -1):
-            M = _PulledBack(self.hidden[k + 1].matrix, apply)
-            root = parameters.weights[k].rsqrt()
-            top = self._largest(_Scaled(M, root), k + 1)
-            factor = top.clamp_min(1e-9) / parameters.shares[k]
-            T = parameters.weights[k] * factor[:, None]
-            apply = _Eliminated(
-                M, parameters.curvatures[k], parameters.chords[k], T, parameters.shares[k]
-            )
-            weights.insert(0, T)
-        return _PulledBack(self.hidden[0].matrix, apply), weights
-
-    def _largest(self, apply: _Apply, which: int) -> Tensor:
+    def _largest(self, apply: Callable[[Tensor], Tensor], which: str) -> Tensor:
         """λ_max (P,) by power steps, with the gradient of the Rayleigh quotient."""
         with torch.no_grad():
             v = self.vectors[which]
@@ -185,20 +186,23 @@ class Search:
                 size = torch.maximum(size, w.norm(dim=1))
                 # Shifted by the largest |λ| seen: the form may be indefinite.
                 w = w + 0.5 * size[:, None] * v
-                v = w / w.norm(dim=1, keepdim=True).clamp_min(1e-30)
+                length = w.norm(dim=1, keepdim=True)
+                v = torch.where(length > 0.0, w / length.clamp_min(1e-30), v)
+                v = v / v.norm(dim=1, keepdim=True).clamp_min(1e-30)
             self.vectors[which] = v
         return (v * apply(v)).sum(1)
 
-    def _along(self, g: Tensor, apply: _Apply) -> Tensor:
+    def _along(self, g: Tensor, form: Applied) -> Tensor:
         """min over the slab of g·d − ½ dᵀHd, the direction u kept exact, on a grid of τ."""
         u, m = self.pieces.direction, self.pieces.middle[:, None]
         R = self.pieces.radius[:, None]
-        Hu = apply(u)
+        H = On(form, self.first)
+        Hu = H(u)
         h_uu = (u * Hu).sum(1)
         h = Hu - h_uu[:, None] * u
         gamma = (g * u).sum(1)
         across = g - gamma[:, None] * u
-        kappa = self._largest(_Across(apply, u), 0).clamp_min(0.0)
+        kappa = self._largest(Across(H, u), self.first).clamp_min(0.0)
         share = torch.linspace(0.0, 1.0, _CELLS, dtype=g.dtype, device=g.device)
         low, high = self.pieces.low[:, None], self.pieces.high[:, None]
         t = low + (high - low) * share
@@ -210,143 +214,3 @@ class Search:
         value = value - (q.clamp_min(1e-20) * room).sqrt() - 0.5 * kappa[:, None] * room
         self.steps = _POWER_STEPS
         return value.amin(1)
-
-
-@dataclass
-class Moves:
-    """What the optimiser changes: differences from the first parameters, of order 1."""
-
-    slopes: list[Tensor]
-    curvatures: list[Tensor]
-    chords: list[Tensor]
-    weights: list[Tensor]
-    shares: list[Tensor]
-
-    @staticmethod
-    def of(first: Parameters) -> Moves:
-        """Zeros."""
-        return Moves(
-            *(
-                [torch.zeros_like(value, requires_grad=True) for value in values]
-                for values in vars(first).values()
-            )
-        )
-
-    def others(self) -> list[Tensor]:
-        """All that move faster than slopes."""
-        return [*self.curvatures, *self.weights, *self.shares]
-
-    def applied(self, first: Parameters) -> Parameters:
-        """The parameters after these moves."""
-        return Parameters(
-            [s + move for s, move in zip(first.slopes, self.slopes, strict=True)],
-            [
-                c + (0.3 * c.abs() + 1e-3) * move
-                for c, move in zip(first.curvatures, self.curvatures, strict=True)
-            ],
-            first.chords,
-            [w * move.exp() for w, move in zip(first.weights, self.weights, strict=True)],
-            [
-                torch.sigmoid(torch.logit(s) + move)
-                for s, move in zip(first.shares, self.shares, strict=True)
-            ],
-        )
-
-
-class _Apply:
-    """A symmetric matrix for each of P problems, as a function of vectors (P, n)."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-@dataclass
-class _Diagonal(_Apply):
-    entries: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.entries * x
-
-
-@dataclass
-class _PulledBack(_Apply):
-    """WᵀQW."""
-
-    matrix: Tensor
-    inner: _Apply
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.inner(x @ self.matrix.T) @ self.matrix
-
-
-@dataclass
-class _Scaled(_Apply):
-    """R M R for a diagonal R."""
-
-    inner: _Apply
-    root: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.root * self.inner(self.root * x)
-
-
-@dataclass
-class _Across(_Apply):
-    """P H P for the projection P across u."""
-
-    inner: _Apply
-    u: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        x = x - (self.u * x).sum(1, keepdim=True) * self.u
-        y = self.inner(x)
-        return y - (self.u * y).sum(1, keepdim=True) * self.u
-
-
-@dataclass
-class _Eliminated(_Apply):
-    """Λ + D [M + M T⁻¹ M / (1 − θ)] D."""
-
-    inner: _Apply
-    curvature: Tensor
-    D: Tensor
-    weights: Tensor
-    share: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y = self.inner(self.D * x)
-        twice = self.inner(y / (self.weights * (1.0 - self.share)[:, None]))
-        return self.curvature * x + self.D * (y + twice)
-
-
-def _tangent(layer: Layer, c: Tensor, z: Tensor, ends: Interval) -> tuple[Tensor, Tensor, Tensor]:
-    """The tangent's slope at ẑ; where c σ has a concave kink inside, a parabola's, with its λ.
-
-    Above max(0, z) lies the parabola (z + w)²/(4w) for every w > 0: its slope at ẑ is (ẑ + w)/(2w)
-    and its curvature 1/(2w).
-    """
-    function = layer.function
-    assert function is not None  # noqa: S101 - only the last layer has none
-    slope, bend = function.first(z), torch.zeros_like(z)
-    bent = torch.zeros_like(z, dtype=torch.bool)
-    for kink in kinks(function):
-        below, above = (function.first(z.new_tensor(kink + side)) for side in (-1e-3, 1e-3))
-        jump = above - below
-        w = ((z - kink).square() + 0.2 * (0.5 * (ends.upper - ends.lower)).square()).sqrt()
-        w = w.clamp_min(1e-6)
-        inside = (ends.lower < kink) & (kink < ends.upper) & (c * jump < 0.0)
-        share = ((z - kink + w) / (2.0 * w)).clamp(0.0, 1.0)
-        slope = torch.where(inside, below + jump * share, slope)
-        bend = torch.where(inside, (c * jump).abs() / (2.0 * w), bend)
-        bent |= inside
-    return slope, bend, bent
-
-
-def in_type(layers: Sequence[Layer], dtype: torch.dtype) -> list[Layer]:
-    """The layers with matrices of another type."""
-    return [replace(layer, matrix=layer.matrix.to(dtype)) for layer in layers]
-
-
-def centers_of(layers: Sequence[Layer], values: Mapping[str, Tensor]) -> list[Tensor]:
-    """The pre-activations of the layers with activations."""
-    return [values[layer.before] for layer in layers[:-1]]
