@@ -1,14 +1,15 @@
 """Curvature in balls around a point: κ with ∇²f ≽ −κI there.
 
-The Hessian of f is Σ_j J_jᵀ diag(F_j ⊙ σ″(z_j)) J_j, with J_j = ∂z_j/∂x and F_j = ∂f/∂a_j. Let τ_j be
-an upper bound of −F_j ⊙ σ″(z_j) over the ball, of any sign. Jacobians telescope: with the Jacobians
-B and P at the point and σ′(z_w) = s_w + δ_w, |δ_w| ≤ Δ_w,
+The Hessian of f is Σ_j J_jᵀ diag(F_j ⊙ σ″(z_j)) J_j, with J_j = ∂z_j/∂x and F_j = ∂f/∂a_j. Let τ_j
+be an upper bound of −F_j ⊙ σ″(z_j) over the ball, of any sign. Jacobians telescope: with the
+Jacobians B and P at the point and σ′(z_w) = s_w + δ_w, |δ_w| ≤ Δ_w,
 
     J_j = B_j + E_j,      E_j = Σ_w P_jw diag(δ_w) J_w            over the activations w before j,
 
 so that, with C_w = Σ_j P_jwᵀ diag(τ_j) B_j,
 
-    −∇²f ≼ Σ_j B_jᵀ diag(τ_j) B_j + Σ_w (C_wᵀ diag(δ_w) J_w + its transpose) + Σ_j E_jᵀ diag(τ_j⁺) E_j.
+    −∇²f ≼ Σ_j B_jᵀ diag(τ_j) B_j + Σ_w (C_wᵀ diag(δ_w) J_w + its transpose)
+           + Σ_j E_jᵀ diag(τ_j⁺) E_j.
 
 Of the second sum, the part with B_w in the place of J_w is at most, for any weights m_w > 0,
 
@@ -83,9 +84,7 @@ class BallCurvature:
     def __init__(self, neighbourhood: Neighbourhood, b: int, j: int) -> None:
         self.neighbourhood, self.b, self.j = neighbourhood, b, j
         self.expansion = neighbourhood.expansion
-        self.delta = {
-            name: motion.slope[b, j] for name, motion in neighbourhood.motions.items()
-        }
+        self.delta = {name: motion.slope[b, j] for name, motion in neighbourhood.motions.items()}
         #: Bounds of ‖Δ^½ J‖ and ‖Δ^½ E‖ of every activation.
         self.reach: dict[str, float] = {}
         self.error: dict[str, float] = {}
@@ -203,9 +202,7 @@ class BallCurvature:
                 result[source.name] = gram_norm(parts) * self.reach[source.name] * GUARD
         return result
 
-    def _crossed(
-        self, tau: dict[str, Tensor], jacobians: dict[str, Matrix]
-    ) -> dict[str, Matrix]:
+    def _crossed(self, tau: dict[str, Tensor], jacobians: dict[str, Matrix]) -> dict[str, Matrix]:
         """C of every activation that others come behind."""
         result: dict[str, Matrix] = {}
         for node in self.expansion.activations:
@@ -247,4 +244,5 @@ def _balance(B: Matrix, C: Matrix, delta: Tensor) -> Tensor:
     for part in ([(B, delta * ratio)], [(C, delta / ratio)]):
         sizes.append(along(part, top_vector(part)))
     usable = sizes[0] > 0.0 and sizes[1] > 0.0
-    return ratio * (math.sqrt(sizes[1] / sizes[0]) if usable else 1.0)
+    weights: Tensor = ratio * (math.sqrt(sizes[1] / sizes[0]) if usable else 1.0)
+    return weights

@@ -69,7 +69,8 @@ def along(parts: Weighted, v: Tensor) -> float:
 
 def _iterated(parts: Weighted, shift: float) -> Tensor:
     matrix = parts[0][0].value
-    v = 1.0 + torch.arange(matrix.shape[2], dtype=matrix.dtype, device=matrix.device).sin()
+    v: Tensor = torch.arange(matrix.shape[2], dtype=matrix.dtype, device=matrix.device)
+    v = 1.0 + v.sin()
     v = v / v.norm()
     for _ in range(_STEPS):
         image = shift * v

@@ -7,9 +7,9 @@ z over the region and z(x₀), on it
     |σ(z) − σ(z(x₀)) − s v| ≤ ω = min(Δ |v|, ½ max |σ″| v² + e |v|),      e ≥ |σ′(z(x₀)) − s|
     |σ′(z) − s − h v| ≤ ρ = min(Δ + |h v|, max |σ″ − h| |v| + e)          for any h, here h ≈ σ″
 
-so that z is B(x − x₀), with the Jacobian B at the point, but for ε = Σ |P_w| ω_w over the activations
-w before it, and |v| is at most max |B(x − x₀)| + ε. Intervals come from linear relaxation over the
-same region, and are cut with what follows of |v|.
+so that v is B(x − x₀), with the Jacobian B at the point, but for ε = Σ |P_w| ω_w over the
+activations w before it, and |v| is at most max |B(x − x₀)| + ε. Intervals come from linear
+relaxation over the same region, and are cut with what follows of |v|.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class Neighbourhood:
         rows: Dual norms of rows of the maps that read the input, kept between calls.
     """
 
-    def __init__(
-        self, expansion: Expansion, region: Region, rows: RowNorms | None = None
-    ) -> None:
+    def __init__(self, expansion: Expansion, region: Region, rows: RowNorms | None = None) -> None:
         self.expansion, self.region = expansion, region
         self.count = len(region) // len(expansion.x)
         self.far = region.farthest().reshape(-1, self.count)

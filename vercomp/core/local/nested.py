@@ -64,6 +64,11 @@ class NestedBalls:
         """The curvature bounds of a row, or of several rows together, on some of the balls."""
         return Shells.of(radii, [self.curvature(radius, *rows).bound for radius in radii])
 
+    def shares(self, radius: float, row: Tensor) -> dict[str, tuple[float, float]]:
+        """What each activation has of κ: at the point itself, and what is added in the ball."""
+        nearby, ball = self._balls[radius]
+        return ball.shares(self.curvature(radius, row), self._found(nearby, row))
+
     def _found(self, nearby: Neighbourhood, row: Tensor) -> dict[str, Coefficient]:
         key = (id(nearby), tuple(row.tolist()))
         if key not in self._coefficients:

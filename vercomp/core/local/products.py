@@ -58,7 +58,8 @@ class Matrix(NamedTuple):
         found = r @ (absolute if adjoint else absolute.mT)
         terms = 4.0 * (r.shape[-1] + 8) * UNIT_ROUNDOFF
         lost = self.error[:, None] * torch.linalg.vector_norm(r, dim=-1)
-        return (found * (1.0 + terms) + lost[..., None] + _TINY) * GUARD
+        spread: Tensor = (found * (1.0 + terms) + lost[..., None] + _TINY) * GUARD
+        return spread
 
     def row(self, b: int) -> Matrix:
         """The matrix of one input."""
@@ -123,9 +124,9 @@ class LocalProducts(Domain[Products]):
 
 def _applied(operator: Operator, matrix: Matrix | None) -> Matrix:
     if matrix is None:
-        error = operator.error if isinstance(operator, Dense) else writing_error(operator)
+        written = operator.error if isinstance(operator, Dense) else writing_error(operator)
         value = operator.materialise()[None]
-        return Matrix(value, value.new_tensor([error]))
+        return Matrix(value, value.new_tensor([written]))
     lost = product_loss(operator, operator.fan_in, matrix.size)
     error = (operator.absolute_norm * matrix.error + lost) * GUARD
     return Matrix(operator.apply_to_rows(matrix.value), error)

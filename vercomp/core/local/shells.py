@@ -66,7 +66,7 @@ class Shells:
         return self._sum(s, lambda a, b: 0.5 * (b - a) * (b + a))
 
     def at(self, s: float) -> float | None:
-        """κ at a distance; None beyond the largest ball, or where rounding leaves the shell open."""
+        """κ at a distance; None beyond the largest ball, or where the shell is in doubt."""
         inner = 0.0
         for radius, kappa in zip(self.radii, self.curvatures, strict=True):
             if inner * (1.0 + _APART) <= s <= radius * (1.0 - _APART):
@@ -106,9 +106,7 @@ def tangent_radius(shells: Shells, constant: float, slope: float) -> float:
     return _root(shells, constant, slope, shells.moment)
 
 
-def _root(
-    shells: Shells, constant: float, slope: float, bend: Callable[[float], float]
-) -> float:
+def _root(shells: Shells, constant: float, slope: float, bend: Callable[[float], float]) -> float:
     """The largest s found, up to the largest ball, with constant − slope s − bend(s) > 0."""
 
     def positive(s: float) -> bool:

@@ -36,9 +36,7 @@ class LocalLipschitz(Crown):
     def requires(self, graph: Graph) -> tuple[Obstacle, ...]:
         """Known pieces of every activation, and layers that fit into matrices."""
         wide = [
-            Obstacle(
-                node.name, f"local Jacobians need layers of at most {LARGEST_LAYER:,} units"
-            )
+            Obstacle(node.name, f"local Jacobians need layers of at most {LARGEST_LAYER:,} units")
             for node in graph.nodes
             if math.prod(node.shape) > LARGEST_LAYER
         ]
@@ -48,7 +46,7 @@ class LocalLipschitz(Crown):
     def bound(
         self, network: VerifiedNetwork, region: Region, specification: Specification
     ) -> Tensor:
-        """The value at the center less what gradients can take; −∞ where it is not in the region."""
+        """The value at the center less what gradients take; −∞ where it is not in the region."""
         graph = network.in_double()[1]
         rows = self._row_norms(network, graph)
         inside = region.contains(region.center.reshape(-1, *region.shape))

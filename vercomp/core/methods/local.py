@@ -28,7 +28,7 @@ from .pairs import own_gradient_mode
 from .radii import certificates_of
 from .tasks import Task
 
-_MOST_USUAL = 2**21
+_MOST_USUAL = 2**23
 """Networks whose Jacobians take more multiplications than this get local curvature on request."""
 
 
@@ -54,9 +54,7 @@ class LocalCurvatures(Crown):
             if isinstance(node, Activate) and node.function.second_range is None
         )
         wide = tuple(
-            Obstacle(
-                node.name, f"local curvature needs layers of at most {LARGEST_LAYER:,} units"
-            )
+            Obstacle(node.name, f"local curvature needs layers of at most {LARGEST_LAYER:,} units")
             for node in graph.nodes
             if math.prod(node.shape) > LARGEST_LAYER
         )
@@ -68,7 +66,7 @@ class LocalCurvatures(Crown):
     ) -> Tensor:
         """Taylor at x₀ with κ of the ball of the 2-norm around the region."""
         graph = network.in_double()[1]
-        C, d = specification.coefficients, specification.offsets
+        d = specification.offsets
         shape = (len(region), specification.count)
         result = torch.full(shape, -math.inf, dtype=torch.float64, device=d.device)
         rows = self._row_norms(network, graph)
@@ -109,9 +107,7 @@ class LocalCurvatures(Crown):
         return certificates_of(task, task.table(table), none, self.name, question.radius)
 
 
-def _taylor(
-    balls: NestedBalls, region: Region, far: float, specification: Specification
-) -> Tensor:
+def _taylor(balls: NestedBalls, region: Region, far: float, specification: Specification) -> Tensor:
     """Lower bounds (R,) of C z + d over one region from the value, the gradient and κ at x₀."""
     C, d = specification.coefficients, specification.offsets
     C, d = (C[0], d[0]) if specification.batched else (C, d)

@@ -24,7 +24,7 @@ _FRACTIONS = (0.4, 0.65, 0.85, 1.0)
 """Radii of the nested balls, as shares of the largest one."""
 
 _BEYOND = 1.2
-"""The largest ball, as a share of the radius that the model promises along rays."""
+"""The largest ball, as a share of the radius that the model promises along rays, if not more."""
 
 _ON_THE_WAY = (0.5, 0.7, 0.85, 0.95)
 """Points on the way to the boundary at which cuts are tried, as shares of the way."""
@@ -46,6 +46,7 @@ class _Pair(NamedTuple):
         slope: An upper bound of ‖∇f(x₀)‖.
         boundary: A point near the boundary, (D,).
         distance: Its distance; nothing that is proved rests on it.
+        steepness: About ‖∇f‖ there.
     """
 
     column: int
@@ -54,6 +55,7 @@ class _Pair(NamedTuple):
     slope: float
     boundary: Tensor
     distance: float
+    steepness: float
 
 
 class InputSearch:
@@ -120,7 +122,11 @@ class InputSearch:
         return radii
 
     def _top(self, pair: _Pair, limit: float) -> float:
-        """The largest ball: a little beyond what a model of κ promises along rays."""
+        """The largest ball: a little beyond what a model of κ promises along rays.
+
+        A cut at the boundary point itself loses nothing where κ R ≤ ‖∇f‖ there: up to such an R
+        the ball may be larger.
+        """
         low, high = (share * limit for share in _PROBES)
         self.balls.add([low, high])
         start, end = (self.balls.curvature(r, pair.row).bound for r in (low, high))
@@ -136,7 +142,9 @@ class InputSearch:
         for _ in range(40):
             middle = 0.5 * (inner + outer)
             inner, outer = (middle, outer) if left(middle) > 0.0 else (inner, middle)
-        return min(limit, _BEYOND * outer)
+        level = 2.0 * pair.steepness
+        touched = level / (start + math.sqrt(start * start + 2.0 * growth * level) + 1e-300)
+        return min(limit, max(_BEYOND * outer, touched))
 
     def _best(self, shells: Shells, pair: _Pair, *, refine: bool) -> float:
         """The best radius along rays, and from cuts at a few points."""
@@ -152,7 +160,7 @@ class InputSearch:
         start, step = self.x0, 0.0
         for share in _ON_THE_WAY:
             point = self.x0 + way * (share * reach / length)
-            found, gradient = self._cut(shells, pair, point)
+            found, _ = self._cut(shells, pair, point)
             if found >= best:
                 best, start = found, point
                 step = 1.0 / max(1e-300, 2.0 * shells.curvatures[-1])
@@ -211,26 +219,29 @@ class InputSearch:
         value = (found.value - found.value_error)[0]
         slope = torch.linalg.vector_norm(found.gradient[0], dim=-1) * (1.0 + 1e-12)
         slope = slope + found.gradient_error[0]
-        points = self._boundaries(value, found.gradient[0])
+        points, steepness = self._boundaries(value, found.gradient[0])
         distance = torch.linalg.vector_norm(points - self.x0, dim=-1)
         cap = _FARTHEST * (1.0 + float(self.x0.norm()))
         distance = torch.where(distance > 0.0, distance, value / slope)
         distance = torch.nan_to_num(distance, nan=cap, posinf=cap).clamp(max=cap)
         label = self.label.expand(len(targets))
         rows = margins.coefficients(label, targets)
+        measured = (value.tolist(), slope.tolist(), distance.tolist(), steepness.tolist())
         return [
-            _Pair(
-                k, rows[k], float(value[k]), float(slope[k]), points[k], float(distance[k])
-            )
-            for k in range(len(targets))
+            _Pair(k, rows[k], *numbers[:2], points[k], *numbers[2:])
+            for k, numbers in enumerate(zip(*measured, strict=True))
         ]
 
-    def _boundaries(self, value: Tensor, gradient: Tensor) -> Tensor:
-        """Points (K, D) at which the pairs' functions about vanish (the HLRF iteration)."""
+    def _boundaries(self, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (K, D) at which the pairs' functions about vanish, and their slopes there.
+
+        They are found by steps to the zero of the linearised function (the HLRF iteration).
+        """
         margins, targets = self.task.margins, self.targets
         label = self.label.expand(len(targets))
         points = self.x0.expand(len(targets), -1)
         best, nearest = points, torch.full_like(value, math.inf)
+        steepness = torch.linalg.vector_norm(gradient, dim=-1)
         for _ in range(_BOUNDARY_STEPS):
             away = points - self.x0
             squared = gradient.square().sum(-1).clamp_min(1e-300)
@@ -240,8 +251,10 @@ class InputSearch:
             value, gradient = found.value, found.gradient
             distance = torch.linalg.vector_norm(points - self.x0, dim=-1)
             # A point counts where one step more would hardly move it.
-            left = value.abs() / torch.linalg.vector_norm(gradient, dim=-1).clamp_min(1e-300)
+            slope = torch.linalg.vector_norm(gradient, dim=-1)
+            left = value.abs() / slope.clamp_min(1e-300)
             better = (left < 0.05 * distance) & (distance + left < nearest)
             nearest = torch.where(better, distance + left, nearest)
             best = torch.where(better[:, None], points, best)
-        return best
+            steepness = torch.where(better, slope, steepness)
+        return best, steepness
