@@ -193,7 +193,8 @@ def test_show_prints_the_translated_graph(run: Run) -> None:
     assert "283 parameters" in lines[-2]
     assert lines[-1] == (
         "agrees with its source (torch) on random inputs; nothing in it is refused: it can be "
-        "certified by curvature, interval, crown, alpha and quadratic"
+        "certified by curvature, interval, crown, local, coap, coap-projected, lipschitz, alpha "
+        "and quadratic"
     )
 
 
@@ -220,8 +221,8 @@ def test_show_marks_what_is_refused(run: Run) -> None:
         for line in marked
     )
     assert text.endswith(
-        "it can be certified by interval, crown, alpha and quadratic, not by curvature: 2 nodes "
-        "marked ←\n"
+        "it can be certified by interval, crown, coap, coap-projected, lipschitz, alpha and "
+        "quadratic, not by curvature: 2 nodes marked ←\n"
     )
     code, text, _ = run("show", "cli_models:attention")
     assert code == 0
@@ -234,7 +235,8 @@ def test_show_marks_what_is_refused(run: Run) -> None:
     code, text, _ = run("analyze", "cli_models:relu", "--json", "-")
     found = json.loads(text)
     assert found["K"] is None
-    assert found["methods"] == ["interval", "crown", "alpha", "quadratic"]
+    others = ["coap", "coap-projected", "lipschitz", "alpha", "quadratic"]
+    assert found["methods"] == ["interval", "crown", *others]
     assert all(row["share"] is None for row in found["layers"])
     assert max(row["norm"] or 0.0 for row in found["layers"]) > 0.1
     for option in (["--html", "report.html"], ["--data", "data.npz"]):
@@ -431,8 +433,8 @@ def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:
     code, _, error = run("certify", "relu", "--data", "data.npz", "--methods", "curvature")
     assert (code, error) == (
         2,
-        "error: the network has no method 'curvature'. Choose from interval, crown, alpha, "
-        "quadratic\n",
+        "error: the network has no method 'curvature'. Choose from interval, crown, coap, "
+        "coap-projected, lipschitz, alpha, quadratic\n",
     )
 
 

@@ -233,7 +233,8 @@ def show(**options: Any) -> None:
     metavar="M[,M…]",
     callback=words,
     help=f"Methods to use, of {', '.join(METHODS)} and those of plugins; by default every one that "
-    "can take MODEL, but for alpha and quadratic, which take long.",
+    "can take MODEL, but for those that take long: alpha, quadratic, lipschitz, coap, and local on "
+    "networks of more than about 200 units.",
 )
 @click.option(
     "--confidence",
