@@ -18,11 +18,13 @@ from torch import Tensor
 from vercomp.core.errors import InputError
 from vercomp.core.local import bounds
 from vercomp.core.local.nested import NestedBalls
+from vercomp.core.network import VerifiedNetwork
 from vercomp.core.specifications import units
+from vercomp.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vercomp.compiled import CompiledNetwork
-    from vercomp.core.network import VerifiedNetwork
+    from vercomp.core.graph import Graph
     from vercomp.core.regions.region import Region
 
 LOOKED_AT = 4
@@ -35,7 +37,7 @@ def curvature_bounds(network: VerifiedNetwork, region: Region) -> Tensor:
     Raises:
         InputError: A region of another shape, or a network that local bounds cannot take.
     """
-    graph, region = network.in_double()[1], region.to(network.device)
+    graph, region = _graph(network), region.to(network.device)
     bounds.check(graph, region, smooth=True)
     rows, y, t = _margins(network)
     found = torch.zeros(len(region), network.classes, network.classes, dtype=torch.float64)
@@ -50,7 +52,7 @@ def lipschitz_bounds(network: VerifiedNetwork, region: Region, rows: Tensor | No
     Raises:
         InputError: A region or rows of another shape, or a network that local bounds cannot take.
     """
-    graph, region = network.in_double()[1], region.to(network.device)
+    graph, region = _graph(network), region.to(network.device)
     bounds.check(graph, region, smooth=False)
     with torch.no_grad(), network.held():
         if rows is not None:
@@ -65,6 +67,21 @@ def lipschitz_bounds(network: VerifiedNetwork, region: Region, rows: Tensor | No
     found = torch.zeros(len(region), network.classes, network.classes, dtype=torch.float64)
     found[:, y[half], t[half]] = found[:, t[half], y[half]] = proved
     return found
+
+
+def _graph(network: VerifiedNetwork) -> Graph:
+    """The graph of a network of this version.
+
+    Raises:
+        UnsupportedError: The network comes with the runtime of another version.
+    """
+    if not isinstance(network, VerifiedNetwork):
+        raise UnsupportedError(
+            "another version of vercomp compiled this package, so that nothing local is proved",
+            node=type(network).__name__,
+            remedy="Compile its model again",
+        )
+    return network.in_double()[1]
 
 
 def _margins(network: VerifiedNetwork) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,12 +141,13 @@ def local_analysis(
 ) -> LocalAnalysis | None:
     """Local curvature around inputs (N, *input_shape), and which layers cost it.
 
-    None where a network is too large for local bounds, or where no input has a finite radius.
+    None where a network is too large for local bounds or another version compiled it, or where no
+    input has a finite radius.
     """
     own = network.network
-    graph = own.in_double()[1]
-    if not bounds.fits(graph):
+    if not isinstance(own, VerifiedNetwork) or not bounds.fits(own.in_double()[1]):
         return None
+    graph = own.in_double()[1]
     everywhere = network.bounds().curvature
     margins, first, second = _margins(own)
     names = {

@@ -139,7 +139,7 @@ def test_a_radius_that_is_asked_about_is_decided_and_no_more() -> None:
             assert float(found.radius) <= max(asked * (1.0 + 1e-6), float(radius[row]) * 1.05)
 
 
-def test_an_l1_ball_lies_in_the_l2_ball_and_other_balls_are_searched() -> None:
+def test_an_l1_ball_lies_in_the_l2_ball_and_nothing_is_said_of_others() -> None:
     draw = Draw(5, 3, (nn.Sigmoid,))
     network = draw.view()
     x = draw.normal(2, 3)
@@ -148,8 +148,8 @@ def test_an_l1_ball_lies_in_the_l2_ball_and_other_balls_are_searched() -> None:
         n: certify(network, x, y, norm=n, methods=["local"]).radius for n in ("l1", "l2", "linf")
     }
     assert torch.equal(found["l1"], found["l2"])
-    assert (found["linf"] <= found["l2"] * (1.0 + 1e-9)).all()
-    assert (found["linf"] > 0.0).all()
+    assert (found["l2"] > 0.0).all()
+    assert not found["linf"].any()
 
 
 def test_large_networks_are_certified_by_it_on_request() -> None:

@@ -83,14 +83,16 @@ class LocalCurvatures(Crown):
     def _radii(
         self, network: VerifiedNetwork, task: Task, question: Question, known: Tensor | None
     ) -> Certificates:
-        """Radii of the 2-norm, in which balls of the 1-norm lie; other regions are searched."""
-        specification = task.specification()
+        """Radii of the 2-norm, in which balls of the 1-norm lie; nothing new of other balls.
+
+        Nor of claims of which some parts may fail.
+        """
         balls = question.kind.name in ("l1", "l2") and question.scales is None
-        if not (balls and specification.clauses == specification.count):
-            return super()._radii(network, task, question, known)
         least = torch.zeros_like(task.x0[:, 0]) if known is None else task.smallest(known)
         none = torch.zeros(len(least), dtype=torch.bool, device=least.device)
         right = task.logits.argmax(1) == task.label if task.asked == "all" else ~none
+        if not (balls and task.separable):
+            return certificates_of(task, task.filled(least), none, self.name, question.radius)
         table = torch.zeros(task.targets.shape, dtype=torch.float64, device=least.device)
         if known is not None:
             table = known if task.of_rows else known.gather(1, task.targets)
