@@ -419,7 +419,7 @@ def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:
     np.savez("data.npz", x=x, y=np.zeros(12, dtype=np.int64))
     code, text, error = run("compile", "cli_models:relu", "--out", "relu")
     assert (code, error) == (0, "")
-    assert "methods: interval, crown, alpha" in text
+    assert "methods: interval, crown, coap" in text
     for norm in ("l1", "l2", "linf"):
         arguments = ["--norm", norm, "--box", "0,1", "--radius", 1e-4, "--json", "-"]
         code, text, error = run("certify", "relu", "--data", "data.npz", *arguments)

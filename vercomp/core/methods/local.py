@@ -35,11 +35,12 @@ _MOST_USUAL = 2**23
 class LocalCurvatures(Crown):
     """Curvature bounds of balls around each input, for activations that have a second derivative.
 
-    It takes seconds for an input of a network with thousands of units, and is used without being
-    named where it takes milliseconds.
+    It takes seconds for an input of a network with thousands of units, and so is a method on
+    request; but where it takes milliseconds it is used without being named.
     """
 
     name: ClassVar[str] = "local"
+    on_request: ClassVar[bool] = True
 
     def usual(self, graph: Graph) -> bool:
         """Where Jacobians between layers are small."""
