@@ -4,7 +4,8 @@ Usage: VERCOMP_DATA=… [VERCOMP_PEER_PYTHON=…] python -m benchmarks.tight [NE
 
 For each network: the mean over correctly classified inputs, against all other classes, of the
 certified radius divided by the distance of the nearest adversarial point (1 is perfect), for the
-portfolio, for each method of ours alone, and for auto_LiRPA's CROWN and α-CROWN; the share of the
+portfolio, for each method of ours alone, for what the paper of global curvature has in its
+appendix, and for auto_LiRPA's CROWN and α-CROWN; the share of the
 gap between CROWN and the attack that each one closes; and seconds an input. A certificate of ours
 beyond an adversarial point stops the benchmark.
 
@@ -28,6 +29,7 @@ from vercomp.outputs import write_atomically
 
 from . import boundary_attack as descents
 from . import nearest as nearest_module
+from .published_radii import PUBLISHED, takes
 from .sections import write_section
 from .sides.command import job, parser
 from .sides.job import OURS, PEER, RADII
@@ -36,7 +38,7 @@ from .tight_tables import Row, table
 from .zoo import Subject, subject
 
 BUILD = Path("build/benchmarks/tight")
-METHODS = ("portfolio", "curvature", "crown", "alpha", "quadratic")
+METHODS = ("portfolio", "curvature", *PUBLISHED, "crown", "local", "alpha", "quadratic")
 PEER_METHODS = ("crown", "alpha")
 SOUND = 1e-6
 """How far, relatively, a certificate may exceed the distance of a point found in float64."""
@@ -44,7 +46,8 @@ SOUND = 1e-6
 
 def rows(runner: Runner, this: Subject, options: argparse.Namespace) -> Iterator[Row]:
     """A row for each method of each side."""
-    asked = [(OURS, method) for method in options.methods]
+    able = [m for m in options.methods if m not in PUBLISHED or takes(m, this.module)]
+    asked = [(OURS, method) for method in able]
     if this.has_peer:
         asked += [(PEER, method) for method in PEER_METHODS if method in options.peer_methods]
     distance = distances(runner, this)

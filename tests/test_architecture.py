@@ -67,6 +67,7 @@ CORE_FLOORS = {
     "domains": 5,
     "methods": 6,
     "quadratic": 6,
+    "local": 6,
     "network": 6,
     "bounds": 6,
     "storage": 6,

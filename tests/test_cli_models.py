@@ -193,7 +193,8 @@ def test_show_prints_the_translated_graph(run: Run) -> None:
     assert "283 parameters" in lines[-2]
     assert lines[-1] == (
         "agrees with its source (torch) on random inputs; nothing in it is refused: it can be "
-        "certified by curvature, interval, crown, coap, coap-projected, alpha and quadratic"
+        "certified by curvature, interval, crown, local, coap, coap-projected, lipschitz, alpha "
+        "and quadratic"
     )
 
 
@@ -220,8 +221,8 @@ def test_show_marks_what_is_refused(run: Run) -> None:
         for line in marked
     )
     assert text.endswith(
-        "it can be certified by interval, crown, coap, coap-projected, alpha and quadratic, "
-        "not by curvature: 2 nodes marked ←\n"
+        "it can be certified by interval, crown, coap, coap-projected, lipschitz, alpha and "
+        "quadratic, not by curvature: 2 nodes marked ←\n"
     )
     code, text, _ = run("show", "cli_models:attention")
     assert code == 0
@@ -234,7 +235,8 @@ def test_show_marks_what_is_refused(run: Run) -> None:
     code, text, _ = run("analyze", "cli_models:relu", "--json", "-")
     found = json.loads(text)
     assert found["K"] is None
-    assert found["methods"] == ["interval", "crown", "coap", "coap-projected", "alpha", "quadratic"]
+    others = ["coap", "coap-projected", "lipschitz", "alpha", "quadratic"]
+    assert found["methods"] == ["interval", "crown", *others]
     assert all(row["share"] is None for row in found["layers"])
     assert max(row["norm"] or 0.0 for row in found["layers"]) > 0.1
     for option in (["--html", "report.html"], ["--data", "data.npz"]):
@@ -417,7 +419,7 @@ def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:
     np.savez("data.npz", x=x, y=np.zeros(12, dtype=np.int64))
     code, text, error = run("compile", "cli_models:relu", "--out", "relu")
     assert (code, error) == (0, "")
-    assert "methods: interval, crown, coap, coap-projected, alpha" in text
+    assert "methods: interval, crown, coap" in text
     for norm in ("l1", "l2", "linf"):
         arguments = ["--norm", norm, "--box", "0,1", "--radius", 1e-4, "--json", "-"]
         code, text, error = run("certify", "relu", "--data", "data.npz", *arguments)
@@ -432,7 +434,7 @@ def test_relu_networks_are_certified_in_every_norm(run: Run) -> None:
     assert (code, error) == (
         2,
         "error: the network has no method 'curvature'. Choose from interval, crown, coap, "
-        "coap-projected, alpha, quadratic\n",
+        "coap-projected, lipschitz, alpha, quadratic\n",
     )
 
 

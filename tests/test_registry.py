@@ -149,7 +149,7 @@ def test_passes_and_methods_come_in_by_the_door() -> None:
     assert "normalize-input" in [current.name for current in with_mean]
     assert [method.name for method in registry().methods] == list(METHODS)
     asked = [method.name for method in registry().methods if method.on_request]
-    assert asked == ["coap", "coap-projected", "alpha", "quadratic"]
+    assert asked == ["local", "coap", "coap-projected", "lipschitz", "alpha", "quadratic"]
 
 
 def test_a_method_has_one_owner() -> None:

@@ -60,8 +60,11 @@ def test_words_are_said_from_ten_times_on() -> None:
     found = certificate_notes(smooth, 10.0, ("curvature",))
     assert "10 times as far away" in found[0]
     assert "'0' has 100 % of the curvature bound" in found[1]
-    assert "let interval, crown, alpha, quadratic try as well (--methods)" in found[2]
-    assert "let alpha, quadratic try as well" in certificate_notes(smooth, 10.0, None)[2]
+    assert (
+        "let interval, crown, local, coap, coap-projected, lipschitz, alpha, quadratic try"
+        in found[2]
+    )
+    assert "let coap, coap-projected, lipschitz, alpha" in certificate_notes(smooth, 10.0, None)[2]
     found = certificate_notes(kinked, 1e9, None)
     assert "more than a million times" in found[0]
     assert "train a smooth network" in found[1]

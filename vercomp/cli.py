@@ -233,8 +233,8 @@ def show(**options: Any) -> None:
     metavar="M[,M…]",
     callback=words,
     help=f"Methods to use, of {', '.join(METHODS)} and those of plugins; by default every one that "
-    "can take MODEL, but for coap, alpha and quadratic, which take long, and the probable "
-    "coap-projected.",
+    "can take MODEL, but for those that take long (alpha, quadratic, lipschitz, coap, and local on "
+    "networks of more than about 200 units) and the probable coap-projected.",
 )
 @click.option(
     "--confidence",

@@ -24,6 +24,7 @@ from vercomp.core.storage import fill
 from vercomp.errors import ModelFileError, UnsupportedError, UsageError, WeightError
 from vercomp.outputs import CASCADE, kind_of, write_package
 from vercomp.results.analysis import Analysis, LayerRow, analysis_of, layers_of, nodes_of
+from vercomp.results.regional import curvature_bounds, lipschitz_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,13 +148,38 @@ class CompiledNetwork:
             raise self._uncurved()
         return walked(self.network)
 
-    def curvature(self) -> tuple[Tensor, Tensor]:
+    def curvature(self, region: Region | None = None) -> tuple[Tensor, Tensor]:
         """(lo, hi), each (C, C) float64: lo·I ≼ ∇²(z_y − z_t) ≼ hi·I for every input.
 
         One output z is compared with zero, as two classes: [1, 0] is the entry of z.
+
+        Args:
+            region: Regions such as :func:`vercomp.Ball`, for bounds (B, C, C) that hold for the
+                inputs in each of them, and are smaller. None stands for all inputs.
+
+        Raises:
+            UnsupportedError: An activation has no second derivative.
+            InputError: A region of another shape, or layers too large for local bounds.
         """
         bound = self.bounds().curvature
-        return -bound, bound.T.clone()
+        if region is not None:
+            bound = torch.minimum(curvature_bounds(self.network, region), bound)
+        return -bound, bound.mT.clone()
+
+    def lipschitz(self, region: Region, rows: Tensor | None = None) -> Tensor:
+        """Upper bounds (B, C, C) of ‖∇(z_y − z_t)‖ over regions, in the norm dual to theirs.
+
+        In a ball of radius r around an input no margin falls by more than r times its bound.
+
+        Args:
+            region: Regions such as :func:`vercomp.Ball`, B of them.
+            rows: Rows c (R, C), for bounds (B, R) of ‖∇(c·z)‖ in the place of those of margins.
+
+        Raises:
+            InputError: A region or rows of another shape, an activation whose ranges are not known,
+                or layers too large for local bounds.
+        """
+        return lipschitz_bounds(self.network, region, rows)
 
     def regularizer(self, pairs_per_call: int | None = 16, every: int = 2) -> Regularizer:
         """The curvature bound as a loss term over :attr:`network`'s live parameters.

@@ -14,8 +14,10 @@ METHODS: Mapping[str, str] = {
     "curvature": "vercomp.core.methods.curvature:Curvature",
     "interval": "vercomp.core.methods.interval:IntervalBounds",
     "crown": "vercomp.core.methods.crown:Crown",
+    "local": "vercomp.core.methods.local:LocalCurvatures",
     "coap": "vercomp.core.methods.coap:Coap",
     "coap-projected": "vercomp.core.methods.coap:ProjectedCoap",
+    "lipschitz": "vercomp.core.methods.lipschitz:LocalLipschitz",
     "alpha": "vercomp.core.methods.alpha:Alpha",
     "quadratic": "vercomp.core.methods.quadratic:Quadratic",
 }

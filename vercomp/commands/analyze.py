@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import RenderableType
+from torch import Tensor
 
 from vercomp.commands.html import check_html_path, write_html
 from vercomp.commands.models import open_model
@@ -17,8 +18,9 @@ from vercomp.compiled import CompiledNetwork
 from vercomp.data import load_data
 from vercomp.errors import UnsupportedError, UsageError
 from vercomp.report.page import Found, report_page
-from vercomp.report.tables import layer_table, number, pair_table
+from vercomp.report.tables import layer_table, local_table, number, pair_table
 from vercomp.results.analysis import LayerRow
+from vercomp.results.regional import LOOKED_AT, LocalAnalysis, local_analysis
 from vercomp.results.sampled_curvature import first_of_each_class, sampled_curvature
 from vercomp.results.tightness import curvature_notes
 
@@ -91,8 +93,10 @@ def _curvature(
         pair_table(bound, f"K: no input has |curvature| of {margins} above it")
     ]
     beside: Found | None = None
+    nearby: LocalAnalysis | None = None
     if data is not None:
-        found, inputs = _found(network, data, limit)
+        x, y = _inputs(network, data, limit)
+        found, inputs = _found(network, x, y), len(x)
         summary |= _comparison(bound, found, data, inputs)
         label = f"K_lb: the largest found at {inputs} inputs of {data}"
         label += " (Lanczos iterations, a lower bound)"
@@ -103,9 +107,13 @@ def _curvature(
             f"{number(summary['ratio_max'], 3)} at most",
             *curvature_notes(network, summary["ratio_mean"]),
         ]
+        nearby = _nearby(network, x)
+        summary["local"] = None if nearby is None else nearby.json()
+        if nearby is not None:
+            tables.append(local_table(nearby))
     if html is not None:
         parameters = sum(tensor.numel() for tensor in network.network.parameters())
-        write_html(html, report_page(analysis, network.manifest, parameters, beside))
+        write_html(html, report_page(analysis, network.manifest, parameters, beside, nearby))
     return tables
 
 
@@ -136,9 +144,8 @@ def _layer(row: LayerRow, *, curved: bool) -> dict[str, Any]:
     }
 
 
-def _found(
-    network: CompiledNetwork, data: str, limit: int | None
-) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
+def _inputs(network: CompiledNetwork, data: str, limit: int | None) -> tuple[Tensor, Tensor]:
+    """The inputs that are looked at, with their labels."""
     own = network.network
     single = own.outputs == 1
     dataset = load_data(
@@ -151,8 +158,20 @@ def _found(
     if limit is None:
         rows = first_of_each_class(y, INPUTS_PER_CLASS)
         x, y = x[rows], y[rows]
+    return x, y
+
+
+def _found(network: CompiledNetwork, x: Tensor, y: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The largest curvature found at the inputs."""
     with Patience("Lanczos iterations on Hessians", len(x)) as patience:
-        return sampled_curvature(network, x, y, advance=patience.advance).numpy(), len(x)
+        return sampled_curvature(network, x, y, advance=patience.advance).numpy()
+
+
+def _nearby(network: CompiledNetwork, x: Tensor) -> LocalAnalysis | None:
+    """Curvature bounds in balls around a few of the inputs, where a network is small enough."""
+    few = x[:: max(1, -(-len(x) // LOOKED_AT))]
+    with Patience("curvature in balls around inputs", len(few)) as patience:
+        return local_analysis(network, few, advance=patience.advance)
 
 
 def _comparison(

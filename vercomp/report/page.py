@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,11 @@ from vercomp.report.document import document
 from vercomp.report.drawing import anchors, graph_svg
 from vercomp.report.heat import heat_table
 from vercomp.report.markup import Markup, join, tag
-from vercomp.report.tables import number, percent
+from vercomp.report.tables import local_title, number, percent
 from vercomp.results.analysis import ActivationNode, AffineNode, Analysis, LayerRow
+
+if TYPE_CHECKING:
+    from vercomp.results.regional import LocalAnalysis
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ def report_page(
     manifest: Mapping[str, Any],
     parameters: int,
     found: Found | None = None,
+    local: LocalAnalysis | None = None,
 ) -> bytes:
     """The report of a network.
 
@@ -44,6 +48,7 @@ def report_page(
         manifest: manifest.json of its package: name, source, versions.
         parameters: How many numbers its weights are.
         found: Curvature to set beside the bound.
+        local: Curvature bounds in balls around inputs.
     """
     kappa = -analysis.curvature[0].numpy()
     return document(
@@ -54,6 +59,7 @@ def report_page(
             _graph(analysis),
             _layers(analysis, kappa),
             _pairs(analysis, kappa, found),
+            "" if local is None else _local(local),
         ),
         _footer(manifest),
         styles=("page.css",),
@@ -235,6 +241,45 @@ def _pairs(analysis: Analysis, kappa: NDArray[np.float64], found: Found | None) 
         tables.append(heat_table(found.matrix, "K_lb", f"{found.label}."))
     return tag(
         "section", tag("h2", "Pairs of classes"), tag("div", tables, class_="tables"), id="pairs"
+    )
+
+
+def _local(found: LocalAnalysis) -> Markup:
+    """Which layer's looseness the curvature bounds near inputs have."""
+    columns = (
+        ("layer", ""),
+        ("at the inputs", "number"),
+        ("added in the balls", "number"),
+        ("share of the looseness", "number"),
+    )
+    head = tag("tr", (tag("th", text, scope="col", class_=kind or None) for text, kind in columns))
+    rows = [
+        tag(
+            "tr",
+            tag("th", layer.name, scope="row"),
+            tag("td", number(layer.at_inputs), class_="number"),
+            tag("td", number(layer.added), class_="number"),
+            tag(
+                "td",
+                percent(layer.share),
+                class_="number heat",
+                style=f"--v:{layer.share:.2f}",
+            ),
+        )
+        for layer in found.layers
+    ]
+    table = tag(
+        "table",
+        tag("caption", f"{local_title(found)}."),
+        tag("thead", head),
+        tag("tbody", rows),
+        class_="layers",
+    )
+    return tag(
+        "section",
+        tag("h2", "Curvature near inputs"),
+        tag("div", table, class_="scroll", tabindex=0),
+        id="local",
     )
 
 

@@ -20,6 +20,7 @@ from vercomp.results.summaries import Arrays, Summary, accuracy_at
 if TYPE_CHECKING:
     from vercomp.results.analysis import LayerRow
     from vercomp.results.comparison import Comparison
+    from vercomp.results.regional import LocalAnalysis
 
 MATRIX_CLASSES = 10  # more classes than this, and a matrix of all pairs is no longer read
 WIDTH = 100
@@ -99,6 +100,32 @@ def pair_table(matrix: NDArray[np.float64], title: str) -> RenderableType:
     for y in range(classes):
         table.add_row(str(y), *("·" if y == t else entry(matrix[y, t]) for t in range(classes)))
     return _titled(title, table)
+
+
+def local_table(found: LocalAnalysis) -> RenderableType:
+    """Local curvature beside the global one, and which layer the looseness comes from."""
+    table = _table()
+    for name, justify in (
+        ("layer", "left"),
+        ("at the inputs", "right"),
+        ("added in the balls", "right"),
+        ("share of the looseness", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for layer in found.layers:
+        table.add_row(
+            layer.name, number(layer.at_inputs), number(layer.added), percent(layer.share)
+        )
+    return _titled(local_title(found), table)
+
+
+def local_title(found: LocalAnalysis) -> str:
+    """What was looked at, and how far the bounds are apart."""
+    balls = f"{found.inputs} input{'s' if found.inputs > 1 else ''}"
+    return (
+        f"κ near {balls} (means): {number(found.at_inputs)} there, {number(found.local)} in balls "
+        f"of radius {number(found.radius)}, {number(found.everywhere)} everywhere"
+    )
 
 
 def entry(value: float) -> str:

@@ -1,0 +1,1 @@
+"""Derivatives around a point: Jacobians there, and how far they move in a region."""
