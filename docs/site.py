@@ -37,6 +37,7 @@ CHAPTERS: dict[str, list[str]] = {
         "interval.md",
         "crown.md",
         "alpha.md",
+        "local.md",
         "quadratic.md",
         "smoothing.md",
         "cascades.md",
