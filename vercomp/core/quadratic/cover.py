@@ -123,20 +123,19 @@ class Cover:
     effort: Effort
 
     def __post_init__(self) -> None:
-        """Nothing has been looked at yet."""
+        """Nothing has been looked at yet. What was given up once stays so."""
         self.pending = self._whole(self.nearest, range(len(self.directions)))
         self.likely: list[Likely] = []
-        self.is_proved = False
+        self.is_proved = self.is_lost = False
 
     def looks_positive(self) -> bool:
         """Whether all rows look positive on slabs that cover the ball; proves nothing."""
-        while self.pending:
+        while self.pending and not self.is_lost:
             slabs, self.pending = self.pending, []
             found, left, hopeless = self._searched(slabs)
             self.likely += found
-            if hopeless or not self._again(left):
-                return False
-        return True
+            self.is_lost |= hopeless or not self._again(left)
+        return not self.is_lost
 
     def is_positive(self) -> bool:
         """Whether C z + d > 0 is proved, row by row, on the whole ball."""
@@ -154,8 +153,7 @@ class Cover:
             if not refuted:
                 self.is_proved = True
                 return True
-            if not self._again(refuted):
-                return False
+            self.is_lost |= not self._again(refuted)
         return False
 
     def _whole(self, direction: int, rows: Sequence[int]) -> list[Slab]:

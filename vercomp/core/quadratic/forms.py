@@ -248,6 +248,8 @@ def all_forms(
         elif isinstance(node, Activate) and node.name in wanted:
             curvature = parameters.curvatures[node.name]
             if node.name not in parameters.chords:
+                if node.name in form:
+                    return None
                 _bend(form, node.parent, curvature)
                 continue
             T = through_activation(
@@ -262,6 +264,8 @@ def all_forms(
                 return None
             found[node.name] = T
     H, _, excess = form.taken(graph.nodes[0].name)
+    if form.blocks or form.diagonals:  # a node was left, and nothing bounds it
+        return None
     if H is None:
         size = math.prod(graph.nodes[0].shape)
         H = torch.zeros(size, dtype=torch.float64)
