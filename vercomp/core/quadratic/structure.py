@@ -26,6 +26,9 @@ def obstacle(graph: Dag[Any]) -> tuple[str, str] | None:
     bending = [node for node in graph.nodes if not hasattr(node, "terms") and node.parents]
     if not bending:
         return graph.output, "quadratic bounds need an activation"
+    named = {node.name for node in graph.nodes}
+    if not {graph.output, *(name for node in graph.nodes for name in node.parents)} <= named:
+        return None  # nodes that every method refuses are left out, and no size is known
     name, size = widest(graph)
     if size > LARGEST:
         return name, (
