@@ -45,7 +45,7 @@ def test_the_loss_is_the_certified_bound(norm: str, activation: type[nn.Module])
     net, live = vercomp.compile(network, (6,)), live_network(network, (6,))
     for region in (vercomp.Ball(X, 0.05, norm), vercomp.Box(X - 0.05, X + 0.02)):
         proved = net.bound(region, C, methods=["coap"])
-        assert torch.allclose(bounds(live, region), proved, rtol=1e-6, atol=1e-8)
+        assert torch.allclose(bounds(live, region), proved, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

@@ -247,14 +247,14 @@ def wong_kolter(model: nn.Sequential, x: Tensor, radius: float, C: Tensor) -> Te
 
 
 def test_sequential_networks_have_the_papers_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To rounding, where intervals are not cut with interval propagation, as in the paper."""
+    """To rounding (of float32), where intervals are not cut with interval propagation either."""
 
     def alone(self: DualIntervals, node: Affine, *parents: object) -> object:
-        everything = torch.arange(int(np.prod(node.shape)))
-        wide = torch.full((len(self.region), len(everything)), torch.inf, dtype=torch.float64)
+        count = int(np.prod(node.shape))
+        wide = torch.full((len(self.region), count), torch.inf, dtype=torch.float64)
         found = self._kept(node.name, refined_intervals.Interval(-wide, wide))
-        ends = self.relaxation.entry_bounds(node, everything)
-        return self._kept(node.name, self._cut_with(found, everything, *ends))
+        ends = self.relaxation.entry_bounds(node, wide > 0.0)
+        return self._kept(node.name, self._cut(found, *ends))
 
     with torch.random.fork_rng():
         torch.manual_seed(4)
@@ -267,13 +267,13 @@ def test_sequential_networks_have_the_papers_bound(monkeypatch: pytest.MonkeyPat
     for radius in (0.01, 0.1, 0.5):
         region = vercomp.Ball(x, radius, "linf")
         wanted = torch.stack([wong_kolter(model, row.double(), radius, C) for row in x])
-        assert (net.bound(region, C, methods=["coap"]) >= wanted - 1e-9).all()
+        assert (net.bound(region, C, methods=["coap"]) >= wanted - 1e-5).all()
         with monkeypatch.context() as patch:
             patch.setattr(DualIntervals, "affine", alone)
             patch.setitem(DualIntervals._table, Affine, "affine")
             relaxation = relaxed(net, region)
         bounds = relaxation.lower_bounds(relaxation.graph.output, C[None])
-        torch.testing.assert_close(bounds, wanted.detach(), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(bounds, wanted.detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_linear_relaxation_with_the_same_slope_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +300,7 @@ def test_linear_relaxation_with_the_same_slope_agrees(monkeypatch: pytest.Monkey
         with monkeypatch.context() as patch:
             patch.setattr(refined_intervals, "lower_line", fixed)
             crown = net.bound(region, rows, methods=["crown"])
-        torch.testing.assert_close(dual, crown, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(dual, crown, rtol=1e-6, atol=1e-6)
         adaptive = net.bound(region, rows, methods=["crown"])
         assert not torch.allclose(dual, adaptive, rtol=1e-6)
 
