@@ -239,7 +239,7 @@ def test_second_derivatives_of_a_relu_are_refused_by_name() -> None:
     assert str(caught.value) == (
         "node '1' (relu): hessian needs second derivatives: the first derivative of relu jumps at "
         "x = 0, so curvature does not exist there. Leave them out: this network can have certify, "
-        "attack"
+        "attack, crown"
     )
 
 
@@ -320,7 +320,7 @@ def test_features_that_one_output_lacks_are_refused_for_its_activation_alone() -
     assert str(caught.value) == (
         "node '1' (relu): hessian needs second derivatives: the first derivative of relu jumps at "
         "x = 0, so curvature does not exist there. Leave them out: this network can have certify, "
-        "attack"
+        "attack, crown"
     )
 
 
