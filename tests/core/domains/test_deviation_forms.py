@@ -24,7 +24,7 @@ from vercomp.core.regions.constructors import Ball
 from vercomp.core.relaxation.lines import Line
 from vercomp.core.walk import backward
 
-RADII = {"linf": 1.0, "l2": 8.0, "l1": 64.0}
+RADII = {"linf": 1.0, "l2": 8.0, "l1": 16.0}
 NORMS = tuple(RADII)
 
 

@@ -91,18 +91,26 @@ class Relaxation:
         part = self.before(node.name)
         lower = torch.full(wanted.shape, -math.inf, dtype=torch.float64, device=wanted.device)
         upper = -lower
+        for place, (low, high) in self._entry_bounds(part, node, wanted):
+            lower[place], upper[place] = low, high
+        # What is found beside it depends on the other regions, which no bound should.
+        return torch.where(wanted, lower, -math.inf), torch.where(wanted, upper, math.inf)
+
+    def _entry_bounds(
+        self, part: Graph, node: Affine, wanted: Tensor
+    ) -> Iterator[tuple[tuple[Tensor | slice, Tensor], tuple[Tensor, Tensor]]]:
+        """Bounds of some entries, with their places, until all that are wanted are among them."""
         if self.costs is not None:
             for cells in self._cells(part, node, wanted):
-                place = cells.owner[:, None], cells.entries
-                lower[place], upper[place] = entry_bounds(self.costs, part, node, cells)
-            return lower, upper
+                bounds = entry_bounds(self.costs, part, node, cells)
+                yield (cells.owner[:, None], cells.entries), bounds
+            return
         entries = torch.nonzero(wanted.any(0))[:, 0]
         for index in torch.split(entries, max(1, self._rows(part) // 2)):
             domain = ProvedForms(self.lines, self.intervals)
             arrived = onward(domain, part, domain.entries(node, index))
-            bounds = self._least(domain, arrived, 2 * len(index), quick=True)
-            lower[:, index], upper[:, index] = bounds[:, : len(index)], -bounds[:, len(index) :]
-        return lower, upper
+            found = self._least(domain, arrived, 2 * len(index), quick=True)
+            yield (slice(None), index), (found[:, : len(index)], -found[:, len(index) :])
 
     def _cells(self, part: Graph, node: Affine, wanted: Tensor) -> Iterator[Cells]:
         """The wanted entries, cells with as many of them together, as many as a walk takes."""
