@@ -32,8 +32,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .eigenvalues import Weighted, along, gram_eigenvalue, gram_norm, top_vector
 from .gradients import Coefficient, added, sandwich
+from .gram import Weighted, along, gram_eigenvalue, gram_norm, top_vector
 from .neighbourhood import Neighbourhood
 from .products import GUARD, Matrix
 

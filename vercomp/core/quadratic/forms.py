@@ -28,8 +28,8 @@ from ..arithmetic.outward import UNIT_ROUNDOFF
 from ..domains.rounding import product_loss
 from ..graph import Activate, Affine, Graph
 from ..maps.operators import Operator
+from ..norms.eigenvalues import frobenius_norm, largest_eigenvalue
 from ..norms.written import writing_error
-from .eigenvalues import frobenius_norm, largest_eigenvalue
 from .parameters import Parameters
 from .structure import activations
 

@@ -34,8 +34,8 @@ from ..arithmetic.outward import UNIT_ROUNDOFF
 from ..arithmetic.rounded import Rounded, exact
 from ..domains.rounding import Values, dot, product_loss
 from ..graph import Activate, Affine, Graph, Input
+from ..norms.eigenvalues import frobenius_norm, largest_eigenvalue
 from ..walk import Domain, backward, forward, rule
-from .eigenvalues import frobenius_norm, largest_eigenvalue
 from .forms import all_forms
 from .parameters import Parameters
 from .scalar import Problem, deficits

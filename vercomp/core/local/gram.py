@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.outward import UNIT_ROUNDOFF
-from ..quadratic.eigenvalues import largest_eigenvalue
+from ..norms.eigenvalues import largest_eigenvalue
 from .products import GUARD, Matrix
 
 _STEPS = 12
