@@ -134,8 +134,11 @@ class Relaxation:
             first = table[some].to(torch.uint8).argsort(dim=1, descending=True, stable=True)
             for channels in torch.split(first[:, : int(counts[some[-1]])], limit, 1):
                 index = channels * area + place[:, None]
-                width = node.shape[-1]
-                yield Cells(owner, index, (place // width, place % width) if area > 1 else None)
+                if area == 1:
+                    yield Cells(owner, index, None)
+                else:
+                    width = node.shape[-1]
+                    yield Cells(owner, index, (place // width, place % width))
 
     def before(self, node: str) -> Graph:
         """The graph up to a node."""
