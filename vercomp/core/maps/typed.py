@@ -60,7 +60,8 @@ class TypedOperator:
         total = flat[:, :BLOCK] @ matrix[:BLOCK]
         for start in range(BLOCK, len(matrix), BLOCK):
             block = slice(start, start + BLOCK)
-            total.addmm_(flat[:, block], matrix[block])
+            # Not addmm_: it may add the products to the total one after the other.
+            total += flat[:, block] @ matrix[block]
         return total.reshape(*s.shape[:-1], -1)
 
     def rows(self, index: Tensor) -> Tensor:
