@@ -17,7 +17,7 @@ from vercomp.core.domains import deviation_forms, refined_intervals
 from vercomp.core.domains.linear_forms import LinearForms
 from vercomp.core.domains.refined_intervals import Relaxation, relax
 from vercomp.core.domains.windows import Window
-from vercomp.core.graph import Activate, Graph
+from vercomp.core.graph import Activate, Affine, Graph
 from vercomp.core.maps import typed
 from vercomp.core.network import VerifiedNetwork
 from vercomp.core.regions.constructors import Ball
@@ -212,3 +212,27 @@ def test_other_precisions_of_torch_are_not_relied_upon() -> None:
     finally:
         torch.set_float32_matmul_precision(before)
     assert typed.products_are_single()
+
+
+@pytest.mark.parametrize(("large", "small"), [(1e34, 0.3 * 2.0**-149), (1e20, 10.4 * 2.0**-149)])
+def test_what_underflows_between_factors_is_not_lost(large: float, small: float) -> None:
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(1, 1, 3, bias=False), nn.Conv2d(1, 1, 3, bias=False)
+    model = nn.Sequential(
+        nn.Linear(2, 36), nn.ReLU(), nn.Unflatten(1, (1, 6, 6)), first, last, nn.Flatten(),
+        nn.ReLU(), nn.Linear(4, 2),
+    ).double()  # fmt: skip
+    nn.init.constant_(first.weight, large)
+    nn.init.constant_(last.weight, small)
+    nn.init.uniform_(model[0].weight, 0.1, 1.0)
+    nn.init.constant_(model[0].bias, 3.0)
+    _, graph = vercomp.compile(model, (2,)).network.in_double()
+    relaxation = relax(graph, Ball(torch.zeros(1, 2).double(), 0.1, "linf"))
+    name = graph.node(graph.node(graph.output).parents[0]).parents[0]
+    node = graph.node(name)
+    assert isinstance(node, Affine)
+    low, high = relaxation.entry_bounds(node, torch.ones(1, 4, dtype=torch.bool))
+    with torch.no_grad():
+        corners = model[:6](torch.tensor([[-0.1, -0.1], [0.1, 0.1]], dtype=torch.float64))
+    assert (low <= corners[0] * (1.0 + 1e-9)).all()
+    assert (high >= corners[1] * (1.0 - 1e-9)).all()

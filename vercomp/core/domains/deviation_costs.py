@@ -12,7 +12,13 @@ from torch import Tensor
 from ..arithmetic.operations import Interval
 from ..arithmetic.outward import UNIT_ROUNDOFF
 from ..graph import Activate, Affine, AnyNode, Graph, Term
-from ..maps.typed import TypedOperator, products_are_single, typed_operator, unit_roundoff
+from ..maps.typed import (
+    TypedOperator,
+    amplification,
+    products_are_single,
+    typed_operator,
+    unit_roundoff,
+)
 from ..regions.region import Region
 from ..walk import forward
 from .linear_forms import Lines
@@ -23,6 +29,9 @@ _TERMS = 64
 
 UNDERFLOW = 2.0**-100
 """More than flushing to zero takes from a sum of 2²⁰ products."""
+
+_AMPLIFIED = 2.0**40
+"""Operators that make more than this of what underflows in float32 are taken in float64."""
 
 _GUARD = 1.0 + 1e-6
 """Covers the rounding of error bounds, sums of thousands of terms among them."""
@@ -70,6 +79,7 @@ class DeviationCosts:
         self.dtype, self.unit = dtype, unit_roundoff(dtype)
         self.graph, self.region = graph, region
         self.intervals, self.lines, self.maps = intervals, lines, maps
+        self._floor = UNDERFLOW * max((each.amplified for each in maps.values()), default=1.0)
         self.references: dict[str, Reference] = forward(References(region.center), graph)
         self._reaches: dict[str, Tensor] = {}
         self._images: dict[str, Tensor] = {}
@@ -105,7 +115,7 @@ class DeviationCosts:
             reach = self.reach(term.parent)
             if share > 0.0:
                 price = price + share * self._image(term)
-            lost = term.map.error * reach.norm(dim=1) + UNDERFLOW * reach.sum(1)
+            lost = term.map.error * reach.norm(dim=1) + self._floor * reach.sum(1)
             price = price + lost[:, None]
         return (price * _GUARD).expand(-1, math.prod(node.shape))
 
@@ -114,7 +124,7 @@ class DeviationCosts:
         for name in names:
             if name not in self._floors:
                 amount = self.reach(name).sum(1) + self.price(self.graph.node(name)).sum(1)
-                self._floors[name] = UNDERFLOW * (1.0 + amount)
+                self._floors[name] = self._floor * (1.0 + amount)
         return torch.stack([self._floors[name] for name in names]).sum(0)
 
     def _image(self, term: Term) -> Tensor:
@@ -173,13 +183,14 @@ def deviation_costs(
     """
     if region.center.device.type != "cpu":
         return None
+    terms = [t for node in graph.nodes if isinstance(node, Affine) for t in node.terms]
     narrow = region.kind.is_box and products_are_single()
+    narrow = narrow and all(amplification(term.map) <= _AMPLIFIED for term in terms)
     dtype = torch.float32 if narrow else torch.float64
     maps: dict[str, TypedOperator] = {}
-    for node in graph.nodes:
-        for term in node.terms if isinstance(node, Affine) else ():
-            typed = typed_operator(term.map, dtype)
-            if typed is None:
-                return None
-            maps[term.name] = typed
+    for term in terms:
+        typed = typed_operator(term.map, dtype)
+        if typed is None:
+            return None
+        maps[term.name] = typed
     return DeviationCosts(graph, region, intervals, lines, maps, dtype)

@@ -18,7 +18,8 @@ every node from its interval, and u the unit roundoff, the step itself takes no 
 
 All but the last are vectors for each node and region, which no row changes. An activation pays for
 what the node before it will take as well: its step is one product with |c|. What underflows is
-covered even where the smallest numbers are flushed to zero: it is at most 2⁻¹⁰⁰ of all ρ together.
+covered even where the smallest numbers are flushed to zero: it is at most 2⁻¹⁰⁰ of all ρ together,
+and inside of an operator that is a product of others, what its factors make of that.
 """
 
 from __future__ import annotations

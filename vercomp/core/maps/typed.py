@@ -7,6 +7,7 @@ therefore multiplies a block of its rows at a time, and the results are added up
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from ..arithmetic.outward import UNIT_ROUNDOFF
 from .convolution import Convolution
-from .operators import Dense, Operator
+from .operators import Dense, Operator, Product
 
 UNIT_ROUNDOFF_32 = 2.0**-24
 """u₃₂ of float32: one operation is off by at most u₃₂ times its result."""
@@ -44,12 +45,15 @@ class TypedOperator:
     Attributes:
         lost: e with |computed − Âᵀ s| ≤ e |Â|ᵀ |s| for each entry, but for what underflows.
         rows_lost: The same for rows of the operator that are written out.
+        amplified: By what the operator multiplies, at most, what underflows inside of it.
     """
 
     def __init__(self, operator: Operator, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.inner = _rounded(operator) if dtype == torch.float32 else operator
         self.lost, self.rows_lost = _losses(operator, dtype)
+        # Numbers of float64 that underflow are too small for any factor to matter.
+        self.amplified = amplification(operator) if dtype == torch.float32 else 1.0
 
     def adjoint(self, s: Tensor) -> Tensor:
         """Âᵀ s for s (..., m) of the type."""
@@ -80,6 +84,15 @@ def typed_operator(operator: Operator, dtype: torch.dtype) -> TypedOperator | No
     if dtype not in kept:
         kept[dtype] = TypedOperator(operator, dtype)
     return kept[dtype]
+
+
+def amplification(operator: Operator) -> float:
+    """What the factors of products make of a number between them, summed over 2²⁰ entries."""
+    found = max((amplification(inner) for inner in _nested(operator)), default=1.0)
+    if isinstance(operator, Product):
+        norms = (max(1.0, factor.absolute_norm) for factor in operator.factors)
+        found *= len(operator.factors) * 2.0**10 * math.prod(norms)
+    return found
 
 
 def unit_roundoff(dtype: torch.dtype) -> float:
