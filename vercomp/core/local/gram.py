@@ -19,7 +19,7 @@ Weighted = list[tuple[Matrix, Tensor]]
 
 
 def gram_eigenvalue(parts: Weighted) -> float:
-    """An upper bound of λ_max(Σ Mᵀ diag(w) M), for weights of any sign."""
+    """An upper bound of λ_max(Σ Mᵀ diag(w) M), for weights of any sign; ∞ if it is no number."""
     total: Tensor | None = None
     doubt = 0.0
     for matrix, weights in parts:
@@ -37,7 +37,8 @@ def gram_eigenvalue(parts: Weighted) -> float:
     if total is None:
         return 0.0
     symmetric = (0.5 * (total + total.T)).cpu()
-    return (largest_eigenvalue(symmetric) + doubt * GUARD) + 1e-290
+    bound = (largest_eigenvalue(symmetric) + doubt * GUARD) + 1e-290
+    return math.inf if math.isnan(bound) else bound
 
 
 def gram_norm(parts: Weighted) -> float:
