@@ -101,9 +101,8 @@ def test_the_command_makes_the_same_package(
         *("cascade", *folders, "--radius", RADIUS, "--box", "-1,1", "--out", out),
     )
     assert code == 0
-    assert (
-        f"a cascade of 2, inputs 2, 3 classes; it answers what a stage proves within linf {RADIUS}"
-    )
+    assert "a cascade of 2 stages, inputs 2, 3 classes; it answers what a stage proves" in text
+    assert text.endswith(f"within linf {RADIUS}\n")
     assert text.startswith(f"wrote {out} (")
     for path in package.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -159,8 +158,9 @@ def test_rows_of_inputs(run: Run, package: Path, data: Path, command: tuple[obje
     code, text, error = run(name, package, "--data", data, *options, "--csv", "-")
     assert code == 0, error
     rows = list(csv.DictReader(text.splitlines()))
-    assert [row["index"] for row in rows] == [str(place) for place in range(10)]
-    assert [int(row["label"]) for row in rows] == _points(data)[1].tolist()
+    labels = _points(data)[1].tolist()
+    assert [row["index"] for row in rows] == [str(place) for place in range(len(labels))]
+    assert [int(row["label"]) for row in rows] == labels
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_rows_of_inputs(run: Run, package: Path, data: Path, command: tuple[obje
         (("certify", "--radius", 1), "nothing is known of its answers within 1"),
         (("attack", "--radius", 0.1), "Give --radius 0.3"),
         (("attack", "--radius", RADIUS, "--budget", 9), "--budget does not go"),
-        (("certify", "--html", "p.html"), "--html does not go with a cascade"),
+        (("certify", "--html", "p.html"), "cascade: pages are drawn of single networks"),
         (
             ("attack", "--radius", RADIUS, "--compare", "run"),
             "--compare does not go",
@@ -212,7 +212,7 @@ def test_a_package_whose_code_has_changed_is_refused(
 
 
 def test_stages_must_be_able_to_prove_what_the_rule_asks(cascade: CompiledCascade) -> None:
-    with pytest.raises(UsageError, match="no method 'guess'"):
+    with pytest.raises(UsageError, match="stage 1 has no method 'guess'"):
         vercomp.cascade(cascade.stages, RADIUS, methods=["guess"])
     with pytest.raises(UsageError, match="'coap-projected' is probable"):
         vercomp.cascade(cascade.stages, RADIUS, methods=["coap-projected"])

@@ -64,6 +64,7 @@ def run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     np.savez("bare.npz", x=x)
     np.savez("labelled.npz", x=x, y=(x[:, 0] > 0).astype(int))
     np.savez("regression.npz", x=x, y=x[:, 0])
+    Path("torn.npz").write_bytes(b"PK\x03\x04torn")
     np.save("scales.npy", np.array([1.0, 0.5, 2.0, 1.0]))
     return run
 
@@ -155,6 +156,7 @@ def test_features_have_radii_of_their_own(run: Run) -> None:
         ("policy", ["--frozen", "0-3"], "every feature of an input is frozen"),
         ("policy", ["--scales", "none.npy"], "cannot be read"),
         ("policy", ["--scales", "bare.npz"], "no array 'scales'"),
+        ("policy", ["--scales", "torn.npz"], "at torn.npz: cannot be read"),
         ("policy", ["--deviation", 1, "--targets", "runner-up"], "has --targets"),
     ],
 )
@@ -171,6 +173,7 @@ def test_data_without_labels_needs_a_question_without_them(run: Run) -> None:
     code, _, error = run("certify", "questions:policy", "--data", "bare.npz")
     assert code == 2
     assert "no array 'y'" in error
+    assert "certify --labels predicted needs no y" in error
 
 
 def test_radii_that_say_little_are_called_so(run: Run) -> None:

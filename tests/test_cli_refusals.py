@@ -142,8 +142,8 @@ def test_models_that_are_none(fails: Fails, tmp_path: Path) -> None:
         "nowhere.onnx": "at nowhere.onnx: no such file",
         "nowhere": f"at nowhere: no such file or folder. MODEL is {FORMS}",
         "build/nowhere.pth": f"at build/nowhere.pth: no such file or folder. MODEL is {FORMS}",
-        "notes.txt": f"MODEL 'notes.txt' is neither {FORMS}",
-        "import os:x": f"MODEL 'import os:x' is neither {FORMS}",
+        "notes.txt": f"MODEL 'notes.txt' is none of these: {FORMS}",
+        "import os:x": f"MODEL 'import os:x' is none of these: {FORMS}",
         "no_such_module_here:f": "module 'no_such_module_here' cannot be imported: "
         "ModuleNotFoundError: No module named 'no_such_module_here'",
         "math:cosine": "module 'math' has no 'cosine'",
@@ -210,6 +210,13 @@ def test_pickles_are_never_opened(fails: Fails, tmp_path: Path) -> None:
             "package.module:callable"
         )
     assert not (tmp_path / "exploded").exists()
+
+
+def test_data_in_the_place_of_a_model(fails: Fails) -> None:
+    np.savez("d.npz", x=np.zeros((2, 64)), y=np.zeros(2, dtype=np.int64))
+    assert fails("certify", "d.npz", "--data", "d.npz") == (
+        f"at d.npz: a file of arrays, and no model. MODEL is {FORMS}"
+    )
 
 
 def test_every_truncation_of_an_onnx_file(fails: Fails, tmp_path: Path) -> None:

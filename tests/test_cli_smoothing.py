@@ -215,6 +215,7 @@ def test_what_merely_runs_is_smoothed_too(run: Run, tmp_path: Path) -> None:
         (("--methods", "smoothing", "--sigma", 1, "--box", "0,1"), "--box"),
         (("--methods", "smoothing", "--sigma", 1, "--threshold", 0), "--threshold"),
         (("--methods", "smoothing", "--sigma", 1, "--frozen", "0"), "--frozen"),
+        (("--methods", "smoothing", "--sigma", 1, "--scales", "none.npy"), "--scales"),
         (("--methods", "smoothing", "--sigma", 1, "--targets", "runner-up"), "runner-up"),
         (("--methods", "smoothing", "--sigma", 1, "--confidence", 1), "--confidence"),
     ],

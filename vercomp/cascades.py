@@ -46,10 +46,10 @@ class CompiledCascade:
     name: str = "cascade"
 
     def __post_init__(self) -> None:
-        for stage in self.stages:
+        for place, stage in enumerate(self.stages, start=1):
             if getattr(stage.network, "certify", None) is None:
                 raise UsageError(
-                    "a stage was compiled without 'certify'",
+                    f"stage {place} was compiled without 'certify'",
                     node=stage.name,
                     remedy="Compile it again with certify in emit",
                 )
@@ -57,7 +57,7 @@ class CompiledCascade:
             for name in self.rule.methods or ():
                 if name not in known:
                     raise UsageError(
-                        f"a stage has no method {name!r}",
+                        f"stage {place} has no method {name!r}",
                         node=stage.name,
                         remedy=f"It has {', '.join(known)}",
                     )

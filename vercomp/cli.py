@@ -73,9 +73,10 @@ NOT_OURS = {  # what the operating system refuses, wherever a path or a stream l
 def cli(context: click.Context) -> None:
     """Compile trained networks into packages that certify and attack.
 
-    MODEL is an ONNX file, the folder of a compiled package, or package.module:callable, which
-    returns a torch nn.Module. DATA is a .npz file with arrays x and y, 'digits', mnist:FOLDER,
-    fashion-mnist:FOLDER or cifar10:FOLDER (test split; ':train' after it gives the other).
+    MODEL is an ONNX file, the folder of a compiled package, package.module:callable, which returns
+    a torch nn.Module, or package.module:Class@FOLDER for a folder of Hugging Face. DATA is a .npz
+    file with arrays x and y, 'digits', mnist:FOLDER, fashion-mnist:FOLDER or cifar10:FOLDER (test
+    split; ':train' after it gives the other).
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)

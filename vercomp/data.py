@@ -34,6 +34,9 @@ CIFAR_FILES = {
     "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
     "test": ("test_batch.bin",),
 }
+_NO_LABELS = (
+    "numpy.savez(FILE, x=inputs, y=labels) writes both; certify --labels predicted needs no y"
+)
 FOLDERS = {"cifar10": "cifar-10-batches-bin"}
 """What a data set's archive calls its folder, where that is not the name used here."""
 UNREADABLE = (
@@ -206,7 +209,11 @@ def _npz(path: Path, labelled: bool) -> Arrays:
         if missing:
             wanted = " and ".join(repr(name) for name in missing)
             there = ", ".join(repr(name) for name in archive.files) or "nothing"
-            raise InputDataError(f"no array {wanted}; the archive holds {there}", location=where)
+            raise InputDataError(
+                f"no array {wanted}; the archive holds {there}",
+                location=where,
+                remedy=_NO_LABELS if missing == ["y"] else "",
+            )
         x = _member(archive, "x", where)
         return x, _member(archive, "y", where) if labelled else np.zeros(0, dtype=np.int64)
 

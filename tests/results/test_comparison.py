@@ -89,6 +89,9 @@ def test_probable_radii_are_said_to_be_no_proofs() -> None:
     found = compare([first, FinishedRun("b", "certify", arrays, second.options, "abc")])
     assert found.values[1].tolist() == [0.3, 0.1]
     assert found.notes == ("The radii of b are probable, and not proved.",)
+    arrays["base_prediction"] = arrays["label"]
+    found = compare([first, FinishedRun("b", "certify", arrays, second.options, "abc")])
+    assert found.notes[1].startswith("The radii of b are those of a classifier smoothed by noise")
 
 
 def attacked(name: str, margin: Any, radius: float = 0.5) -> FinishedRun:

@@ -264,6 +264,12 @@ def test_refusals_come_before_the_first_step(digits: Dataset) -> None:
     relu = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
     with pytest.raises(UnsupportedError, match="relu"):
         train(relu, digits, SMALL, input_shape=SHAPE, progress=never)
+    curved = Recipe(**{**vars(SMALL), "method": "dual"})
+    with pytest.raises(UnsupportedError, match=r"'dual' bounds curvature.*another method: .*ibp"):
+        train(relu, digits, curved, input_shape=SHAPE, progress=never)
+    single = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1))
+    with pytest.raises(UsageError, match="one output, and a classifier has one for each class"):
+        train(single, digits, SMALL, input_shape=SHAPE, progress=never)
     with pytest.raises(InputDataError, match=r"inputs have shape \(1, 8, 8\)"):
         train(nn.Linear(64, 10), digits, SMALL, input_shape=(64,), progress=never)
     few = architecture("mlp:4:tanh", SHAPE, 3)

@@ -33,8 +33,9 @@ def run(
     cascade = CompiledCascade(tuple(networks), rule, out.name)
     written = write_package(out, cascade.files)
     shape = "×".join(map(str, cascade.network.input_shape))
+    number = f"{len(networks)} stage{'' if len(networks) == 1 else 's'}"
     click.echo(
         f"{'wrote' if written else 'unchanged:'} {out} ({len(cascade.files)} files): a cascade of "
-        f"{len(networks)}, inputs {shape}, {cascade.network.classes} classes; it answers what a "
-        f"stage proves within {norm} {radius:g}"
+        f"{number}, inputs {shape}, {cascade.network.classes} classes; it answers what a stage "
+        f"proves within {norm} {radius:g}"
     )

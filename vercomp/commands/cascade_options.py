@@ -14,6 +14,17 @@ from vercomp.outputs import CASCADE, kind_of
 _BOTH = ("model", "data", "radius", "limit", "out", "csv_path", "json_path")
 CERTIFY = (*_BOTH, "timeout", "max_memory", "left")
 ATTACK = (*_BOTH, "steps", "restarts")
+_BY_THE_RULE = "its rule says within what ball its stages prove what they answer, and how"
+_REASONS = {
+    "html": "pages are drawn of single networks, and --csv and --json hold its results",
+    "compare": "runs of single networks are compared",
+    "mean": "a normalisation is a part of its stages",
+    "std": "a normalisation is a part of its stages",
+    "input_shape": "its stages have the shape",
+    "output": "its stages are compiled, and have one output",
+    "budget": "--restarts says how long the attack searches",
+}
+"""Why an option is refused that has nothing to do with the rule."""
 
 
 def is_cascade(model: str) -> bool:
@@ -31,8 +42,6 @@ def only(options: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     for option in context.command.params:
         given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         if given and option.name not in names:
-            raise UsageError(
-                f"{option.opts[0]} does not go with a cascade: its rule says within what "
-                "ball its stages prove what they answer, and how"
-            )
+            reason = _REASONS.get(option.name or "", _BY_THE_RULE)
+            raise UsageError(f"{option.opts[0]} does not go with a cascade: {reason}")
     return {name: options[name] for name in names}

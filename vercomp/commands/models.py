@@ -29,6 +29,7 @@ _CLASS_NEEDED = (
     "A folder with config.json needs the model's class: MODEL is package.module:Class@FOLDER"
 )
 CHECKPOINTS = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
+ARRAYS = (".npz", ".npy")
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -265,6 +266,10 @@ def _check_file(path: Path) -> None:
             start = file.read(4)
     except OSError as error:
         raise ModelFileError(f"cannot be read: {error.strerror}", location=where) from error
+    if path.suffix.lower() in ARRAYS:
+        raise ModelFileError(
+            "a file of arrays, and no model", location=where, remedy=f"MODEL is {FORMS}"
+        )
     if start.startswith(PICKLES) or path.suffix in CHECKPOINTS:
         raise ModelFileError(
             "a PyTorch checkpoint or another pickle, which is never unpickled",
@@ -273,7 +278,7 @@ def _check_file(path: Path) -> None:
             "package.module:callable",
         )
     if path.suffix.lower() != ".onnx":
-        raise UsageError(f"MODEL {where!r} is neither {FORMS}")
+        raise UsageError(f"MODEL {where!r} is none of these: {FORMS}")
 
 
 def _call(text: str) -> nn.Module:
@@ -308,7 +313,7 @@ def _find(text: str) -> Callable[..., object]:
     """What ``package.module:attribute`` names."""
     module_name, _, attribute = text.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        raise UsageError(f"MODEL {text!r} is neither {FORMS}")
+        raise UsageError(f"MODEL {text!r} is none of these: {FORMS}")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

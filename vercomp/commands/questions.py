@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -212,7 +213,7 @@ def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.flo
             values = found if isinstance(found, np.ndarray) else found["scales"]
     except KeyError as error:
         raise InputDataError("no array 'scales'", location=where) from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputDataError(f"cannot be read: {error}", location=where) from error
     if values.size != np.prod(shape) or not np.issubdtype(values.dtype, np.number):
         raise InputDataError(

@@ -74,6 +74,7 @@ def refuse_others(options: dict[str, Any]) -> None:
     Raises:
         UsageError: Another norm than l2, a box, scales, a question that is not about labels.
     """
+    scales = options["scales"]  # of a file that need not exist: refused before it is opened
     if options["norm"] != "l2":
         raise UsageError(
             f"normal noise certifies in the 2-norm, not in {options['norm']}",
@@ -85,7 +86,7 @@ def refuse_others(options: dict[str, Any]) -> None:
         "--decide": options["decide"],
         "--threshold, --deviation, --top or --groups": not options["question"].plain,
         "--labels predicted": options["question"].predicted,
-        "--scales or --frozen": bool(options["scales"].words()),
+        "--scales or --frozen": scales.file is not None or bool(scales.frozen),
     }
     for name, is_given in wrong.items():
         if is_given:

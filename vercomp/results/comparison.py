@@ -136,6 +136,12 @@ def compare(runs: Sequence[FinishedRun]) -> Comparison:
     probable = [name for name, run in zip(_names(runs), runs, strict=True) if run.probable]
     if probable:
         notes.append(f"The radii of {', '.join(probable)} are probable, and not proved.")
+    smoothed = [n for n, run in zip(_names(runs), runs, strict=True) if run.smoothed]
+    if 0 < len(smoothed) < len(runs):
+        notes.append(
+            f"The radii of {', '.join(smoothed)} are those of a classifier smoothed by noise; the "
+            "others are those of networks themselves."
+        )
     radii = _radii(runs, measured, decided=decided)
     made = []
     names = _names(runs)

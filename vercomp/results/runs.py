@@ -55,6 +55,11 @@ class FinishedRun:
         """Whether its radii hold with some probability, and are not proved."""
         return "probable_radius" in self.arrays
 
+    @property
+    def smoothed(self) -> bool:
+        """Whether its radii are those of a smoothed classifier, and not of the network."""
+        return "base_prediction" in self.arrays
+
     def option(self, name: str) -> Any:
         """An option; the default, or None, where it was not given."""
         return self.options.get(name, DEFAULTS.get(name))

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from vercomp.backends.torch.layout import Layout
 from vercomp.backends.torch.package import weights
 from vercomp.compiled import CompiledNetwork
+from vercomp.core.regularizer import Regularizer
 from vercomp.data import Dataset
 from vercomp.distributed import Processes
 from vercomp.driver import analyse, compile, translate  # noqa: A004
-from vercomp.errors import InputDataError, UsageError
+from vercomp.errors import InputDataError, UnsupportedError, UsageError
 from vercomp.ir.printer import to_text
 from vercomp.live import live_network, regularizer
 from vercomp.outputs import RunFolder, write_atomically
@@ -33,6 +34,7 @@ from vercomp.train import checkpoint
 from vercomp.train.convergence import unconverged
 from vercomp.train.initialisation import interval_weights
 from vercomp.train.logits import Logits
+from vercomp.train.methods import METHODS
 from vercomp.train.recipe import Recipe
 from vercomp.train.samples import WEIGHTS, held_out, number, split
 from vercomp.train.selection import PACKAGE, Selection
@@ -134,7 +136,7 @@ def train(
     bound = None
     told: dict[str, Any] = {"mean": mean, "std": std, "output": output}
     if recipe.bounded:  # at every step: an attack costs more, and takes its steps from the bound
-        bound = regularizer(model, shape, **told, pairs_per_call=recipe.pairs_per_call, every=1)
+        bound = _curvature_bound(model, shape, told, recipe)
     network = live_network(model, shape, **told) if recipe.propagated else None
     logits = Logits(model, mean, std, output, like, len(shape))
     stepper = Stepper(model, logits, bound, x[training], y[training], recipe, processes, network)
@@ -237,6 +239,27 @@ def _first_parameter(model: nn.Module) -> Tensor:
     return like
 
 
+def _curvature_bound(
+    model: nn.Module, shape: tuple[int, ...], told: dict[str, Any], recipe: Recipe
+) -> Regularizer:
+    """The curvature bound of a model, for a method that evaluates it at every step.
+
+    Raises:
+        UnsupportedError: The model has no curvature; the remedy names the methods that need none.
+    """
+    try:
+        return regularizer(model, shape, **told, pairs_per_call=recipe.pairs_per_call, every=1)
+    except UnsupportedError as error:
+        others = (name for name, row in METHODS.items() if not row.bounded)
+        raise UnsupportedError(
+            f"method {recipe.method!r} bounds curvature, and {error.message}",
+            node=error.node,
+            operator=error.operator,
+            location=error.location,
+            remedy=f"Choose smooth activations, or another method: {', '.join(others)}",
+        ) from error
+
+
 def _check(data: Dataset, shape: tuple[int, ...], layout: Layout) -> None:
     if tuple(data.x.shape[1:]) != shape:
         raise InputDataError(
@@ -246,6 +269,11 @@ def _check(data: Dataset, shape: tuple[int, ...], layout: Layout) -> None:
     if not data.x.isfinite().all():
         raise InputDataError("inputs hold NaN or infinity", location=data.name)
     classes = layout.graph.outputs
+    if classes == 1:
+        raise UsageError(
+            "the model has one output, and a classifier has one for each class",
+            remedy="Give the model two outputs",
+        )
     for label in (int(data.y.max()), int(data.y.min())):
         if not 0 <= label < classes:
             raise InputDataError(

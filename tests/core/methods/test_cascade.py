@@ -141,7 +141,7 @@ def test_attacks_notice_what_is_no_certificate(networks: list[Certifiable]) -> N
 def test_no_stage_is_no_cascade_and_stages_fit() -> None:
     with pytest.raises(InputError, match="needs a stage"):
         Cascade([], Rule(0.1))
-    with pytest.raises(InputError, match="one shape"):
+    with pytest.raises(InputError, match=r"inputs \(2,\) with 3 and \(2,\) with 4 classes"):
         Cascade([_network(0), _network(1, classes=4)], Rule(0.1))
     with pytest.raises(InputError, match="radius"):
         Rule(0.0)

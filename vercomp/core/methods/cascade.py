@@ -128,8 +128,11 @@ class Cascade(nn.Module):
             raise InputError("a cascade needs a stage")
         shapes = {(tuple(stage.input_shape), stage.classes) for stage in stages}
         if len(shapes) > 1:
-            listed = ", ".join(f"{shape} to {classes} classes" for shape, classes in sorted(shapes))
-            raise InputError(f"the stages of a cascade must have one shape, not {listed}")
+            listed = " and ".join(f"{shape} with {classes}" for shape, classes in sorted(shapes))
+            raise InputError(
+                "the stages of a cascade must take inputs of one shape and have the same classes: "
+                f"there are inputs {listed} classes"
+            )
         self.stages = nn.ModuleList(stages)
         self.rule = rule
 
