@@ -29,7 +29,14 @@ def inputs(seed: int, count: int = 3) -> Tensor:
     return torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.ReLU, nn.Tanh, nn.Softplus])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        nn.ReLU,
+        nn.Softplus,
+        *(pytest.param(a, marks=pytest.mark.slow) for a in (nn.Sigmoid, nn.Tanh)),
+    ],
+)
 def test_no_attack_enters_a_radius(activation: type[nn.Module]) -> None:
     for seed in range(2):
         model = network(seed, activation, 2.0)
@@ -47,7 +54,7 @@ def test_no_attack_enters_a_radius(activation: type[nn.Module]) -> None:
 def test_more_is_proved_than_by_linear_bounds() -> None:
     model = network(0, nn.Sigmoid, 2.0)
     net = vercomp.compile(model, (5,))
-    x = inputs(0)
+    x = inputs(0)[:2]
     y = model(x).argmax(1)
     crown = net.certify(x, y, methods=["crown"])
     both = net.certify(x, y, methods=["crown", "quadratic"])
