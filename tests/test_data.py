@@ -183,7 +183,11 @@ def y_of(array: Any) -> dict[str, Any]:
 ROW3 = good()["x"].copy()
 ROW3[3, 1, 1] = np.nan
 BAD_ARRAYS = [
-    ({"x": good()["x"]}, "no array 'y'; the archive holds 'x'"),
+    (
+        {"x": good()["x"]},
+        "no array 'y'; the archive holds 'x'. numpy.savez(FILE, x=inputs, y=labels) writes both; "
+        "certify --labels predicted needs no y",
+    ),
     ({"images": good()["x"], "z": 1}, "no array 'x' and 'y'; the archive holds 'images', 'z'"),
     ({}, "no array 'x' and 'y'; the archive holds nothing"),
     (

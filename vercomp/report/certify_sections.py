@@ -219,8 +219,9 @@ def methods_section(found: Findings) -> Markup | str:
     ]
     did = "gave" if found.probable else "proved"
     caption = (
-        f"Each input's radius is the largest that any method {did}, and counts for that method. "
-        "Means and exact radii (an adversarial input within 0.1 %) are of correct inputs."
+        f"Each input's radius is the largest that any method {did}, and counts for that method "
+        "if it is above 0. Means and exact radii (an adversarial input within 0.1 %) are of "
+        "correct inputs."
     )
     return section("methods", "By method", table(columns, rows, caption))
 

@@ -110,7 +110,7 @@ class MethodRow:
 
     Args:
         name: Its name.
-        count: Inputs whose radius it gave.
+        count: Inputs for which it gave a radius above 0.
         share: Their share of all inputs.
         mean: The mean radius of those that are classified correctly; None where none is.
         exact: The share of those that have a witness within 0.1 % of the radius, or None.
@@ -124,10 +124,10 @@ class MethodRow:
 
 
 def by_method(arrays: Arrays, column: str) -> list[MethodRow]:
-    """A row for each method that gave a radius, the most frequent first."""
-    names, counts = np.unique(arrays["method"], return_counts=True)
+    """A row for each method that tried, the one that gave the most radii above 0 first."""
     rows = []
-    for name, count in zip(names.tolist(), counts.tolist(), strict=True):
+    for name in np.unique(arrays["method"]).tolist():
+        count = int(((arrays["method"] == name) & (arrays[column] > 0.0)).sum())
         own = (arrays["method"] == name) & (arrays["label"] == arrays["prediction"])
         radii = arrays[column][own]
         known = len(radii) > 0 and not np.isnan(radii).any()

@@ -121,6 +121,9 @@ def findings_of(
     shown = examples_of(asked, arrays, column, weak + strong, options)
     for place, one in zip(weak + strong, shown, strict=True):
         distance[place] = min(distance[place], one.distance)
+    classes = asked.network.network.classes
+    # Radii that were only compared with one do not say which target is the nearest.
+    targets = nearest_targets(arrays, column, classes) if asked.labels and not decide else None
     return Findings(
         asked.network.name,
         data.title,
@@ -132,7 +135,7 @@ def findings_of(
         radii,
         group_of("all", np.arange(len(correct)), arrays, column, distance, radii),
         by_class(arrays, column, distance, radii) if labelled else [],
-        nearest_targets(arrays, column, asked.network.network.classes) if asked.labels else None,
+        targets,
         by_method(arrays, column),
         _layers(asked.network),
         shown[: len(weak)],

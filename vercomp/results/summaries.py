@@ -58,7 +58,7 @@ def certificate_summary(
         "box": None if box is None else list(box),
         "targets": targets,
         "decide": decide,
-        "methods": _shares(arrays["method"], methods),
+        "methods": _shares(arrays, targets, methods),
         "undecided": undecided,
         "certified_accuracy": None,
         "certified_accuracy_runner_up": None,
@@ -104,10 +104,12 @@ def probable_figures(arrays: Arrays, radius: float | None) -> Summary:
     }
 
 
-def _shares(found: NDArray[Any], asked: Sequence[str] | None) -> dict[str, float]:
-    """The share of the inputs whose certificate each method gave, the largest first."""
-    names, counts = np.unique(found, return_counts=True)
-    shares = {str(n): float(c) / max(len(found), 1) for n, c in zip(names, counts, strict=True)}
+def _shares(arrays: Arrays, targets: str, asked: Sequence[str] | None) -> dict[str, float]:
+    """The share of the inputs for which each method gave a radius above 0, the largest first."""
+    column = "radius" if targets == "all" else "radius_runner_up"
+    column = "probable_radius" if "probable_radius" in arrays else column
+    found, given = arrays["method"], arrays[column] > 0.0
+    shares = {str(name): _mean(given & (found == name)) or 0.0 for name in np.unique(found)}
     shares |= {name: 0.0 for name in asked or () if name not in shares}
     return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
 
