@@ -207,6 +207,8 @@ def test_a_tail_is_said_and_numbers_are_those_behind_it(run: Run) -> None:
     options = ["--data", "bare.npz", "--labels", "predicted", "--json", "-"]
     code, text, _ = run("certify", "p", *options)
     code, bare, _ = run("certify", "questions:policy", *options)
-    assert json.loads(text)["mean_radius"] == pytest.approx(json.loads(bare)["mean_radius"])
+    # The points that certify are searched in float32, in blocks that follow the machine's speed.
+    radius = json.loads(bare)["mean_radius"]
+    assert json.loads(text)["mean_radius"] == pytest.approx(radius, rel=1e-4)
     code, text, _ = run("certify", "p", *options, "--threshold", 1.5, "--entry", 0)
     assert json.loads(text)["mean_radius"] > 100  # no probability is as large
