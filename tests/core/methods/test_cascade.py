@@ -143,6 +143,8 @@ def test_no_stage_is_no_cascade_and_stages_fit() -> None:
         Cascade([], Rule(0.1))
     with pytest.raises(InputError, match=r"inputs \(2,\) with 3 and \(2,\) with 4 classes"):
         Cascade([_network(0), _network(1, classes=4)], Rule(0.1))
+    with pytest.raises(InputError, match="has one output, and no class"):
+        Cascade([_network(0, classes=1)], Rule(0.1))
     with pytest.raises(InputError, match="radius"):
         Rule(0.0)
     with pytest.raises(VercompError):

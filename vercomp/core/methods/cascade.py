@@ -133,6 +133,11 @@ class Cascade(nn.Module):
                 "the stages of a cascade must take inputs of one shape and have the same classes: "
                 f"there are inputs {listed} classes"
             )
+        if any(stage.scores == 1 for stage in stages):
+            raise InputError(
+                "a stage of a cascade has one output, and no class to certify",
+                remedy="Give it one output for each class",
+            )
         self.stages = nn.ModuleList(stages)
         self.rule = rule
 
@@ -238,6 +243,4 @@ def classes_of(network: Certifiable, x: Tensor) -> Tensor:
     """The class that a network gives at each input, (B,), in its own type."""
     with torch.no_grad():
         logits = network.logits(x.to(network.device, network.dtype)).flatten(1)
-    if logits.shape[1] == 1:  # of two classes, zero and the logit
-        logits = torch.cat([torch.zeros_like(logits), logits], 1)
     return logits.argmax(1).to(x.device)

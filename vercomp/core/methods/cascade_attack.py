@@ -162,7 +162,5 @@ class _Search:
 def _margin(network: Certifiable, x: Tensor, y: Tensor) -> Tensor:
     """z_y less the largest other logit (B,), in float64."""
     logits = network.logits(x.to(network.device, network.dtype)).flatten(1).to(x)
-    if logits.shape[1] == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], 1)
     own = logits.gather(1, y[:, None])[:, 0]
     return own - logits.scatter(1, y[:, None], -torch.inf).amax(1)
